@@ -1,0 +1,189 @@
+"""The report's pictures: altair charts rendered to inline SVG, coloured by the page (light and dark).
+
+Every function takes a width in pixels, because a chart shrunk to a telephone cannot be read: `drawn` renders
+each twice and the page shows the one that fits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import altair
+import numpy as np
+import vl_convert
+
+from posttrain.comparison.forecast import Forecast
+from posttrain.comparison.results import SIMPLEST_FIRST, CandidateResult, ComparisonResult
+from posttrain.comparison.wording import DEVICE_SECONDS, signed
+
+WIDTHS = {"wide": 720, "narrow": 340}
+INK, MUTED = "currentColor", "var(--muted)"
+KIND_COLOUR = altair.Scale(domain=list(SIMPLEST_FIRST), range=[f"var(--{kind})" for kind in SIMPLEST_FIRST])
+TIME_TICKS = {1e-3: "1 ms", 1.0: "1 s", 60.0: "1 min", 3600.0: "1 h", 86400.0: "1 day", 2592000.0: "30 days",
+              31536000.0: "1 year", 315360000.0: "10 years"}
+
+Drawing = Callable[[int], Any]
+"""A chart for a width in pixels."""
+
+
+def drawn(name: str, drawing: Drawing) -> str:
+    """The SVG of a chart, at both widths.  Ids are made unique, so that many can stand in one page."""
+    parts = []
+    for size, width in WIDTHS.items():
+        chart = drawing(width).configure(
+            background="transparent", font="system-ui, sans-serif", autosize={"type": "fit", "contains": "padding"},
+            padding={"left": 2, "right": 8, "top": 4, "bottom": 4}).configure_view(stroke=None).configure_axis(
+            labelColor=INK, titleColor=INK, gridColor=INK, gridOpacity=0.12, domainColor=MUTED, tickColor=MUTED,
+            labelFontSize=12, titleFontSize=12, titleFontWeight="normal", labelLimit=150 if width > 400 else 92)
+        svg = vl_convert.vegalite_to_svg(chart.to_dict())
+        svg = re.sub(r"\b(clip|gradient_)(\d+)\b", rf"{name}-{size}-\1\2", svg)
+        parts.append(f'<div class="{size}">{svg}</div>')
+    return "".join(parts)
+
+
+def forest(comparison: ComparisonResult, width: int) -> Any:
+    """Paired differences to the reference with their intervals, in points; the band is the margin of no worse."""
+    found = [(comparison.candidate(c.a), c) for c in comparison.comparisons if c.family == "reference"]
+    values: list[dict[str, Any]] = [
+        {"name": result.name, "kind": result.kind, "difference": 100 * c.difference, "low": 100 * c.interval[0],
+         "high": 100 * c.interval[1], "label": f"{signed(c.difference)} {c.word}"}
+        for result, c in sorted(found, key=lambda one: -one[1].difference)]
+    order = [value["name"] for value in values]
+    names = altair.Y("name:N", sort=order, title=None, axis=altair.Axis(domain=False, ticks=False))
+    reach = max(abs(end) for value in values for end in (value["low"], value["high"]))
+    scale = altair.Scale(domain=[-1.45 * reach, 1.45 * reach] if width < 400 else [-1.25 * reach, 1.25 * reach])
+    base = altair.Chart(altair.Data(values=values)).encode(color=altair.Color("kind:N", scale=KIND_COLOUR, legend=None))
+    title = f"points against {comparison.reference}"
+    margin = 100 * comparison.margin
+    band = _chart({"low": -margin, "high": margin}).mark_rect(color=INK, opacity=0.1).encode(
+        x=altair.X("low:Q", scale=scale, title=title), x2="high:Q")
+    zero = _chart({"x": 0}).mark_rule(color=INK, opacity=0.6).encode(x=altair.X("x:Q", scale=scale))
+    lines = base.mark_rule(strokeWidth=3).encode(y=names, x=altair.X("low:Q", scale=scale, title=title), x2="high:Q")
+    dots = base.mark_point(filled=True, size=90, opacity=1).encode(y=names, x=altair.X("difference:Q", scale=scale))
+    words = base.mark_text(align="left", dx=7, fontSize=12, color=INK).encode(
+        y=names, x=altair.X("high:Q", scale=scale), text="label:N", color=altair.value(INK))
+    return altair.layer(band, zero, lines, dots, words).properties(width=width, height=34 * len(values) + 50)
+
+
+def cost_against_requests(comparison: ComparisonResult, results: Sequence[CandidateResult], width: int) -> Any:
+    """Total cost after N requests, F + N c, on logarithmic axes; the user's volume is marked."""
+    unit = next(result.cost.unit for result in results if result.cost)
+    last = max([1e5, *(10 * result.break_even.value for result in results
+                       if result.break_even and result.break_even.value)], default=1e5)
+    last = max(last, 20 * (comparison.volume_per_month or 0))
+    requests = np.geomspace(10, last, 60)
+    values = [{"name": result.name, "kind": result.kind, "requests": float(n),
+               "cost": max(1e-9, result.cost.one_off + n * result.cost.per_request)}
+              for result in results if result.cost for n in requests]
+    x = altair.X("requests:Q", scale=altair.Scale(type="log", domain=[10, last * (9 if width > 400 else 90)]),
+                 title="requests", axis=altair.Axis(format="~s", tickCount=6, grid=False))
+    y = altair.Y("cost:Q", scale=altair.Scale(type="log"), title=_cost_title("total", unit), axis=_cost_axis(unit))
+    colour = altair.Color("kind:N", scale=KIND_COLOUR, legend=None)
+    base = altair.Chart(altair.Data(values=values))
+    lines = base.mark_line(strokeWidth=2.5).encode(x=x, y=y, color=colour, detail="name:N")
+    ends = _spread([value for value in values if value["requests"] == float(requests[-1])], "cost", 320)
+    labels = altair.Chart(altair.Data(values=ends)).mark_text(align="left", dx=6, fontSize=12).encode(
+        x=x, y=altair.Y("spread:Q", scale=altair.Scale(type="log")), text="name:N", color=altair.value(INK))
+    layers = [lines, labels]
+    if comparison.volume_per_month:
+        mark = _chart({"requests": comparison.volume_per_month, "text": "a month of yours"})
+        layers += [mark.mark_rule(color=INK, strokeDash=[4, 4]).encode(x=x),
+                   mark.mark_text(align="right", dx=-5, y=8, fontSize=12, color=INK).encode(x=x, text="text:N")]
+    return altair.layer(*layers).properties(width=width, height=320)
+
+
+def score_against_rows(curves: dict[str, tuple[Sequence[tuple[int, float]], Forecast]], width: int) -> Any:
+    """Score against labelled rows as measured, and the forecast dashed."""
+    measured, lines, reach = [], [], []
+    for name, (curve, forecast) in curves.items():
+        measured += [{"name": name, "rows": n, "score": 100 * score} for n, score in curve]
+        last = max((n for n, _ in curve), default=0)
+        lines += [{"name": name, "rows": n, "score": 100 * score} for n, score in forecast.line if n >= last]
+        if forecast.gain is not None and forecast.interval:
+            score = dict(curve)[last]
+            reach.append({"name": name, "rows": last + forecast.more, "score": 100 * (score + forecast.gain),
+                          "low": 100 * (score + forecast.interval[0]), "high": 100 * (score + forecast.interval[1])})
+    x = altair.X("rows:Q", title="labelled rows", scale=altair.Scale(zero=True))
+    y = altair.Y("score:Q", title="right, %", scale=altair.Scale(zero=False, nice=True))
+    colours = altair.Scale(domain=list(curves), range=[f"var(--line{i % 6})" for i in range(len(curves))])
+    colour = altair.Color("name:N", title=None, scale=colours,
+                          legend=altair.Legend(orient="top", labelColor=INK, labelFontSize=12, columns=3))
+    points = altair.Chart(altair.Data(values=measured))
+    layers = [points.mark_line(strokeWidth=2.5).encode(x=x, y=y, color=colour),
+              points.mark_point(filled=True, size=70, opacity=1).encode(x=x, y=y, color=colour)]
+    if lines:
+        onward = altair.Chart(altair.Data(values=lines)).mark_line(strokeDash=[5, 5])
+        layers.append(onward.encode(x=x, y=y, color=colour))
+    if reach:
+        layers.append(altair.Chart(altair.Data(values=reach)).mark_rule(strokeWidth=2, opacity=0.6).encode(
+            x=x, y=altair.Y("low:Q"), y2="high:Q", color=colour))
+    return altair.layer(*layers).properties(width=width, height=300)
+
+
+def quality_against_cost(results: Sequence[CandidateResult], width: int) -> Any:
+    """Share right against cost per 1,000 requests: up and to the left is better."""
+    unit = next(result.cost.unit for result in results if result.cost)
+    values: list[dict[str, Any]] = [
+        {"name": result.name, "kind": result.kind, "cost": max(1e-6, 1000 * result.cost.per_request),
+         "score": 100 * result.score, "low": 100 * result.evaluation.interval[0],
+         "high": 100 * result.evaluation.interval[1]} for result in results if result.cost]
+    costs = [value["cost"] for value in values]
+    domain = [min(costs) / 2, max(costs) * (8 if width > 400 else 60)]
+    x = altair.X("cost:Q", scale=altair.Scale(type="log", domain=domain), title=_cost_title("per 1,000 requests", unit),
+                 axis=_cost_axis(unit, grid=False))
+    colour = altair.Color("kind:N", scale=KIND_COLOUR, legend=None)
+    base = altair.Chart(altair.Data(values=values)).encode(x=x, color=colour)
+    y = altair.Y("score:Q", title="right, %")
+    bars = base.mark_rule(opacity=0.4, strokeWidth=2).encode(y=altair.Y("low:Q"), y2="high:Q")
+    dots = base.mark_point(filled=True, size=90, opacity=1).encode(y=y)
+    labels = altair.Chart(altair.Data(values=_spread(values, "score", 320, linear=True))).mark_text(
+        align="left", dx=9, fontSize=12).encode(x=x, y=altair.Y("spread:Q"), text="name:N", color=altair.value(INK))
+    return altair.layer(bars, dots, labels).properties(width=width, height=320)
+
+
+def training(result: CandidateResult, width: int) -> Any:
+    """What training logged, one small panel a number (loss, score on dev, reward ...)."""
+    numbers = [name for name in dict.fromkeys(key for record in result.curves for key in record)
+               if name not in ("step", "schema", "seconds", "epoch")]
+    panels = []
+    for name in numbers[:6]:
+        values = [{"step": record.get("step", i), "value": record[name]} for i, record in enumerate(result.curves)
+                  if isinstance(record.get(name), int | float)]
+        if len(values) > 1:
+            line = altair.Chart(altair.Data(values=values)).mark_line(color="var(--weights)", strokeWidth=2)
+            panels.append(line.encode(
+                x=altair.X("step:Q", title="step", axis=altair.Axis(tickCount=4)),
+                y=altair.Y("value:Q", title=name.replace("_", " "), scale=altair.Scale(zero=False),
+                           axis=altair.Axis(tickCount=4))).properties(width=230 if width > 400 else 260, height=120))
+    return altair.concat(*panels, columns=2 if width > 400 else 1) if panels else None
+
+
+def _chart(value: dict[str, Any]) -> Any:
+    return altair.Chart(altair.Data(values=[value]))
+
+
+def _cost_title(what: str, unit: str) -> str:
+    return f"{what}, {'busy device time' if unit == DEVICE_SECONDS else unit}"
+
+
+def _cost_axis(unit: str, grid: bool = True) -> altair.Axis:
+    if unit != DEVICE_SECONDS:
+        return altair.Axis(format="~s", tickCount=6, grid=grid)
+    names = " : ".join(f"datum.value == {value:g} ? '{text}'" for value, text in TIME_TICKS.items())
+    return altair.Axis(values=list(TIME_TICKS), labelExpr=f"{names} : ''", grid=grid)
+
+
+def _spread(values: Sequence[dict[str, Any]], field: str, height: int, *, linear: bool = False) -> list[dict[str, Any]]:
+    """The same values with `spread`: `field` pushed apart so that labels 14 pixels high do not overlap."""
+    if not values:
+        return []
+    scale = [value[field] if linear else float(np.log(value[field])) for value in values]
+    gap = 15 * (max(scale) - min(scale) or 1) / height
+    placed: list[dict[str, Any]] = []
+    below = -np.inf
+    for position, value in sorted(zip(scale, values, strict=True), key=lambda one: one[0]):
+        below = max(position, below + gap)
+        placed.append({**value, "spread": below if linear else float(np.exp(below))})
+    return placed

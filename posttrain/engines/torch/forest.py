@@ -1,0 +1,148 @@
+"""A batch as a forest of token prefixes: every distinct prefix is laid out, and so forwarded, once.
+
+Sequences are inserted into radix trees (one per adapter), and the trees are written out depth first as one row
+of tokens.  A *segment* is an edge of a tree: its tokens attend to themselves causally and to all tokens of the
+segments above it.  Positions are those of the separate sequences, so the result is theirs too, exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+SHORTEST_SHARED = 8
+"""Prefixes shorter than this are computed twice: one more segment would cost more than a few tokens."""
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Tokens [start, end) of the layout; `ancestors` are the spans above it, root first."""
+
+    start: int
+    end: int
+    ancestors: tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class Forest:
+    """The layout of a batch.
+
+    `tokens` and `positions` have one entry per laid-out token.  `spans[i]` says where sequence i lies, as spans
+    to be read one after another.  `adapters` lists (adapter, start, end), contiguous and in order.
+    """
+
+    tokens: list[int]
+    positions: list[int]
+    segments: list[Segment]
+    spans: list[tuple[Span, ...]]
+    adapters: list[tuple[str, int, int]]
+
+    def index(self, sequence: int) -> list[int]:
+        """Where each token of a sequence lies in the layout."""
+        return [i for start, end in self.spans[sequence] for i in range(start, end)]
+
+
+@dataclass
+class _Node:
+    tokens: Sequence[int]
+    children: list[_Node] = field(default_factory=list)
+    ends: list[tuple[int, int]] = field(default_factory=list)  # (sequence, how many of `tokens` it covers)
+
+
+def plant(sequences: Sequence[Sequence[int]], adapters: Sequence[str], *, first_position: int = 0) -> Forest:
+    """Lays out `sequences` (token lists, none empty); sequence i is seen through adapters[i] ("": the bare base).
+
+    `first_position` is the position of every first token, when what precedes it is cached elsewhere.
+    """
+    forest = Forest([], [], [], [()] * len(sequences), [])
+    for adapter in sorted(set(adapters)):
+        start = len(forest.tokens)
+        root = _Node(())
+        for i, (tokens, own) in enumerate(zip(sequences, adapters, strict=True)):
+            if own == adapter:
+                _insert(root, tokens, i)
+        for child in root.children:
+            _lay_out(child, (), first_position, forest)
+        forest.adapters.append((adapter, start, len(forest.tokens)))
+    return forest
+
+
+def _insert(root: _Node, tokens: Sequence[int], sequence: int) -> None:
+    node, done = root, 0
+    while True:
+        rest = tokens[done:]
+        child, shared = max(((child, common_prefix(child.tokens, rest)) for child in node.children),
+                            key=lambda pair: pair[1], default=(None, 0))
+        if child is None or (shared < len(child.tokens) and shared < len(rest) and shared < SHORTEST_SHARED):
+            node.children.append(_Node(rest, ends=[(sequence, len(rest))]))
+            return
+        if shared == len(rest):
+            child.ends.append((sequence, shared))
+            return
+        if shared < len(child.tokens):
+            if shared < SHORTEST_SHARED:
+                node.children.append(_Node(rest, ends=[(sequence, len(rest))]))
+                return
+            _split(child, shared)
+        node, done = child, done + shared
+
+
+def _split(node: _Node, at: int) -> None:
+    """Cuts an edge in two.  Sequences that end in its first half stay there."""
+    lower = _Node(node.tokens[at:], node.children, [(i, length - at) for i, length in node.ends if length > at])
+    node.ends = [(i, length) for i, length in node.ends if length <= at]
+    node.tokens, node.children = node.tokens[:at], [lower]
+
+
+def _lay_out(root: _Node, above: tuple[Span, ...], position: int, forest: Forest) -> None:
+    stack = [(root, above, position)]
+    while stack:
+        node, ancestors, position = stack.pop()
+        start = len(forest.tokens)
+        end = start + len(node.tokens)
+        forest.tokens.extend(node.tokens)
+        forest.positions.extend(range(position, position + len(node.tokens)))
+        forest.segments.append(Segment(start, end, ancestors))
+        for sequence, length in node.ends:
+            forest.spans[sequence] = (*ancestors, (start, start + length))
+        below = (*ancestors, (start, end))
+        stack.extend((child, below, position + len(node.tokens)) for child in reversed(node.children))
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many leading tokens two sequences share."""
+    for i, (left, right) in enumerate(zip(a, b, strict=False)):
+        if left != right:
+            return i
+    return min(len(a), len(b))
+
+
+def common_prefix_of_all(sequences: Sequence[Sequence[int]]) -> int:
+    """How many leading tokens all sequences share."""
+    return min((common_prefix(a, b) for a, b in pairwise(sequences)), default=len(sequences[0]))
+
+
+def cut(groups: Sequence[Sequence[Sequence[int]]], largest: int) -> Iterator[list[int]]:
+    """Cuts a batch into micro-batches: yields lists of group numbers, each of about `largest` laid-out tokens.
+
+    A group (a list of sequences) is never cut, so one larger than `largest` comes alone.  What a sequence shares
+    with the first of its micro-batch is not counted: an upper bound of what will be laid out.
+    """
+    batch: list[int] = []
+    first: Sequence[int] = ()
+    size = 0
+    for i, group in enumerate(groups):
+        added = sum(len(tokens) - common_prefix(tokens, first) for tokens in group)
+        if batch and size + added > largest:
+            yield batch
+            batch, size, first = [], 0, ()
+        if not batch:
+            first = group[0]
+            added = len(first) + sum(len(tokens) - common_prefix(tokens, first) for tokens in group[1:])
+        batch.append(i)
+        size += added
+    if batch:
+        yield batch

@@ -1,0 +1,94 @@
+"""A Hugging Face decoder as the engine uses it: ragged forward calls, and the output head only where needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from posttrain.engines.torch.adapters import AdapterBank, FrozenLinear, Precision
+from posttrain.engines.torch.attention import NAME, ForestLayout, KeysValues, Layout
+from posttrain.engines.torch.cache import Trunk
+from posttrain.engines.torch.forest import Forest, plant
+from posttrain.types import UserError
+
+HEAD_ROWS = 1024
+"""Positions whose logits are held in memory at once."""
+
+UNSUPPORTED = ("logit_scale", "logits_scaling", "final_logit_softcapping")
+"""Configuration entries that change the logits after the head, in ways this engine does not compute."""
+
+
+class Network:
+    """The base model with its adapter bank.  Call it from the torch thread only."""
+
+    def __init__(self, model: Any, tokenizer: Any, device: torch.device, precision: Precision = "float32") -> None:
+        config = model.config.get_text_config()
+        odd = [name for name in UNSUPPORTED if getattr(config, name, None) not in (None, 1, 1.0)]
+        if odd:
+            raise UserError(f"{type(model).__name__} sets {', '.join(odd)}, which this engine does not compute",
+                            remedy="choose a model without it, for example a Llama, Qwen, Mistral or SmolLM")
+        model.set_attn_implementation(NAME)
+        self.model, self.tokenizer, self.device, self.config = model, tokenizer, device, config
+        self.bank = AdapterBank(model, precision)
+        self.body = model.base_model
+        self.output_head = FrozenLinear(model.get_output_embeddings(), self.bank)
+        self.context_length = int(getattr(config, "max_position_embeddings", 2048))
+
+    def forward(self, tokens: Sequence[int], layout: Layout, positions: Tensor) -> Tensor:
+        """Hidden states [tokens, hidden] of one ragged call."""
+        ids = torch.tensor([tokens], device=self.device)
+        return self.body(input_ids=ids, position_ids=positions, layout=layout, use_cache=False)[0][0]
+
+    def forest(self, forest: Forest, *, trunk: Trunk | None = None, store: bool = False) -> tuple[Tensor, ForestLayout]:
+        """Hidden states of a laid-out forest; the layout holds keys and values when `store`."""
+        layout = ForestLayout(forest, self.device, trunk=trunk.layers if trunk else (), store=store)
+        self.bank.act(forest.adapters)
+        return self.forward(forest.tokens, layout, layout.positions), layout
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits [rows, vocabulary] of hidden states [rows, hidden]."""
+        return self.output_head(hidden)
+
+    def token_logprobs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """fp32 log-probabilities [rows] of `targets` [rows] after hidden states [rows, hidden]; in chunks."""
+
+        def chunk(states: Tensor, wanted: Tensor) -> Tensor:
+            return -torch.nn.functional.cross_entropy(self.head(states).float(), wanted, reduction="none")
+
+        if len(targets) <= HEAD_ROWS:
+            return chunk(hidden, targets)
+        pieces = zip(hidden.split(HEAD_ROWS), targets.split(HEAD_ROWS), strict=True)
+        return torch.cat([checkpoint(chunk, states, wanted, use_reentrant=False) for states, wanted in pieces])
+
+    # ---- what the sampler needs
+
+    def prefill(self, prompts: Sequence[Sequence[int]], adapter: str, trunk: Trunk | None,
+                ) -> tuple[Tensor, list[list[KeysValues]]]:
+        """(hidden states [prompts, hidden] at each last token, keys and values as [layer][prompt])."""
+        first = len(trunk.tokens) if trunk else 0
+        forest = plant(prompts, [adapter] * len(prompts), first_position=first)
+        hidden, layout = self.forest(forest, trunk=trunk, store=True)
+        places = [torch.tensor(forest.index(i), device=self.device) for i in range(len(prompts))]
+        last = torch.stack([place[-1] for place in places])
+        keys_values = [[(k[:, :, place], v[:, :, place]) for place in places] for k, v in layout.kept]
+        return hidden[last], keys_values
+
+    def feed(self, tokens: Sequence[int], layout: Layout, owners: Sequence[tuple[str, int]]) -> Tensor:
+        """Hidden states of one decoding step; owners are (adapter, tokens), rows of one adapter together."""
+        spans: list[tuple[str, int, int]] = []
+        end = 0
+        for adapter, count in owners:
+            start, end = end, end + count
+            if spans and spans[-1][0] == adapter:
+                spans[-1] = (adapter, spans[-1][1], end)
+            else:
+                spans.append((adapter, start, end))
+        self.bank.act(spans)
+        return self.forward(tokens, layout, layout.positions)  # type: ignore[attr-defined]
+
+    def detokenise(self, tokens: Sequence[int]) -> str:
+        return self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)

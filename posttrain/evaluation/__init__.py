@@ -1,0 +1,1 @@
+"""What was answered, how good that was, and what may be concluded from it."""

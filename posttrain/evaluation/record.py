@@ -1,0 +1,184 @@
+"""One candidate on one split, row by row: what was asked, what was said, how it was judged.
+
+Everything shown later (scores, intervals, slices, paired tests, the browser of rows) is computed from this
+record, and it is the file `<candidate>/<split>.jsonl` of a run: a header line, then one line a row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from posttrain.evaluation.statistics import Interval, Pairs, wilson_interval
+from posttrain.runs import SCHEMA, read_lines, write_text
+from posttrain.types import Rollout, Task, UserError, target_text
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One row, once.  `messages` are {role, content} as sent; `error` is "layer: message" of a failed rollout.
+
+    `valid` says whether the answer had the form the task asks for; None where its grader does not say.
+    `prompt_tokens` and `completion_tokens` are 0 where there is no model.
+    """
+
+    row_id: str
+    slices: tuple[str, ...]
+    text: str
+    target: str | None
+    messages: tuple[Mapping[str, str], ...]
+    answer: str
+    value: float
+    passed: bool
+    parts: Mapping[str, float]
+    valid: bool | None = None
+    error: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    confidence: float | None = None
+    seconds: float = 0.0
+
+    @staticmethod
+    def from_rollout(rollout: Rollout) -> Attempt:
+        """The record of a graded rollout.  Raises ValueError when it has neither a score nor an error."""
+        row, score, completion = rollout.row, rollout.score, rollout.completion
+        if score is None and not rollout.error:
+            raise ValueError(f"the rollout of row {row.id} was never graded")
+        return Attempt(
+            row_id=row.id, slices=row.slices, text=row.text,
+            target=None if row.target is None else target_text(row.target),
+            messages=tuple({"role": message.role, "content": message.content} for message in rollout.messages),
+            answer=rollout.answer, value=score.value if score else 0.0, passed=bool(score and score.passed),
+            parts=dict(score.parts) if score else {},
+            valid=bool(score.parts["valid"]) if score and "valid" in score.parts else None,
+            error=rollout.error, prompt_tokens=completion.prompt_tokens if completion else 0,
+            completion_tokens=completion.completion_tokens if completion else 0,
+            confidence=completion.confidence if completion else None, seconds=rollout.seconds)
+
+
+@dataclass(frozen=True)
+class SliceScore:
+    """The share right among the rows of one slice."""
+
+    name: str
+    score: float
+    interval: Interval
+    n: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All attempts of one candidate at one split, in row order."""
+
+    candidate: str
+    task: str
+    task_hash: str
+    split: str
+    attempts: tuple[Attempt, ...]
+
+    @staticmethod
+    def from_rollouts(candidate: str, task: Task, split: str, rollouts: Sequence[Rollout]) -> Evaluation:
+        """The record of graded rollouts, one a row."""
+        attempts = tuple(Attempt.from_rollout(rollout) for rollout in rollouts)
+        if len({attempt.row_id for attempt in attempts}) != len(attempts):
+            raise ValueError("an evaluation has one attempt a row")
+        return Evaluation(candidate, task.name, task.hash, split, attempts)
+
+    @property
+    def n(self) -> int:
+        return len(self.attempts)
+
+    @property
+    def passed(self) -> list[bool]:
+        return [attempt.passed for attempt in self.attempts]
+
+    @property
+    def score(self) -> float:
+        """Share of rows wholly right.  A failed rollout is not right; `error_rate` says how many there were."""
+        return sum(self.passed) / self.n if self.n else 0.0
+
+    @property
+    def interval(self) -> Interval:
+        return wilson_interval(sum(self.passed), self.n)
+
+    @property
+    def error_rate(self) -> float:
+        return _mean([bool(attempt.error) for attempt in self.attempts]) or 0.0
+
+    @property
+    def valid_rate(self) -> float | None:
+        """Share of judged answers in the form asked for; None where the grader does not say."""
+        return _mean([attempt.valid for attempt in self.attempts if attempt.valid is not None])
+
+    @property
+    def prompt_tokens(self) -> float:
+        """Mean per answered request."""
+        return _mean([attempt.prompt_tokens for attempt in self.attempts if not attempt.error]) or 0.0
+
+    @property
+    def completion_tokens(self) -> float:
+        """Mean per answered request."""
+        return _mean([attempt.completion_tokens for attempt in self.attempts if not attempt.error]) or 0.0
+
+    def parts(self) -> dict[str, float]:
+        """Mean of every part of the score (fields, criteria) over the rows that have it."""
+        names = dict.fromkeys(name for attempt in self.attempts for name in attempt.parts)
+        return {name: _mean([attempt.parts[name] for attempt in self.attempts if name in attempt.parts]) or 0.0
+                for name in names}
+
+    def slices(self) -> list[SliceScore]:
+        """One score per slice, by name."""
+        grouped: dict[str, list[bool]] = {}
+        for attempt in self.attempts:
+            for name in attempt.slices:
+                grouped.setdefault(name, []).append(attempt.passed)
+        return [SliceScore(name, sum(passed) / len(passed), wilson_interval(sum(passed), len(passed)), len(passed))
+                for name, passed in sorted(grouped.items())]
+
+    def worst_slice(self, at_least: int = 5) -> SliceScore | None:
+        """The slice with the lowest score, among those of `at_least` rows where there are any."""
+        slices = self.slices()
+        return min([s for s in slices if s.n >= at_least] or slices, key=lambda s: (s.score, -s.n), default=None)
+
+    def pairs(self, other: Evaluation) -> Pairs:
+        """This candidate against another on the same rows.  Raises UserError when the rows are not the same."""
+        refuse_unlike(self, other)
+        theirs = {attempt.row_id: attempt.passed for attempt in other.attempts}
+        return Pairs.count(self.passed, [theirs[attempt.row_id] for attempt in self.attempts])
+
+    def write(self, path: Path) -> None:
+        """Writes the record whole.  Raises UserError (disk)."""
+        header = {"schema": SCHEMA, "candidate": self.candidate, "task": self.task, "task_hash": self.task_hash,
+                  "split": self.split, "n": self.n}
+        lines = [header, *({"schema": SCHEMA, **asdict(attempt)} for attempt in self.attempts)]
+        write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+    @staticmethod
+    def read(path: Path) -> Evaluation:
+        """Reads what `write` wrote.  Raises UserError when it is missing, cut short or of another schema."""
+        header, *lines = read_lines(path) or [{}]
+        if header.get("schema") != SCHEMA or header.get("n") != len(lines):
+            raise UserError("not a whole evaluation of this version", place=str(path),
+                            remedy="remove the file and run the comparison again; only this candidate is redone")
+        attempts = []
+        for line in lines:
+            fields = {name: value for name, value in line.items() if name != "schema"}
+            attempts.append(Attempt(**{**fields, "slices": tuple(line["slices"]), "messages": tuple(line["messages"])}))
+        return Evaluation(header["candidate"], header["task"], header["task_hash"], header["split"], tuple(attempts))
+
+
+def refuse_unlike(one: Evaluation, other: Evaluation) -> None:
+    """Raises UserError unless both answer the same rows of the same version of a task."""
+    place = f"{one.candidate} and {other.candidate}"
+    if one.task_hash != other.task_hash:
+        raise UserError(f"evaluated on different versions of a task ({one.task} {one.task_hash[:12]}, "
+                        f"{other.task} {other.task_hash[:12]})", place=place, remedy="evaluate both on one version")
+    if {attempt.row_id for attempt in one.attempts} != {attempt.row_id for attempt in other.attempts}:
+        raise UserError(f"evaluated on different rows ({one.split}: {one.n}, {other.split}: {other.n})", place=place,
+                        remedy="evaluate both on the same split, every row of it")
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,181 @@
+"""The statistics every number stands on: pass/fail outcomes on the same rows, nothing assumed that is not needed.
+
+Shares get Wilson intervals, paired differences Newcombe's score interval and the exact McNemar test, anything
+measured on a scale a paired bootstrap, several comparisons Holm's adjustment.  Shares and differences are in
+[0, 1] and [-1, 1]; intervals are (low, high) at `level`, 95 % unless told.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+
+Interval = tuple[float, float]
+Word = Literal["better", "no worse", "cannot tell", "worse"]
+
+MARGIN = 0.02
+"""How much worse still counts as no worse: 2 points, unless the user says otherwise."""
+
+
+def wilson_interval(passed: int, n: int, level: float = 0.95) -> Interval:
+    """Wilson's score interval of a share (JASA 22:209, 1927).  Nothing is known at n = 0: (0, 1)."""
+    if not 0 <= passed <= n:
+        raise ValueError(f"{passed} passed out of {n}")
+    if n == 0:
+        return 0.0, 1.0
+    low, high = proportion_confint(passed, n, alpha=1 - level, method="wilson")
+    return max(0.0, float(low)), min(1.0, float(high))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Two candidates on the same rows, counted: right by both, by the first only, by the second only, by neither."""
+
+    both: int
+    first: int
+    second: int
+    neither: int
+
+    @staticmethod
+    def count(first: Sequence[bool], second: Sequence[bool]) -> Pairs:
+        """Counts two aligned lists of outcomes."""
+        outcomes = list(zip(first, second, strict=True))
+        return Pairs(*(outcomes.count(kind) for kind in ((True, True), (True, False), (False, True), (False, False))))
+
+    @property
+    def n(self) -> int:
+        return self.both + self.first + self.second + self.neither
+
+    @property
+    def difference(self) -> float:
+        """Share of the first minus share of the second."""
+        return (self.first - self.second) / self.n if self.n else 0.0
+
+    @property
+    def discordance(self) -> float:
+        """Share of rows that exactly one of the two gets right: all that a paired test can use."""
+        return (self.first + self.second) / self.n if self.n else 0.0
+
+    @property
+    def churn(self) -> float:
+        """Share of rows that would still differ if the two were equally good: discordance beyond the difference."""
+        return 2 * min(self.first, self.second) / self.n if self.n else 0.0
+
+
+def mcnemar_p_value(pairs: Pairs) -> float:
+    """Exact two-sided McNemar test (Psychometrika 12:153, 1947): a fair coin over the discordant rows."""
+    discordant = pairs.first + pairs.second
+    return float(stats.binomtest(pairs.first, discordant).pvalue) if discordant else 1.0
+
+
+def newcombe_interval(pairs: Pairs, level: float = 0.95) -> Interval:
+    """Interval of a paired difference of shares: Newcombe's method 10 (Statistics in Medicine 17:2635, 1998).
+
+    Squares and adds the Wilson limits of both shares, corrected for their correlation phi.
+    """
+    n = pairs.n
+    if n == 0:
+        return -1.0, 1.0
+    first, second = pairs.both + pairs.first, pairs.both + pairs.second
+    first_low, first_high = wilson_interval(first, n, level)
+    second_low, second_high = wilson_interval(second, n, level)
+    phi = _corrected_phi(pairs)
+    below = _squared_and_added(first / n - first_low, second_high - second / n, phi)
+    above = _squared_and_added(first_high - first / n, second / n - second_low, phi)
+    return max(-1.0, pairs.difference - below), min(1.0, pairs.difference + above)
+
+
+def _corrected_phi(pairs: Pairs) -> float:
+    first, second = pairs.both + pairs.first, pairs.both + pairs.second
+    scale = math.sqrt(first * (pairs.n - first) * second * (pairs.n - second))
+    product = float(pairs.both * pairs.neither - pairs.first * pairs.second)
+    if product > 0:
+        product = max(0.0, product - pairs.n / 2)
+    return product / scale if scale else 0.0
+
+
+def _squared_and_added(one: float, other: float, phi: float) -> float:
+    return math.sqrt(max(0.0, one * one - 2 * phi * one * other + other * other))
+
+
+def bootstrap_interval(values: Sequence[float], *, seed: int, level: float = 0.95, resamples: int = 10_000) -> Interval:
+    """Percentile bootstrap interval of a mean.  Give it differences on the same rows and it is a paired bootstrap.
+
+    Percentiles commute with any monotone function, so the interval of F / mean is F over this one's ends.
+    """
+    sample = np.asarray(values, dtype=float)
+    if sample.size == 0:
+        raise ValueError("no values")
+    draws = np.random.default_rng(seed).integers(0, sample.size, size=(resamples, sample.size))
+    low, high = np.quantile(sample[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values (Scandinavian Journal of Statistics 6:65, 1979), in the order given."""
+    return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []
+
+
+def word(interval: Interval, p_value_adjusted: float, margin: float = MARGIN) -> Word:
+    """What a paired difference may be called.
+
+    "better" and "worse" need the interval clear of 0 and p < 0.05 after adjustment; "no worse" means that a loss
+    of `margin` or more is ruled out, even where a smaller loss is shown; all else is "cannot tell".
+    """
+    low, high = interval
+    shown = p_value_adjusted < 0.05
+    if shown and low > 0:
+        return "better"
+    if low > -margin:
+        return "no worse"
+    return "worse" if shown and high < 0 else "cannot tell"
+
+
+def power(n: int, difference: float, discordance: float, alpha: float = 0.05) -> float:
+    """Chance that the exact McNemar test on n rows shows a true `difference` when `discordance` of rows differ.
+
+    Exact: sums over the number of discordant rows and over who gets them.
+    """
+    discordance = min(1.0, max(discordance, abs(difference)))
+    if discordance == 0:
+        return 0.0
+    counts = np.arange(n + 1)
+    critical = stats.binom.ppf(alpha / 2, counts, 0.5) - 1  # at most this many losses reject ...
+    critical = np.where(2 * stats.binom.cdf(critical + 1, counts, 0.5) <= alpha, critical + 1, critical)
+    losing, winning = (1 - difference / discordance) / 2, (1 + difference / discordance) / 2
+    rejects = stats.binom.cdf(critical, counts, losing) + stats.binom.cdf(critical, counts, winning)
+    return float(np.sum(stats.binom.pmf(counts, n, discordance) * rejects))
+
+
+def detectable_difference(n: int, churn: float = 0.2, wanted_power: float = 0.8) -> float | None:
+    """The smallest true difference that n rows show with `wanted_power`; None when no difference could be shown.
+
+    `churn` is the share of rows on which two equally good candidates differ; a true difference adds to it.
+    """
+    if power(n, 1.0, 1.0) < wanted_power:
+        return None
+    low, high = 0.0, 1.0
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        low, high = (low, middle) if power(n, middle, churn + middle) >= wanted_power else (middle, high)
+    return high
+
+
+def rows_needed(difference: float, discordance: float) -> int | None:
+    """Rows with which a true `difference` would be shown with 80 % power; None when that takes over a million.
+
+    Normal approximation for paired shares (Connor, Biometrics 43:207, 1987).
+    """
+    difference = abs(difference)
+    discordance = max(discordance, difference)
+    if difference < 1e-3:
+        return None
+    spread = 1.959964 * math.sqrt(discordance) + 0.841621 * math.sqrt(max(0.0, discordance - difference**2))
+    return math.ceil(spread**2 / difference**2)

@@ -1,0 +1,78 @@
+"""The checks that a row brings along, in promptfoo's words: row.metadata["assert"] is a list of
+`{type, value, threshold?}`.  The value is the share of checks met, the answer passes when all are met.
+
+Only the deterministic types of https://www.promptfoo.dev/docs/configuration/expected-outputs/ are known;
+a check that needs a model or runs code is refused when the row is read (`check_assertions`), never skipped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rapidfuzz.distance import Levenshtein
+
+from posttrain.graders.json import read_object
+from posttrain.types import RolloutError, Row, Score
+
+CHECKS: dict[str, Callable[[str, Any], bool]] = {
+    "equals": lambda answer, value: answer.strip() == str(value).strip(),
+    "contains": lambda answer, value: str(value) in answer,
+    "icontains": lambda answer, value: str(value).casefold() in answer.casefold(),
+    "contains-any": lambda answer, value: any(str(item) in answer for item in _items(value)),
+    "contains-all": lambda answer, value: all(str(item) in answer for item in _items(value)),
+    "icontains-any": lambda answer, value: any(str(item).casefold() in answer.casefold() for item in _items(value)),
+    "icontains-all": lambda answer, value: all(str(item).casefold() in answer.casefold() for item in _items(value)),
+    "starts-with": lambda answer, value: answer.startswith(str(value)),
+    "regex": lambda answer, value: re.search(str(value), answer) is not None,
+    "is-json": lambda answer, _: read_object(answer) is not None,
+}
+"""Each check by promptfoo's name.  `not-NAME` is its opposite; `levenshtein` is apart, for its threshold."""
+
+
+def check_assertions(assertions: Sequence[Mapping[str, Any]]) -> str:
+    """What is wrong with these checks, or "" when `Grader` can do them all."""
+    if not assertions:
+        return "no assertion"
+    for assertion in assertions:
+        kind = str(assertion.get("type", ""))
+        if kind.removeprefix("not-") not in (*CHECKS, "levenshtein"):
+            return f"assertion type {kind!r} is not known (known: {', '.join(CHECKS)}, levenshtein, not-...)"
+        extra = assertion.keys() - {"type", "value", "threshold"}
+        if extra or ("threshold" in assertion and not kind.endswith("levenshtein")):
+            return f"assertion {kind!r} has options that are not known: {', '.join(sorted(extra)) or 'threshold'}"
+        if kind.endswith("is-json") and assertion.get("value") is not None:
+            return "is-json with a schema is not known; put the schema under [output]"
+    return ""
+
+
+class Grader:
+    """No options.  Parts: one per check, named after its type and number."""
+
+    async def grade(self, row: Row, answer: str) -> Score:
+        assertions = row.metadata.get("assert", ())
+        problem = check_assertions(assertions)
+        if problem:
+            raise RolloutError("grader", f"row {row.id}: {problem}")
+        if not answer.strip():
+            return Score(0.0, False, explanation="no answer")  # else an empty answer would meet every not-...
+        parts = {f"{assertion['type']} {number}": float(_met(assertion, answer))
+                 for number, assertion in enumerate(assertions, 1)}
+        value = sum(parts.values()) / len(parts)
+        return Score(value, value == 1.0, parts)
+
+
+def _items(value: Any) -> list[Any]:
+    """promptfoo takes a list, or a text of items with commas between them."""
+    return [item.strip() for item in value.split(",")] if isinstance(value, str) else list(value)
+
+
+def _met(assertion: Mapping[str, Any], answer: str) -> bool:
+    kind, value = str(assertion["type"]), assertion.get("value")
+    name = kind.removeprefix("not-")
+    if name == "levenshtein":
+        met = Levenshtein.distance(answer, str(value)) <= assertion.get("threshold", 5)
+    else:
+        met = CHECKS[name](answer, value)
+    return met != kind.startswith("not-")

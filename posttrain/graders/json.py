@@ -1,0 +1,76 @@
+"""The answer is a JSON object; each field is right or wrong, and the record is right when every field is."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jsonschema
+
+from posttrain.types import RolloutError, Row, Score
+
+FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
+
+
+def read_object(text: str) -> dict[str, Any] | None:
+    """The JSON object that `text` is, a Markdown fence around it forgiven; None when it is anything else.
+
+    A key given twice, NaN and Infinity are not JSON.
+    """
+    fenced = FENCE.fullmatch(text)
+    try:
+        value = json.loads(fenced.group(1) if fenced else text, object_pairs_hook=_once, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+class Grader:
+    """Option: `ignore_case`, for the texts in fields.  The schema is the task's `[output] schema`, if it has one.
+
+    Parts: one per field of the target, and `valid`: an object that the schema allows.  The value is the share
+    of fields right, fields invented by the answer counting as wrong.
+    """
+
+    def __init__(self, *, ignore_case: bool = False, schema: Mapping[str, Any] | None = None) -> None:
+        self.ignore_case = ignore_case
+        self.validator = None if schema is None else jsonschema.Draft202012Validator(schema)
+
+    async def grade(self, row: Row, answer: str) -> Score:
+        target = read_object(row.target) if isinstance(row.target, str) else row.target
+        if not target:
+            raise RolloutError("grader", f"the target of row {row.id} is not a record")
+        given = read_object(answer)
+        valid = given is not None and (self.validator is None or self.validator.is_valid(given))
+        fields = {name: float(given is not None and name in given and self._same(given[name], wanted))
+                  for name, wanted in target.items()}
+        value = sum(fields.values()) / len(target.keys() | (given or {}).keys())
+        wrong = [name for name, right in fields.items() if not right]
+        explanation = "not a JSON object" if given is None else f"wrong: {', '.join(wrong)}" if wrong else ""
+        return Score(value, value == 1.0, {**fields, "valid": float(valid)}, explanation)
+
+    def _same(self, given: Any, wanted: Any) -> bool:
+        return self._normal(given) == self._normal(wanted)
+
+    def _normal(self, value: Any) -> Any:
+        """A form in which equal means equal in JSON: Python has True == 1, JSON has not."""
+        if isinstance(value, str):
+            text = " ".join(value.split())
+            return text.casefold() if self.ignore_case else text
+        if isinstance(value, Mapping):
+            return {key: self._normal(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._normal(item) for item in value]
+        return ("boolean", value) if isinstance(value, bool) else value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key is given twice")
+    return dict(pairs)
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,56 @@
+"""The last number in the answer is the target, within a tolerance.
+
+Decimal, not binary, arithmetic: 0.1 and 0.10 are one number, and a tolerance means what it says.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+
+from posttrain.types import RolloutError, Row, Score, target_text
+
+NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d))(?:[eE][-+]?\d+)?(?!\w)")
+UNIT = re.compile(r"[\s$€£¥%.*]*")
+
+
+def last_number(text: str) -> Decimal | None:
+    """The last finite number written in `text` ("1,234.5", "-3", "\u22123", ".5", "2e3"), or None."""
+    for match in reversed(list(NUMBER.finditer(text))):
+        try:
+            value = Decimal(match.group().replace(",", "").replace("\u2212", "-"))
+        except InvalidOperation:  # an exponent beyond what Decimal holds
+            continue
+        if value.is_finite():
+            return value
+    return None
+
+
+class Grader:
+    """Options: `tolerance`, the largest absolute difference that counts as right;
+    `relative_tolerance`, the same as a share of the target's size.  The looser of the two holds.
+
+    Parts: `parsed`, a number can be read; `valid`, the answer is a number and nothing else (but a sign of
+    currency or percent, a full stop, bold type).
+    """
+
+    def __init__(self, *, tolerance: float = 0.0, relative_tolerance: float = 0.0) -> None:
+        if tolerance < 0 or relative_tolerance < 0:
+            raise ValueError("a tolerance cannot be negative")
+        self.tolerance, self.relative_tolerance = Decimal(str(tolerance)), Decimal(str(relative_tolerance))
+
+    async def grade(self, row: Row, answer: str) -> Score:
+        target = None if row.target is None else last_number(target_text(row.target))
+        if target is None:
+            raise RolloutError("grader", f"the target of row {row.id} is not a number: {row.target!r}")
+        value = last_number(answer)
+        parts = {"parsed": float(value is not None), "valid": float(_bare(answer))}
+        if value is None:
+            return Score(0.0, False, parts, "no number in the answer")
+        right = abs(value - target) <= max(self.tolerance, self.relative_tolerance * abs(target))
+        return Score(float(right), right, parts, "" if right else f"{value} instead of {target}")
+
+
+def _bare(answer: str) -> bool:
+    numbers = list(NUMBER.finditer(answer))
+    return len(numbers) == 1 and UNIT.fullmatch(NUMBER.sub("", answer)) is not None

@@ -1,0 +1,87 @@
+"""A function `grade(row, answer)` of the task's own: grade.py or task.py in its folder.
+
+It may be async, and returns a bool, a number in [0, 1], a `Score`, or a mapping: either the fields of a Score
+(`value`, and optionally `passed`, `parts`, `explanation`) or named parts, whose mean is then the value.
+The file is run as it is: load only tasks you trust.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from posttrain.types import RolloutError, Row, Score, UserError
+
+FILES = ("grade.py", "task.py")
+
+
+class Grader:
+    """Options: `file` (default: grade.py, else task.py); `function`; `threshold`, the value at which an answer
+    passes when the function does not say."""
+
+    def __init__(self, *, file: str = "", function: str = "grade", threshold: float = 1.0,
+                 folder: Path | None = None) -> None:
+        path = _file(folder, file)
+        self.source = path.read_text(encoding="utf-8")
+        """The text of the file: part of the task's hash."""
+        self.threshold = threshold
+        found = getattr(_run(path), function, None)
+        if not callable(found):
+            raise UserError(f"no function {function}(row, answer)", place=str(path), remedy="define it")
+        self.function: Callable[[Row, str], Any] = found
+
+    async def grade(self, row: Row, answer: str) -> Score:
+        try:
+            verdict = self.function(row, answer)
+            if inspect.isawaitable(verdict):
+                verdict = await verdict
+            return self._score(verdict)
+        except Exception as error:  # somebody else's code: whatever it raises is the grader's failure
+            raise RolloutError("grader", f"row {row.id}: {type(error).__name__}: {error}") from error
+
+    def _score(self, verdict: Any) -> Score:
+        if isinstance(verdict, Score):
+            return _checked(verdict)
+        if not isinstance(verdict, Mapping):
+            value = float(verdict)
+            return _checked(Score(value, value >= self.threshold))
+        if "value" in verdict:
+            value = float(verdict["value"])
+            return _checked(Score(**{"passed": value >= self.threshold, **verdict, "value": value}))
+        parts = {name: float(part) for name, part in verdict.items()}
+        value = sum(parts.values()) / len(parts)
+        return _checked(Score(value, value >= self.threshold, parts))
+
+
+def _checked(score: Score) -> Score:
+    for name, value in {"the value": score.value, **score.parts}.items():
+        if not (math.isfinite(value) and 0 <= value <= 1):
+            raise ValueError(f"{name} is {value}, not a number from 0 to 1")
+    return score
+
+
+def _file(folder: Path | None, file: str) -> Path:
+    if folder is None:
+        raise ValueError("a python grader needs a task folder")
+    for path in [folder / file] if file else [folder / name for name in FILES]:
+        if path.is_file():
+            return path
+    raise UserError(f"no {file or ' or '.join(FILES)} for the python grader", place=str(folder),
+                    remedy="write one with a function grade(row, answer)")
+
+
+def _run(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"task_{path.parent.name}_{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # a .py file always has both
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # somebody else's code
+        raise UserError(f"cannot be loaded: {type(error).__name__}: {error}", place=str(path),
+                        remedy="mend the file") from error
+    return module

@@ -1,0 +1,77 @@
+"""Play a task with a candidate, and make training data: the one path for evaluation and training.
+
+Failures are data: a rollout whose policy or grader failed carries an error and no score.  This is the only place
+where masks are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from posttrain.candidates.policy import PolicyCandidate
+from posttrain.types import (
+    Candidate,
+    Datum,
+    Grader,
+    Message,
+    Rollout,
+    RolloutError,
+    Row,
+    Sampling,
+    Target,
+    UserError,
+    target_text,
+)
+
+
+async def play(candidate: Candidate, rows: Sequence[Row], grader: Grader, *, n: int = 1, sampling: Sampling | None = None,
+               ) -> list[list[Rollout]]:
+    """`n` graded rollouts per row, in row order."""
+    return [[await graded(rollout, grader) for rollout in group]
+            for group in await candidate.attempt(rows, n=n, sampling=sampling)]
+
+
+async def graded(rollout: Rollout, grader: Grader) -> Rollout:
+    """The rollout with its score; a grader that raises makes it a failed one."""
+    if rollout.error:
+        return rollout
+    try:
+        return replace(rollout, score=await grader.grade(rollout.row, rollout.answer))
+    except RolloutError as error:
+        return replace(rollout, error=str(error))
+
+
+def taught(candidate: PolicyCandidate, row: Row, target: Target | None = None, *, group: str = "") -> Datum:
+    """The datum that teaches `candidate` to give `target` (default: the row's own) for this row.
+
+    It is rendered with the candidate's own prompt, so training and serving see the same tokens.  Raises UserError
+    for a row without a target or one that does not fit into the model's context.
+    """
+    wanted = row.target if target is None else target
+    if wanted is None:
+        raise UserError("a row to learn from has no target", place=f"row {row.id}", remedy="label it or leave it out")
+    answer = Message("assistant", target_text(wanted))
+    datum = candidate.policy.renderer.datum((*candidate.messages(row), answer), row.tools)
+    if len(datum.tokens) > candidate.policy.context_length:
+        raise UserError(f"{len(datum.tokens)} tokens do not fit into the model's {candidate.policy.context_length}",
+                        place=f"row {row.id}", remedy="shorten or leave out the row")
+    return replace(datum, group=group)
+
+
+def sampled(rollout: Rollout, advantage: float, *, weight: float = 1.0) -> Datum:
+    """The datum of a rollout: exactly the tokens sampled, each with the advantage and the sampler's own logprob.
+
+    Tokens on which the policy had no choice have weight 0.
+    """
+    completion = rollout.completion
+    if completion is None or not completion.tokens:
+        raise ValueError("only a rollout sampled by one of our policies has tokens to train on")
+    prompt = completion.prompt
+    before = len(prompt)
+    return Datum(
+        tokens=(*prompt, *completion.tokens),  # type: ignore[arg-type]
+        weights=(*[0.0] * before, *(weight if chosen else 0.0 for chosen in completion.chosen)),
+        advantages=(*[0.0] * before, *[advantage] * len(completion.tokens)),
+        logprobs=(*[0.0] * before, *completion.logprobs),
+        group=rollout.row.id)

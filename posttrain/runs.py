@@ -1,0 +1,158 @@
+"""A run on disk: its folder, seed, budget, log and progress.  Techniques never see a path or a terminal.
+
+    runs/<id>/  config.json  metrics.jsonl  log.txt  report.json  report.html  <candidate>/...
+
+Every file is written whole and then renamed, or appended a line at a time, so a killed run leaves only files
+that can be read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from posttrain.types import UserError
+
+SCHEMA = 1
+"""Version of the records in a run folder; every record carries it."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the work at hand is: shown as a bar on a terminal, as an event by the server."""
+
+    description: str
+    done: float
+    total: float
+    detail: str = ""
+
+
+def silent(_: Progress) -> None:
+    """A progress listener that shows nothing."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Stops a run at a usable checkpoint.  None: no limit.  Minutes of wall time, or optimiser steps."""
+
+    minutes: float | None = None
+    steps: int | None = None
+
+
+class Run:
+    """One piece of work on disk.  `child(name)` is a piece of it with a folder of its own."""
+
+    def __init__(self, folder: Path, *, seed: int = 0, budget: Budget = Budget(),
+                 on_progress: Callable[[Progress], None] = silent) -> None:
+        self.folder, self.seed, self.budget, self.on_progress = folder, seed, budget, on_progress
+        self.started = time.monotonic()
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def child(self, name: str, *, budget: Budget | None = None, seed: int | None = None) -> Run:
+        """A run inside this one.  It gets what is left of this one's time unless it is given less."""
+        left = self.seconds_left
+        minutes = None if left is None else left / 60
+        given = budget or Budget()
+        if given.minutes is not None:
+            minutes = given.minutes if minutes is None else min(minutes, given.minutes)
+        steps = given.steps if given.steps is not None else self.budget.steps
+        return Run(self.folder / name, seed=self.seed if seed is None else seed,
+                   budget=Budget(minutes=minutes, steps=steps), on_progress=self.on_progress)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since this run began."""
+        return time.monotonic() - self.started
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Wall time left in the budget, never negative; None when there is no limit."""
+        return None if self.budget.minutes is None else max(0.0, self.budget.minutes * 60 - self.seconds)
+
+    def out_of_budget(self, step: int = 0) -> bool:
+        """Whether the budget is used up after `step` optimiser steps."""
+        spent = self.seconds_left is not None and self.seconds_left <= 0
+        return spent or (self.budget.steps is not None and step >= self.budget.steps)
+
+    def progress(self, description: str, done: float, total: float, detail: str = "") -> None:
+        self.on_progress(Progress(description, done, total, detail))
+
+    def log(self, **metrics: Any) -> None:
+        """Appends one record to metrics.jsonl."""
+        append_line(self.folder / "metrics.jsonl", {"schema": SCHEMA, "seconds": round(self.seconds, 3), **metrics})
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """What was logged so far."""
+        return read_lines(self.folder / "metrics.jsonl")
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turns a full disk or a folder that may not be written into a UserError that names the place."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write: {error.strerror or error}", place=str(path),
+                        remedy="free some space or choose another folder with --runs; what was written before is kept"
+                        ) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file whole: to a temporary name, flushed to disk, then renamed.  Raises UserError."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, default=_plain) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole: to a temporary name, flushed to disk, then renamed.  Raises UserError."""
+    temporary = path.with_name(path.name + ".tmp")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file.  Raises UserError when it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError("no such file", place=str(path), remedy="check the path") from error
+    except ValueError as error:
+        raise UserError(f"not valid JSON: {error}", place=str(path), remedy="mend or remove the file") from error
+
+
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Appends one JSON line.  Raises UserError."""
+    with disk_errors(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record, ensure_ascii=False, default=_plain) + "\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSON-lines file we wrote; a last line cut short by a kill is left out."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return records
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

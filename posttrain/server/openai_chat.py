@@ -1,0 +1,124 @@
+"""OpenAI's chat completions and models over a set of candidates; each answers as it was evaluated."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from posttrain.server.answers import ClientGone, Text, question, unless_gone
+from posttrain.server.chat_request import ChatBody, check
+from posttrain.server.errors import ApiError, from_user_error
+from posttrain.types import Candidate, Completion, UserError
+
+CLIENT_CLOSED_REQUEST = 499
+"""Nginx's status for a client that hung up; nobody reads it but the access log."""
+
+
+def routes(candidates: Mapping[str, Candidate]) -> APIRouter:
+    """The dialect's routes for candidates by the names they are served under."""
+    router = APIRouter()
+    created = int(time.time())
+
+    def listed(name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": created, "owned_by": "posttrain"}
+
+    def candidate(name: str) -> Candidate:
+        if name not in candidates:
+            raise ApiError(f"no model {name!r} here; there is: {', '.join(candidates)}", status=404, param="model",
+                           code="model_not_found")
+        return candidates[name]
+
+    @router.get("/v1/models")
+    async def list_models() -> dict[str, Any]:
+        return {"object": "list", "data": [listed(name) for name in candidates]}
+
+    @router.get("/v1/models/{name:path}")
+    async def show_model(name: str) -> dict[str, Any]:
+        candidate(name)
+        return listed(name)
+
+    @router.post("/v1/chat/completions", response_model=None)
+    async def chat_completions(body: ChatBody, request: Request) -> Response:
+        check(body)
+        reply = _Reply(body)
+        asked = question(candidate(body.model), body, reply.id)
+        try:
+            if not body.stream:
+                return JSONResponse(reply.whole(await unless_gone(request, asked.answer())))
+            events = asked.stream()
+            head = await unless_gone(request, anext(events))  # what fails before the first text gets its own status
+        except ClientGone:
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        return StreamingResponse(reply.stream(head, events), media_type="text/event-stream")
+
+    return router
+
+
+class _Reply:
+    """One reply in the dialect's words, whole or in chunks."""
+
+    def __init__(self, body: ChatBody) -> None:
+        self.id, self.created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
+        self.model = body.model
+        self.counts_tokens = body.stream_options is not None and body.stream_options.include_usage
+
+    def whole(self, completions: list[Completion]) -> dict[str, Any]:
+        choices = [{"index": index, "message": {"role": "assistant", "content": completion.text, "refusal": None},
+                    "logprobs": None, "finish_reason": completion.stop_reason}
+                   for index, completion in enumerate(completions)]
+        return self._head("chat.completion") | {"choices": choices, "usage": _usage(completions)}
+
+    async def stream(self, head: Text | list[Completion],
+                     rest: AsyncIterator[Text | list[Completion]]) -> AsyncIterator[str]:
+        """Server-sent events, [DONE] at the end; a failure under way becomes an event that the client raises."""
+        begun: set[int] = set()
+        try:
+            for event in self._chunks(head, begun):
+                yield _sent(event)
+            async for news in rest:
+                for event in self._chunks(news, begun):
+                    yield _sent(event)
+        except (ApiError, UserError) as error:
+            yield _sent((from_user_error(error) if isinstance(error, UserError) else error).body)
+        except Exception:
+            yield _sent(ApiError("internal error; the server's log says more", status=500).body)
+            raise
+        else:
+            yield "data: [DONE]\n\n"
+
+    def _chunks(self, news: Text | list[Completion], begun: set[int]) -> Iterator[dict[str, Any]]:
+        if isinstance(news, Text):
+            role = {} if news.choice in begun else {"role": "assistant"}
+            begun.add(news.choice)
+            yield self._chunk(news.choice, role | {"content": news.text}, None)
+            return
+        for index, completion in enumerate(news):
+            role = {} if index in begun else {"role": "assistant", "content": ""}  # it said nothing at all
+            yield self._chunk(index, role, completion.stop_reason)
+        if self.counts_tokens:
+            yield self._head("chat.completion.chunk") | {"choices": [], "usage": _usage(news)}
+
+    def _chunk(self, choice: int, delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
+        choices = [{"index": choice, "delta": delta, "logprobs": None, "finish_reason": finish_reason}]
+        usage = {"usage": None} if self.counts_tokens else {}
+        return self._head("chat.completion.chunk") | {"choices": choices} | usage
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+
+def _usage(completions: list[Completion]) -> dict[str, int]:
+    """Tokens of the request; the prompt is one, however many choices were drawn from it."""
+    prompt = completions[0].prompt_tokens
+    completion = sum(completion.completion_tokens for completion in completions)
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def _sent(event: Mapping[str, Any]) -> str:
+    return f"data: {json.dumps(event, ensure_ascii=False)}\n\n"

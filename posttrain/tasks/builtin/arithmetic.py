@@ -1,0 +1,93 @@
+"""Sums and differences, made from a seed: `arithmetic` (one-digit sums), `arithmetic:two_digit` (and differences).
+
+Numbers are held out in unordered pairs, so a test row's commuted twin is never in training.  The instructions show
+worked examples, taken from training pairs, so that an untrained small model is sometimes right.
+"""
+
+from __future__ import annotations
+
+import difflib
+import random
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+
+from posttrain import graders
+from posttrain.tasks.hashing import content_hash
+from posttrain.types import Message, Output, Row, Task, UserError
+
+SEED = 20250101
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Operands from `low` to `high`; `shown` are the pairs of the worked examples, `test` and `dev` pairs held out."""
+
+    low: int
+    high: int
+    shown: tuple[Pair, ...]
+    test: int
+    dev: int
+    differences: bool
+
+
+VARIANTS = {
+    "": Variant(0, 9, ((2, 3), (4, 1), (6, 7), (8, 8)), test=17, dev=6, differences=False),
+    "two_digit": Variant(10, 99, ((21, 34), (15, 48), (66, 50)), test=100, dev=50, differences=True),
+}
+
+
+def task(variant: str = "") -> Task:
+    """The task.  Raises UserError for a variant there is not."""
+    if variant not in VARIANTS:
+        known = [name for name in VARIANTS if name]
+        nearest = difflib.get_close_matches(variant, known, n=1)
+        raise UserError(f"no variant {variant!r} of arithmetic", remedy=f"did you mean arithmetic:"
+                        f"{(nearest or known)[0]}? the plain one is called arithmetic")
+    chosen = VARIANTS[variant]
+    output = Output(max_tokens=6)
+    splits = {split: _rows(pairs, split, chosen) for split, pairs in _pairs(chosen).items()}
+    return Task(
+        name=f"arithmetic:{variant}" if variant else "arithmetic", version="1", splits=splits, output=output,
+        instructions=(instructions := _instructions(chosen)), grader=graders.load("number", {}),
+        hash=content_hash(splits, {"name": "number", "options": {}, "source": ""}, instructions, output))
+
+
+def _pairs(variant: Variant) -> dict[str, list[Pair]]:
+    pairs = list(combinations_with_replacement(range(variant.low, variant.high + 1), 2))
+    shown = {(min(pair), max(pair)) for pair in variant.shown}
+    held_out = [pair for pair in pairs if pair not in shown]
+    random.Random(SEED).shuffle(held_out)
+    test, dev = set(held_out[:variant.test]), set(held_out[variant.test:variant.test + variant.dev])
+    train = [pair for pair in pairs if pair not in test | dev]
+    return {"train": train, "dev": sorted(dev), "test": sorted(test)}
+
+
+def _rows(pairs: list[Pair], split: str, variant: Variant) -> tuple[Row, ...]:
+    """One-digit: each pair in both orders.  With differences: one sum, in a random order, and one difference."""
+    order = random.Random(SEED + 1)
+    rows = []
+    for small, large in pairs:
+        if variant.differences:
+            left, right = order.sample((small, large), 2)
+            questions = [(f"{left} + {right}", left + right, "sum"),
+                         (f"{large} - {small}", large - small, "difference")]
+        else:
+            both = dict.fromkeys([(small, large), (large, small)])
+            questions = [(f"{left} + {right}", left + right, "sum") for left, right in both]
+        rows += [(f"What is {question}?", str(answer), kind) for question, answer, kind in questions]
+    order.shuffle(rows)
+    return tuple(Row(f"{split}-{number}", (Message("user", question),), target=answer,
+                     slices=(kind,) if variant.differences else ())
+                 for number, (question, answer, kind) in enumerate(rows, 1))
+
+
+def _instructions(variant: Variant) -> str:
+    lines = ["Answer with the number and nothing else.", ""]
+    for number, (left, right) in enumerate(variant.shown):
+        if variant.differences and number % 2:
+            left, right = max(left, right), min(left, right)
+            lines.append(f"Q: What is {left} - {right}? A: {left - right}")
+        else:
+            lines.append(f"Q: What is {left} + {right}? A: {left + right}")
+    return "\n".join(lines)

@@ -1,0 +1,227 @@
+"""What can be known to be wrong with a task before any model is asked: `posttrain check`."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from posttrain.tasks.loading import Reading, read
+from posttrain.tasks.near_duplicates import groups, normal
+from posttrain.tasks.rows import plain_text
+from posttrain.tasks.settings import SPLITS
+from posttrain.types import RolloutError, Row, Task, target_text
+
+Level = Literal["error", "warning", "note"]
+LEVELS: tuple[Level, ...] = ("error", "warning", "note")
+EXAMPLES = 3
+"""How many places a finding names."""
+CHARACTERS_PER_TOKEN = 4
+"""Of ordinary text, roughly; tasks know no tokenizer."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`error`: numbers from this task cannot be trusted; `warning`: look at it; `note`: good to know."""
+
+    level: Level
+    place: str
+    message: str
+    remedy: str = ""
+
+
+def check(task: Task | str | Path) -> list[Finding]:
+    """Everything found, errors first.  Raises UserError only when there is no task to look at."""
+    reading = Reading(task, {}, ()) if isinstance(task, Task) else read(task)
+    findings = [Finding("error", problem.place, problem.message, problem.remedy) for problem in reading.problems]
+    findings += asyncio.run(_graded(reading))
+    for look in (_repeated, _leaked, _labels, _targets, _lengths, _size):
+        findings += look(reading)
+    return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
+
+
+def _rows(reading: Reading) -> Iterator[tuple[str, Row]]:
+    for split, rows in reading.task.splits.items():
+        for row in rows:
+            yield split, row
+
+
+def _place(reading: Reading, rows: Sequence[Row]) -> str:
+    shown = ", ".join(reading.places.get(row.id, row.id) for row in rows[:EXAMPLES])
+    return shown + (" ..." if len(rows) > EXAMPLES else "")
+
+
+def _asked(row: Row) -> str:
+    return "\n".join(message.content for message in row.messages)
+
+
+async def _graded(reading: Reading) -> list[Finding]:
+    """The gold answer scores 1, an empty one 0."""
+    low, high, broken = [], [], []
+    for _, row in _rows(reading):
+        try:
+            if row.target is not None and (await reading.task.grader.grade(row, target_text(row.target))).value < 1:
+                low.append(row)
+            if (await reading.task.grader.grade(row, "")).value > 0:
+                high.append(row)
+        except RolloutError as error:
+            broken.append((row, error))
+    findings = []
+    if broken:
+        findings.append(Finding("error", _place(reading, [row for row, _ in broken]),
+                                f"the grader fails on {_count(broken)}: {broken[0][1].message}", "mend the grader"))
+    if low:
+        findings.append(Finding("error", _place(reading, low), f"the wanted answer scores below 1 on {_count(low)}",
+                                "correct the target or the grader"))
+    if high:
+        findings.append(Finding("error", _place(reading, high), f"an empty answer scores above 0 on {_count(high)}",
+                                "make the grader stricter"))
+    return findings
+
+
+def _repeated(reading: Reading) -> list[Finding]:
+    """The same question twice: with one answer, a duplicate; with two, a conflict."""
+    same: dict[str, list[tuple[str, Row]]] = defaultdict(list)
+    for split, row in _rows(reading):
+        same[normal(_asked(row))].append((split, row))
+    conflicts = [found for found in same.values() if len({_wanted(row) for _, row in found}) > 1]
+    findings = []
+    if conflicts:
+        message = f"{_count(conflicts, 'question')} asked with different answers wanted"
+        findings.append(Finding("warning", _place(reading, [row for found in conflicts for _, row in found]), message,
+                                "decide on one answer, or remove them: nobody can get both right"))
+    extra: list[Row] = []
+    for found in same.values():
+        seen: set[tuple[str, str]] = set()
+        for split, row in found:
+            if (split, _wanted(row)) in seen:
+                extra.append(row)
+            seen.add((split, _wanted(row)))
+    if extra:
+        findings.append(Finding("warning", _place(reading, extra), f"{_count(extra, 'duplicate row')} within a split",
+                                "remove them: they count one case several times"))
+    return findings
+
+
+def _wanted(row: Row) -> str:
+    return "" if row.target is None else target_text(row.target)
+
+
+def _leaked(reading: Reading) -> list[Finding]:
+    """Rows of dev or test that stand in an earlier split as well, or nearly so."""
+    found = list(_rows(reading))
+    near = groups([_asked(row) for _, row in found])
+    exact = [normal(_asked(row)) for _, row in found]
+    findings = []
+    for split, earlier in (("dev", ("train",)), ("test", ("train", "dev"))):
+        seen_near = {group for group, (one, _) in zip(near, found, strict=True) if one in earlier}
+        seen = {text for text, (one, _) in zip(exact, found, strict=True) if one in earlier}
+        here = [(row, text, group) for (one, row), text, group in zip(found, exact, near, strict=True) if one == split]
+        same = [row for row, text, _ in here if text in seen]
+        alike = [row for row, text, group in here if text not in seen and group in seen_near]
+        where = " or ".join(earlier)
+        if same:
+            message = f"{_count(same)} of {split} {'is' if len(same) == 1 else 'are'} in {where} too"
+            findings.append(Finding("error", _place(reading, same), message, f"remove them from {where}"))
+        if alike:
+            message = f"{_count(alike)} of {split} {'is' if len(alike) == 1 else 'are'} nearly the same as one in {where}"
+            findings.append(Finding("warning", _place(reading, alike), message,
+                                    "keep near-duplicates on one side, or scores are flattered"))
+    return findings
+
+
+def _labels(reading: Reading) -> list[Finding]:
+    """Balance of a closed set, and labels that cannot be learnt or told."""
+    task, labels = reading.task, reading.task.output.labels
+    counts = {split: Counter(_wanted(row) for row in rows if row.target is not None)
+              for split, rows in task.splits.items()}
+    total = sum(counts.values(), Counter[str]())
+    findings = []
+    if labels and total:
+        label, most = total.most_common(1)[0]
+        least = min(total[label] for label in labels)
+        message = (f"{len(labels)} labels on {least:,} to {most:,} rows each; "
+                   f"{label!r}, the commonest, is {most / total.total():.0%} of the rows")
+        findings.append(Finding("note", reading.place, message))
+    unseen = [label for label in labels if counts.get("train") and not counts["train"][label]]
+    if unseen:
+        message = f"{_count(unseen, 'label')} with no row in train: {_some(unseen)}"
+        findings.append(Finding("warning", reading.place, message, "add rows: what is never shown cannot be taught"))
+    untold = [label for label in labels if label not in task.instructions]
+    if untold:
+        message = f"the instructions do not name {_count(untold, 'label')}: {_some(untold)}"
+        findings.append(Finding("note", reading.place, message,
+                                "name them, so that a prompted model has a fair chance"))
+    return findings
+
+
+def _targets(reading: Reading) -> list[Finding]:
+    """Balance of other answers: a floor will say the commonest; fields of records one by one."""
+    rows = [row for _, row in _rows(reading) if row.target is not None]
+    if not rows or reading.task.output.labels:
+        return []
+    answer, count = Counter(map(_wanted, rows)).most_common(1)[0]
+    findings = []
+    if count > 1 and count >= 0.2 * len(rows):
+        message = f"the commonest answer, {answer[:60]!r}, is right on {count / len(rows):.0%} of the rows"
+        findings.append(Finding("note", reading.place, message))
+    records = [row.target for row in rows if isinstance(row.target, Mapping)]
+    for name in dict.fromkeys(name for record in records for name in record):
+        values = Counter(plain_text(record.get(name)) for record in records)
+        value, count = values.most_common(1)[0]
+        message = f"field {name}: {_count(values, 'value')}, {value[:60]} on {count / values.total():.0%} of the rows"
+        findings.append(Finding("note", reading.place, message))
+    return findings
+
+
+def _lengths(reading: Reading) -> list[Finding]:
+    """How long questions and answers are, and whether the answers fit."""
+    task = reading.task
+    rows = [row for _, row in _rows(reading)]
+    wanted = [row for row in rows if row.target is not None]
+    findings = []
+    if rows:
+        message = f"inputs: {_spread([len(_asked(row)) for row in rows])}; instructions: {len(task.instructions):,}"
+        findings.append(Finding("note", reading.place, message))
+    if wanted:
+        message = f"targets: {_spread([len(_wanted(row)) for row in wanted])}"
+        findings.append(Finding("note", reading.place, message))
+    long = [row for row in wanted if len(_wanted(row)) > CHARACTERS_PER_TOKEN * task.output.max_tokens]
+    if long:
+        message = (f"{_count(long, 'target')} longer than max_tokens = {task.output.max_tokens} allows, "
+                   f"at about {CHARACTERS_PER_TOKEN} characters a token")
+        findings.append(Finding("warning", _place(reading, long), message, "raise max_tokens under [output]"))
+    return findings
+
+
+def _size(reading: Reading) -> list[Finding]:
+    """Splits that are not there, and how fine a difference the test split can show.
+
+    The interval is the normal approximation's for a share of one half: +-1.96 sqrt(1 / 4n).
+    """
+    splits = reading.task.splits
+    findings = [Finding("warning", reading.place, f"no {split} rows",
+                        f"add {split}.jsonl: teaching, choosing and testing each need rows of their own")
+                for split in SPLITS if not splits.get(split)]
+    if splits.get("test"):
+        sizes = ", ".join(f"{len(rows):,} {split}" for split, rows in splits.items())
+        points = 196 * (0.25 / len(splits["test"])) ** 0.5
+        findings.append(Finding("note", reading.place,
+                                f"rows: {sizes}; a test score near 50 % will be known to about ±{points:.0f} points"))
+    return findings
+
+
+def _spread(lengths: Sequence[int]) -> str:
+    return f"{statistics.median(lengths):,.0f} characters (median), {max(lengths):,} (longest)"
+
+
+def _count(items: Sized, noun: str = "row") -> str:
+    return f"{len(items):,} {noun}{'s' * (len(items) != 1)}"
+
+
+def _some(items: Sequence[str]) -> str:
+    return ", ".join(items[:EXAMPLES]) + (" ..." if len(items) > EXAMPLES else "")

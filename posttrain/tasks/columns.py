@@ -1,0 +1,119 @@
+"""Which column of a stranger's table is asked, and which is wanted: guessed from names, then from values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from posttrain.tasks.records import Record
+from posttrain.tasks.rows import Columns, plain_text
+from posttrain.tasks.shapes import shape_of
+from posttrain.types import UserError
+
+ASKED = ("input", "inputs", "text", "question", "query", "prompt", "utterance", "message", "sentence", "instruction",
+         "email", "ticket", "review", "comment", "body", "content", "document", "article", "problem", "description",
+         "user_input", "source", "title")
+"""Names of columns that hold what is asked, likeliest first."""
+WANTED = ("target", "targets", "label", "labels", "gold", "expected", "ground_truth", "reference", "category", "class",
+          "intent", "answer", "answers", "output", "completion", "response", "sentiment", "topic", "queue", "tag",
+          "label_text", "summary", "translation", "solution", "rating", "score")
+"""Names of columns that hold what is wanted, likeliest first."""
+SAID = ("answer", "prediction", "predicted", "predicted_label", "response", "output", "completion", "generated",
+        "label", "target", "category", "text")
+"""Names of columns that hold what a system said, likeliest first."""
+NEITHER = ("", "id", "index", "idx", "unnamed: 0", "uuid", "split", "slices", "contexts", "date", "timestamp")
+
+
+@dataclass(frozen=True)
+class Guess:
+    """The columns to take (None: the rows have a shape that says so itself), and why, in words."""
+
+    columns: Columns | None
+    notes: tuple[str, ...]
+
+
+def guess_columns(records: Sequence[Record], file: str, asked: str = "", wanted: Sequence[str] = ()) -> Guess:
+    """The columns of a table.  What the user names is taken; the rest is guessed, or UserError says what to name."""
+    first = records[0]
+    shape = shape_of(first)
+    if shape and not asked and not wanted:
+        return Guess(None, (f"{len(records):,} rows read from {file} ({shape})",))
+    columns = list(dict.fromkeys(name for record in records[:1000] for name in record.fields))
+    free = [name for name in columns if name.casefold() not in NEITHER and name not in wanted
+            and any(record.fields.get(name) is not None for record in records)]
+    inputs = tuple(name.strip() for name in asked.split(",")) if asked and asked not in columns else \
+        (asked,) if asked else ()
+    targets = tuple(wanted)
+    if not inputs and not targets:
+        inputs = _named(free, ASKED) or inputs
+    if not targets:
+        targets = _guess_target([name for name in free if name not in inputs], records)
+    if not inputs:
+        inputs = _guess_input([name for name in free if name not in targets], records)
+    if not inputs or not targets:
+        raise UserError("cannot tell which column is asked and which is wanted", place=first.place,
+                        remedy=f"say --input COLUMN --target COLUMN; columns: {', '.join(columns)}")
+    guessed = " (guessed; --input and --target say otherwise)" if not (asked and wanted) else ""
+    unused = [name for name in columns if name not in (*inputs, *targets, "id", "slices", "contexts", "answer")]
+    notes = [f"{len(records):,} rows read from {file}",
+             f"asked: {_words(inputs)}; wanted: {_words(targets)}{guessed}"]
+    if unused:
+        notes.append(f"not used: {_words(unused)}")
+    return Guess(Columns(inputs, targets), tuple(notes))
+
+
+def input_column(records: Sequence[Record]) -> Columns | None:
+    """The column that is asked in rows nobody has labelled (None: the rows have a shape that says so)."""
+    first = records[0]
+    if shape_of(first) or "input" in first.fields:
+        return None
+    free = [name for name in first.fields if name.casefold() not in NEITHER]
+    inputs = tuple(free) if len(free) == 1 else _named(free, ASKED)
+    if not inputs:
+        raise UserError("cannot tell which column is asked", place=first.place,
+                        remedy=f"say --input COLUMN; columns: {', '.join(first.fields)}")
+    return Columns(inputs)
+
+
+def answer_columns(records: Sequence[Record], *, need_input: bool) -> Columns:
+    """The columns of a file of answers: what was asked (unless ids say it) and what was said, as a target."""
+    first = records[0]
+    free = [name for name in first.fields if name.casefold() not in NEITHER]
+    inputs = _named(free, ASKED) if need_input or len(free) > 1 else ()
+    rest = [name for name in free if name not in inputs]
+    said = _named(rest, SAID) or tuple(rest if len(rest) == 1 else ())
+    if not said or (need_input and not inputs):
+        raise UserError("cannot tell which column is the answer" if inputs else "neither ids nor inputs of the task",
+                        place=first.place, remedy="call the columns `id` or `input`, and `answer`")
+    return Columns(inputs, said)
+
+
+def _named(free: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    by_name = {name.casefold(): name for name in reversed(free)}
+    return next(((by_name[name],) for name in names if name in by_name), ())
+
+
+def _guess_target(free: Sequence[str], records: Sequence[Record]) -> tuple[str, ...]:
+    """By name; else the only column left; else the only one whose values repeat."""
+    named = _named(free, WANTED)
+    if named or len(free) == 1:
+        return named or tuple(free)
+    repeating = [name for name in free if len(set(_texts(name, records))) <= max(2, len(records) / 5)]
+    return tuple(repeating) if len(repeating) == 1 else ()
+
+
+def _guess_input(free: Sequence[str], records: Sequence[Record]) -> tuple[str, ...]:
+    """By name; else the column with the longest texts."""
+    named = _named(free, ASKED)
+    longest = sorted(free, key=lambda name: -sum(map(len, _texts(name, records))))
+    return named or tuple(longest[:1])
+
+
+def _texts(name: str, records: Sequence[Record]) -> list[str]:
+    values: list[Any] = [record.fields.get(name) for record in records]
+    return [plain_text(value) for value in values if value is not None]
+
+
+def _words(names: Sequence[str]) -> str:
+    return ("columns " if len(names) > 1 else "column ") + ", ".join(names)

@@ -1,0 +1,36 @@
+"""What a task is, as one number: two tasks with the same hash ask and judge the same.
+
+The hash covers rows, grader, instructions, output and documents as read, so it is the same on every machine and
+for every file format that holds the same rows; names, versions and cards are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from posttrain.types import Document, Output, Row, target_text
+
+
+def content_hash(splits: Mapping[str, Sequence[Row]], grader: Mapping[str, Any], instructions: str, output: Output,
+                 documents: Iterable[Document] = ()) -> str:
+    """SHA-256 in hexadecimal.  `grader` is its name, options and, for one in Python, source."""
+    digest = hashlib.sha256()
+    digest.update(_line({"grader": grader, "instructions": instructions, "output": asdict(output)}))
+    for split in sorted(splits):
+        digest.update(_line({"split": split, "rows": len(splits[split])}))
+        for row in splits[split]:
+            fields = {**vars(row), "messages": [vars(message) for message in row.messages]}
+            if row.target is not None:
+                fields["target"] = target_text(row.target)  # the order of fields is taught, so it counts
+            digest.update(_line(fields))
+    for document in sorted(documents, key=lambda document: document.id):
+        digest.update(_line(asdict(document)))
+    return digest.hexdigest()
+
+
+def _line(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False).encode() + b"\n"

@@ -1,0 +1,68 @@
+"""promptfoo's tests (https://www.promptfoo.dev/docs/configuration/test-cases/) as rows.
+
+A test is `{vars, assert}`.  One assertion `equals` is a target; any other set of assertions stays with the row and
+is graded by `assertions`.  The input is the prompt with its `{{variables}}` filled in where the file has one
+inline prompt, else the only variable, else all of them, one a line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from posttrain.graders.assertions import check_assertions
+from posttrain.types import UserError
+
+KNOWN = {"vars", "assert", "description", "prompt", "metadata", "id", "answer", "contexts", "slices"}
+
+
+def tests(document: Mapping[str, Any], place: str) -> list[Any]:
+    """The tests of a configuration, with its default test and its prompt put into each."""
+    given = document.get("tests")
+    if not isinstance(given, list):
+        raise UserError("a document without a list `tests`", place=place,
+                        remedy="give a list of rows, or a promptfoo configuration with its tests inline")
+    default = document.get("defaultTest") or {}
+    prompts = document.get("prompts") or []
+    prompt = prompts[0] if len(prompts) == 1 and isinstance(prompts[0], str) and "{{" in prompts[0] else None
+    return [_merged(test, default, prompt) if isinstance(test, dict) else test for test in given]
+
+
+def _merged(test: Mapping[str, Any], default: Mapping[str, Any], prompt: str | None) -> dict[str, Any]:
+    merged = {**default, **test}
+    merged["vars"] = {**(default.get("vars") or {}), **(test.get("vars") or {})}
+    merged["assert"] = [*(default.get("assert") or []), *(test.get("assert") or [])]
+    return {**merged, "prompt": prompt} if prompt else merged
+
+
+def row_fields(fields: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The fields of a row for one test.  Raises UserError for an assertion that cannot be graded here."""
+    unknown = sorted(fields.keys() - KNOWN)
+    if unknown:
+        raise UserError(f"the test has {unknown[0]!r}, which is not understood", place=place, remedy="remove it")
+    variables, assertions = fields["vars"], fields.get("assert") or []
+    if not isinstance(variables, Mapping) or not variables:
+        raise UserError("the test has no vars", place=place, remedy="give the input as a variable")
+    row = {key: fields[key] for key in ("id", "answer", "contexts", "slices") if fields.get(key) is not None}
+    row["input"] = _input(variables, fields.get("prompt"), place)
+    row["metadata"] = {**(fields.get("metadata") or {})}
+    if len(assertions) == 1 and assertions[0].get("type") == "equals":
+        return {**row, "target": assertions[0].get("value")}
+    problem = check_assertions(assertions)
+    if problem:
+        raise UserError(problem, place=place, remedy="use a deterministic assertion, or a python grader")
+    row["metadata"]["assert"] = assertions
+    return row
+
+
+def _input(variables: Mapping[str, Any], prompt: str | None, place: str) -> str:
+    if prompt:
+        def fill(match: re.Match[str]) -> str:
+            if match.group(1) not in variables:
+                raise UserError(f"the prompt needs a variable {match.group(1)!r}", place=place, remedy="add it to vars")
+            return str(variables[match.group(1)])
+        return re.sub(r"\{\{\s*([\w.]+)\s*\}\}", fill, prompt)
+    if len(variables) == 1:
+        return str(next(iter(variables.values())))
+    return "\n".join(f"{name}: {value}" for name, value in variables.items())

@@ -1,0 +1,35 @@
+"""One JSON file: an array of objects, or a promptfoo configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from posttrain.tasks.promptfoo import tests
+from posttrain.tasks.records import Record, plain, read_text
+from posttrain.types import UserError
+
+
+def read(path: Path) -> list[Record]:
+    try:
+        value = json.loads(read_text(path))
+    except ValueError as error:
+        raise UserError(f"not valid JSON: {error}", place=str(path), remedy="mend the file") from error
+    return records_of(value, path)
+
+
+def records_of(value: Any, path: Path) -> list[Record]:
+    """The records of a parsed document: its items, or the tests of a promptfoo configuration."""
+    items = tests(value, str(path)) if isinstance(value, dict) else value
+    if not isinstance(items, list):
+        raise UserError("neither an array of objects nor a promptfoo configuration", place=str(path),
+                        remedy="write one object a line in a .jsonl file")
+    records = []
+    for number, item in enumerate(items, 1):
+        place = f"{path}:{number}"
+        if not isinstance(item, dict):
+            raise UserError(f"item {number} is a {type(item).__name__}, not an object", place=place,
+                            remedy="each item is one row")
+        records.append(Record(place, plain(item, place)))
+    return records

@@ -1,0 +1,182 @@
+"""Records into rows: the one place where somebody's data becomes a `Row`, or an error with its place."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from posttrain.tasks.messages import messages
+from posttrain.tasks.records import Record
+from posttrain.tasks.shapes import FIELDS, Fields, listed, translate
+from posttrain.types import Message, Row, Target, UserError, target_text
+
+
+class Incomplete(UserError):
+    """A row without an input or without a target: unlabelled data, which some callers leave out."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table are asked and which are wanted; several targets make a record.
+
+    Several inputs are written one below the other with their names.  Columns not named are left out, but for
+    `id`, `slices`, `answer` and `contexts`.
+    """
+
+    input: tuple[str, ...]
+    target: tuple[str, ...] = ()
+
+    def fields(self, record: Record) -> Fields:
+        for column in (*self.input, *self.target):
+            if column not in record.fields:
+                nearest = difflib.get_close_matches(column, list(record.fields), n=1)
+                hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+                raise UserError(f"no column {column!r}", place=record.place,
+                                remedy=f"{hint}columns: {', '.join(record.fields)}")
+        fields = {key: record.fields[key] for key in ("id", "slices", "answer", "contexts")
+                  if key in record.fields and key not in (*self.input, *self.target)}
+        if len(self.input) == 1:
+            fields["input"] = record.fields[self.input[0]]
+        else:
+            fields["input"] = "\n\n".join(f"{column}: {plain_text(record.fields[column])}" for column in self.input
+                                          if record.fields[column] is not None)
+        if len(self.target) == 1:
+            fields["target"] = record.fields[self.target[0]]
+        elif self.target:
+            fields["target"] = {column: record.fields[column] for column in self.target}
+        return fields
+
+
+def plain_text(value: Any) -> str:
+    """How a value of a table is written as an answer: a whole number without ".0", the rest as in JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return json.dumps(value, ensure_ascii=False)
+
+
+def make_rows(records: Iterable[Record], prefix: str, *, columns: Columns | None = None, strict: bool = False,
+              need_target: bool = False) -> tuple[dict[str, Row], list[UserError]]:
+    """Rows by the place each came from, and what was wrong with the records that gave none.
+
+    A row without an id of its own is `prefix-N`, N counting from 1.  `strict` refuses fields we do not know.
+    """
+    rows: dict[str, Row] = {}
+    problems: list[UserError] = []
+    for number, record in enumerate(records, 1):
+        try:
+            fields = columns.fields(record) if columns else translate(record)
+            row = _row(fields, f"{prefix}-{number}", record.place, strict)
+            if need_target and row.target is None and not row.metadata.get("assert"):
+                raise Incomplete("no target", place=record.place, remedy="give the wanted answer, or remove the row")
+            rows[record.place] = row
+        except UserError as error:
+            problems.append(error)
+    return rows, problems
+
+
+def _row(fields: Fields, default_id: str, place: str, strict: bool) -> Row:
+    unknown = [key for key in fields if key not in FIELDS]
+    if unknown and strict:
+        nearest = difflib.get_close_matches(unknown[0], FIELDS, n=1)
+        hint = f"did you mean {nearest[0]!r}? else " if nearest else ""
+        raise UserError(f"no field {unknown[0]!r} in a row", place=place, remedy=f"{hint}put it under metadata")
+    conversation, spoken = _conversation(fields, place)
+    target, answer = _target(fields.get("target"), place), fields.get("answer")
+    if spoken is not None:
+        if target is None:
+            target = spoken
+        elif answer is None:
+            answer = spoken
+        else:
+            raise UserError("target, answer and a last assistant message: one too many", place=place,
+                            remedy="end the messages with the user's")
+    return Row(
+        id=default_id if fields.get("id") is None else plain_text(fields["id"]), messages=conversation, target=target,
+        rejected=_text(fields.get("rejected"), place), answer=_text(answer, place),
+        contexts=tuple(plain_text(item) for item in listed(fields.get("contexts"))),
+        tools=tuple(_tools(fields.get("tools"), place)), slices=tuple(map(plain_text, listed(fields.get("slices")))),
+        metadata=_metadata(fields.get("metadata"), place))
+
+
+def _conversation(fields: Fields, place: str) -> tuple[tuple[Message, ...], Target | None]:
+    """The messages up to the answer, and the answer when the last message of the file is the assistant's."""
+    given = fields.get("messages")
+    if given is None:
+        given = fields.get("input")
+        if given is None or (isinstance(given, str) and not given.strip()):
+            raise Incomplete("no input", place=place, remedy="give input (a text) or messages")
+        if not isinstance(given, list):
+            return (Message("user", plain_text(given)),), None
+    elif fields.get("input") is not None:
+        raise UserError("both input and messages", place=place, remedy="keep one of them")
+    elif isinstance(given, str):
+        given = _parsed(given, "messages", place)
+    conversation = list(messages(given, place))
+    spoken = None
+    if conversation[-1].role == "assistant":
+        while conversation and (conversation[-1].role != "assistant" or conversation[-1].weight == 0):
+            conversation.pop()  # after the last trained answer nothing can be learnt
+        if not conversation:
+            raise UserError("every assistant message has weight 0", place=place, remedy="give one of them weight 1")
+        spoken = _spoken(conversation.pop(), place)
+    if not conversation or conversation[-1].role not in ("user", "tool"):
+        raise UserError("nobody asks: no user message before the answer", place=place,
+                        remedy="end the messages with the user's, or with the answer to it")
+    return tuple(conversation), spoken
+
+
+def _spoken(message: Message, place: str) -> Target:
+    """What an assistant message says; calls of tools are a record of name and arguments."""
+    if not message.tool_calls:
+        return message.content
+    calls = []
+    for call in message.tool_calls:
+        function = call.get("function", {})
+        calls.append({"name": function.get("name"),
+                      "arguments": _parsed(function.get("arguments") or "{}", "arguments", place)})
+    return calls[0] if len(calls) == 1 else {"tool_calls": calls}
+
+
+def _target(value: Any, place: str) -> Target | None:
+    """A wanted answer: a record, or any other value as text.  Messages (preference files) give their last text."""
+    if value is None or isinstance(value, Mapping):
+        return value
+    if isinstance(value, Sequence) and not isinstance(value, str) and value and isinstance(value[0], Mapping) \
+            and "role" in value[0]:
+        return _spoken(messages(value, place)[-1], place)
+    text = plain_text(value)
+    return text if text.strip() else None
+
+
+def _text(value: Any, place: str) -> str | None:
+    target = _target(value, place)
+    return None if target is None else target_text(target)
+
+
+def _tools(value: Any, place: str) -> list[Mapping[str, Any]]:
+    tools = listed(value)
+    if not all(isinstance(tool, Mapping) for tool in tools):
+        raise UserError("tools is not a list of objects", place=place,
+                        remedy='write [{"type": "function", "function": {...}}]')
+    return tools
+
+
+def _metadata(value: Any, place: str) -> Mapping[str, Any]:
+    parsed = _parsed(value, "metadata", place) if isinstance(value, str) else value or {}
+    if not isinstance(parsed, Mapping):
+        raise UserError("metadata is not an object", place=place, remedy='write {"key": value}')
+    return parsed
+
+
+def _parsed(value: Any, what: str, place: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise UserError(f"{what} is not valid JSON: {error}", place=place, remedy="mend it") from error

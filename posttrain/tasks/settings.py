@@ -1,0 +1,152 @@
+"""task.toml, strictly: every key is known, every value has its type, or the error names the line."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from posttrain.tasks.records import read_text
+from posttrain.tasks.rows import Columns
+from posttrain.types import Output, Split, UserError
+
+TYPES: dict[str, type | tuple[type, ...]] = {
+    "name": str, "version": str, "instructions": str, "splits": dict, "grader": dict, "output": dict,
+    "documents": str, "ceiling": (int, float), "tools": (list, str), "environment": str}
+OUTPUT_TYPES: dict[str, type | tuple[type, ...]] = {"labels": list, "schema": (dict, str), "max_tokens": int}
+SPLIT_TYPES: dict[str, type | tuple[type, ...]] = {"file": str, "input": (str, list), "target": (str, list)}
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+ENVIRONMENTS = ("single_turn",)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the rows of a split are, and which columns to take when it is a table of the user's."""
+
+    file: str
+    columns: Columns | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What task.toml says.  `splits` holds those it names; the rest are found by their names."""
+
+    name: str
+    version: str = "1"
+    instructions: str = ""
+    splits: Mapping[str, Source] = field(default_factory=dict)
+    grader: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    output: Output = field(default_factory=Output)
+    documents: str = ""
+    ceiling: float | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
+
+
+def read_settings(path: Path) -> Settings:
+    """The settings in a task.toml.  Raises UserError with file and line."""
+    text = read_text(path)
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"not valid TOML: {error}", place=str(path), remedy="mend the file") from error
+    check = _Check(path, text)
+    check.keys(table, TYPES, "")
+    output = _output(table.get("output", {}), check)
+    grader = dict(table.get("grader", {}))
+    name = grader.pop("name", "choice" if output.labels else "json" if output.schema else "")
+    if not isinstance(name, str) or not name:
+        raise UserError("no grader", place=str(path), remedy='add [grader] with name = "exact", for instance')
+    environment = table.get("environment", ENVIRONMENTS[0])
+    if environment not in ENVIRONMENTS:
+        raise check.error(f"no environment {environment!r}", "environment", f"known: {', '.join(ENVIRONMENTS)}")
+    ceiling = table.get("ceiling")
+    if ceiling is not None and not 0 < ceiling <= 1:
+        raise check.error(f"ceiling is {ceiling}", "ceiling", "give a share of rows, above 0 and up to 1")
+    splits = table.get("splits", {})
+    check.keys(splits, dict.fromkeys(SPLITS, (str, dict)), "splits.")
+    return Settings(
+        name=table.get("name", path.parent.name), version=table.get("version", "1"),
+        instructions=table.get("instructions", "").strip(), grader=name, options=grader, output=output,
+        splits={split: _source(value, split, check) for split, value in splits.items()},
+        documents=table.get("documents", ""), ceiling=None if ceiling is None else float(ceiling),
+        tools=tuple(check.file_or_value(table.get("tools", []), list, "tools")))
+
+
+def _output(table: Mapping[str, Any], check: _Check) -> Output:
+    check.keys(table, OUTPUT_TYPES, "output.")
+    labels, schema = table.get("labels", []), table.get("schema")
+    if labels and schema:
+        raise check.error("both labels and a schema", "schema", "keep one of them under [output]")
+    if "labels" in table and not (labels and all(isinstance(label, str) and label.strip() for label in labels)):
+        raise check.error("labels is not a list of texts", "labels", 'write labels = ["yes", "no"]')
+    if len(set(labels)) < len(labels):
+        raise check.error("a label is given twice", "labels", "remove one")
+    if schema is not None:
+        schema = check.file_or_value(schema, dict, "schema")
+        try:
+            jsonschema.Draft202012Validator.check_schema(schema)
+        except jsonschema.SchemaError as error:
+            raise check.error(f"not a JSON schema: {error.message}", "schema", "correct the schema") from error
+    if table.get("max_tokens", 1) < 1:
+        raise check.error("max_tokens is below 1", "max_tokens", "give the longest answer's length in tokens")
+    return Output(tuple(labels), schema, table.get("max_tokens", Output.max_tokens))
+
+
+def _source(value: str | Mapping[str, Any], split: str, check: _Check) -> Source:
+    if isinstance(value, str):
+        return Source(value)
+    check.keys(value, SPLIT_TYPES, f"splits.{split}.")
+    if not value.get("file"):
+        raise check.error("a split without a file", split, f'write {split} = {{ file = "rows.csv", input = "text" }}')
+    asked, wanted = value.get("input"), value.get("target", [])
+    if asked is None and wanted:
+        raise check.error("target without input", split, "name the column that holds the input too")
+    columns = None if asked is None else Columns(_listed(asked), _listed(wanted))
+    return Source(value["file"], columns)
+
+
+def _listed(value: str | list[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+@dataclass(frozen=True)
+class _Check:
+    """Errors of one task.toml, each with its line."""
+
+    path: Path
+    text: str
+
+    def error(self, message: str, key: str, remedy: str) -> UserError:
+        lines = self.text.split("\n")
+        number = next((i for i, line in enumerate(lines, 1) if line.strip().strip("[").startswith(key)), None)
+        return UserError(message, place=f"{self.path}:{number}" if number else str(self.path), remedy=remedy)
+
+    def keys(self, table: Mapping[str, Any], types: Mapping[str, type | tuple[type, ...]], prefix: str) -> None:
+        for key, value in table.items():
+            if key not in types:
+                nearest = difflib.get_close_matches(key, types, n=1)
+                hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+                raise self.error(f"no key {prefix + key!r}", key, f"{hint}known: {', '.join(types)}")
+            expected = types[key]
+            if not isinstance(value, expected) or isinstance(value, bool):
+                names = [one.__name__ for one in (expected if isinstance(expected, tuple) else (expected,))]
+                raise self.error(f"{prefix}{key} is a {type(value).__name__}", key, f"give a {' or a '.join(names)}")
+
+    def file_or_value(self, value: Any, expected: type, key: str) -> Any:
+        """A value given in the file itself, or as the name of a JSON file beside it."""
+        if isinstance(value, str):
+            place = self.path.parent / value
+            try:
+                value = json.loads(read_text(place))
+            except ValueError as error:
+                raise UserError(f"not valid JSON: {error}", place=str(place), remedy="mend the file") from error
+            if not isinstance(value, expected):
+                raise UserError(f"not a JSON {expected.__name__}", place=str(place), remedy=f"see {key} in task.toml")
+        return value

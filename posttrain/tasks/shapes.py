@@ -1,0 +1,118 @@
+"""The shapes in which teams already hold their data, each turned into the fields of our own row.
+
+A shape is recognised by the keys that only it has.  The result has the keys of `FIELDS` only; what a shape holds
+beside them goes to `metadata`, so that a python grader can see it.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from posttrain.tasks import promptfoo
+from posttrain.tasks.records import Record
+from posttrain.types import UserError
+
+FIELDS = ("id", "messages", "input", "target", "rejected", "answer", "contexts", "tools", "slices", "metadata")
+"""What a row of ours may have.  `input` is a text or a list of messages."""
+
+Fields = dict[str, Any]
+RAGAS = {"user_input": "input", "retrieved_contexts": "contexts", "response": "answer", "reference": "target"}
+RAGAS_0_1 = {"question": "input", "contexts": "contexts", "answer": "answer", "ground_truth": "target"}
+COMPLETION = {"prompt": "input", "completion": "target"}
+CHOSEN = {"prompt": "input", "chosen": "target", "rejected": "rejected"}
+SHARED = ("id", "slices", "tools", "metadata")
+
+
+def _renamed(names: Mapping[str, str]) -> Callable[[Record], Fields]:
+    def translate(record: Record) -> Fields:
+        fields = {ours: record.fields.get(theirs) for theirs, ours in names.items()}
+        rest = {key: value for key, value in record.fields.items() if key not in names and key not in SHARED}
+        return _with_rest(fields, rest, record)
+    return translate
+
+
+def _with_rest(fields: Fields, rest: Mapping[str, Any], record: Record) -> Fields:
+    for key in SHARED:
+        if record.fields.get(key) is not None:
+            fields[key] = record.fields[key]
+    extra = {key: value for key, value in rest.items() if value is not None}
+    if extra:
+        fields["metadata"] = {**extra, **(fields.get("metadata") or {})}
+    return fields
+
+
+def _preference(record: Record) -> Fields:
+    """OpenAI's preference format: input, preferred_output, non_preferred_output."""
+    given = record.fields["input"]
+    fields: Fields = {"messages": given.get("messages") if isinstance(given, Mapping) else given,
+                      "target": record.fields["preferred_output"], "rejected": record.fields["non_preferred_output"]}
+    if isinstance(given, Mapping) and given.get("tools"):
+        fields["tools"] = given["tools"]
+    return _with_rest(fields, {}, record)
+
+
+def _log(record: Record) -> Fields:
+    """A logged call of a chat API: its request, and its response as the running system's answer."""
+    request, response = record.fields["request"], record.fields["response"]
+    try:
+        answer = response["choices"][0]["message"]["content"]
+        fields = {"messages": request["messages"], "tools": request.get("tools"), "answer": answer,
+                  "target": record.fields.get("target")}
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise UserError("request or response is not that of a chat completion", place=record.place,
+                        remedy="a request has messages, a response has choices") from error
+    rest = {key: value for key, value in record.fields.items() if key not in ("request", "response", "target", *SHARED)}
+    return _with_rest({key: value for key, value in fields.items() if value is not None}, rest, record)
+
+
+def _instruction(record: Record) -> Fields:
+    """Alpaca: an instruction, often with an input of its own, and an output."""
+    asked = [str(record.fields[key]) for key in ("instruction", "input") if record.fields[key]]
+    rest = {key: value for key, value in record.fields.items()
+            if key not in ("instruction", "input", "output", *SHARED)}
+    return _with_rest({"input": "\n\n".join(asked), "target": record.fields["output"]}, rest, record)
+
+
+SHAPES: tuple[tuple[str, set[str], Callable[[Record], Fields]], ...] = (
+    ("OpenAI preference pairs", {"input", "preferred_output", "non_preferred_output"}, _preference),
+    ("promptfoo tests", {"vars"}, lambda record: promptfoo.row_fields(record.fields, record.place)),
+    ("logged chat completions", {"request", "response"}, _log),
+    ("instruction, input and output", {"instruction", "input", "output"}, _instruction),
+    ("preference pairs", {"prompt", "chosen", "rejected"}, _renamed(CHOSEN)),
+    ("prompt and completion", {"prompt", "completion"}, _renamed(COMPLETION)),
+    ("ragas columns", {"user_input"}, _renamed(RAGAS)),
+    ("ragas columns (before 0.2)", {"question", "ground_truth"}, _renamed(RAGAS_0_1)),
+    ("chat rows", {"messages"}, lambda record: dict(record.fields)),
+    ("input and target", {"input", "target"}, lambda record: dict(record.fields)),
+)
+
+
+def shape_of(record: Record) -> str:
+    """The name of the record's shape, or "" when it is a table of columns we do not know."""
+    return next((name for name, keys, _ in SHAPES if keys <= record.fields.keys()), "")
+
+
+def translate(record: Record) -> Fields:
+    """The row fields of a record of a known shape; of any other record, its own fields."""
+    for _, keys, function in SHAPES:
+        if keys <= record.fields.keys():
+            return function(record)
+    return dict(record.fields)
+
+
+def listed(value: Any) -> list[Any]:
+    """A list out of a table's cell: JSON, Python's notation (what pandas writes), or a single text."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        if value.lstrip().startswith("["):
+            for parse in (json.loads, ast.literal_eval):
+                try:
+                    return list(parse(value))
+                except (ValueError, SyntaxError):
+                    continue
+        return [value]
+    return list(value) if isinstance(value, (list, tuple)) else [value]

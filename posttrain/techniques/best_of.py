@@ -1,0 +1,23 @@
+"""best_of: sample several answers and take the majority (self-consistency, arXiv:2203.11171).
+
+It shows what test-time compute buys without any teaching.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from posttrain.candidates.policy import PolicyCandidate
+from posttrain.runs import Run
+from posttrain.types import Task
+
+
+@dataclass(frozen=True)
+class Config:
+    votes: int = 8
+    temperature: float = 0.7
+
+
+async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> PolicyCandidate:  # noqa: ARG001
+    """The same candidate, answering by majority vote."""
+    return replace(candidate, votes=config.votes, votes_temperature=config.temperature)

@@ -1,0 +1,96 @@
+"""dpo: direct preference optimisation (arXiv:2305.18290) of a LoRA adapter.
+
+Pairs come from the task (`rejected` answers).  Where it has none they are made: the row's target against an answer
+that the candidate itself samples and the grader finds wrong.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from posttrain import losses
+from posttrain.candidates.policy import PolicyCandidate
+from posttrain.rollouts import play, taught
+from posttrain.runs import Run
+from posttrain.types import Adam, Datum, LoRA, Policy, Row, Task, UserError, target_text
+
+
+@dataclass(frozen=True)
+class Config:
+    """`samples` answers per row are sampled to find a wrong one, on `most_rows` rows at most."""
+
+    beta: float = 0.1
+    epochs: int = 1
+    pairs_per_step: int = 8
+    learning_rate: float = 3e-4
+    lora: LoRA = LoRA()
+    samples: int = 4
+    most_rows: int = 200
+
+
+async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> PolicyCandidate:
+    """The candidate with a trained adapter.  Raises UserError when there is no pair to learn from."""
+    pairs = await preferences(candidate, task, run, config)
+    policy = candidate.policy.fork(f"{candidate.name}-dpo", config.lora, seed=run.seed)
+    data = await anchored([taught(candidate, row, target, group=row.id) for row, chosen, rejected in pairs
+                           for target in (chosen, rejected)], candidate.policy.frozen())
+    starts = range(0, len(pairs), config.pairs_per_step)
+    step = trained_tokens = 0
+    total = config.epochs * len(starts)
+    for epoch in range(config.epochs):
+        order = random.Random(f"{run.seed}:{epoch}").sample(range(len(pairs)), len(pairs))
+        for start in starts:
+            if run.out_of_budget(step):
+                break
+            numbers = order[start:start + config.pairs_per_step]
+            batch = [data[2 * i + side] for i in numbers for side in (0, 1)]
+            metrics = await policy.forward_backward(batch, losses.dpo(config.beta), normaliser=len(numbers))
+            metrics |= await policy.optim_step(Adam(config.learning_rate * (1 - step / total)))
+            step += 1
+            trained_tokens += int(metrics["trained_tokens"])
+            preferred = metrics["preferred"] / metrics["pairs"]
+            run.log(step=step, loss=metrics["loss"], preferred=preferred, margin=metrics["margin"] / metrics["pairs"])
+            run.progress("dpo", step, total, f"prefers the chosen answer in {preferred:.0%}")
+    training = {"steps": step, "pairs": len(pairs), "trained_tokens": trained_tokens}
+    return replace(candidate, policy=policy, kind="weights", details={**candidate.details, "training": training})
+
+
+async def preferences(candidate: PolicyCandidate, task: Task, run: Run, config: Config) -> list[tuple[Row, str, str]]:
+    """(row, chosen, rejected): the task's own pairs, else made from graded samples."""
+    rows = task.rows("train")
+    given = [(row, chosen_text(row), row.rejected) for row in rows if row.rejected is not None and row.target is not None]
+    if given:
+        return given
+    labelled = [row for row in rows if row.target is not None][:config.most_rows]
+    pairs = []
+    sampling = replace(candidate.serving(), temperature=1.0, seed=run.seed)
+    for start in range(0, len(labelled), 32):
+        run.progress("dpo: looking for wrong answers", start, len(labelled))
+        if run.out_of_budget():
+            break
+        for group in await play(candidate, labelled[start:start + 32], task.grader, n=config.samples, sampling=sampling):
+            wrong = [rollout.answer for rollout in group if rollout.score and not rollout.score.passed]
+            wrong = [answer for answer in wrong if answer != chosen_text(group[0].row)]
+            if wrong:
+                pairs.append((group[0].row, chosen_text(group[0].row), wrong[0]))
+    if not pairs:
+        raise UserError("no pairs to learn from: the task has no rejected answers and no sampled answer was wrong",
+                        place=task.name, remedy="there is nothing left for dpo to gain, or add `rejected` answers")
+    return pairs
+
+
+def chosen_text(row: Row) -> str:
+    """The better answer of a pair."""
+    return target_text(row.target)  # type: ignore[arg-type]
+
+
+async def anchored(data: Sequence[Datum], reference: Policy) -> list[Datum]:
+    """The data with the reference policy's log-probabilities, computed once."""
+    anchored = []
+    for datum, logprobs in zip(data, await reference.logprobs(data), strict=True):
+        by_position = dict(zip(datum.trained, logprobs, strict=True))
+        reference_logprobs = tuple(by_position.get(i, 0.0) for i in range(len(datum.tokens)))
+        anchored.append(replace(datum, reference_logprobs=reference_logprobs))
+    return anchored

@@ -1,0 +1,169 @@
+"""grpo: reinforcement learning from the task's grader (group-relative policy optimisation, arXiv:2402.03300).
+
+Each step samples a group of answers to every row of a batch, at temperature 1 and without the output constraint (the
+log-probabilities that are trained must be those that were sampled), grades them, and raises the probability of the
+answers better than their group's mean.  Groups without variance teach nothing: they are skipped and counted.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from posttrain import losses
+from posttrain.candidates.policy import PolicyCandidate
+from posttrain.evaluation.evaluate import quick_score
+from posttrain.rollouts import play, sampled
+from posttrain.runs import Run
+from posttrain.techniques.dpo import anchored
+from posttrain.types import Adam, Datum, LoRA, Policy, Rollout, Row, Sampling, Task, UserError
+
+
+@dataclass(frozen=True)
+class Config:
+    """`kl` > 0 adds a penalty for leaving the policy that training began with; every `evaluate_every` steps the
+    policy is judged on `dev_rows` dev rows, and the best one is kept."""
+
+    steps: int = 60
+    rows_per_step: int = 16
+    group_size: int = 8
+    learning_rate: float = 3e-4
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    kl: float = 0.0
+    lora: LoRA = LoRA()
+    evaluate_every: int = 10
+    dev_rows: int = 40
+    patience_without_signal: int = 8  # batches without a single mixed group before giving up
+
+
+Rewards = Callable[[Sequence[list[Rollout]]], list[list[float]]]
+"""From the groups of a step, the rewards of their rollouts.  Failed rollouts never reach it."""
+
+
+def graded_rewards(groups: Sequence[list[Rollout]]) -> list[list[float]]:
+    """The grader's values."""
+    return [[rollout.score.value for rollout in group if rollout.score] for group in groups]
+
+
+async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config(),
+                rewards: Rewards = graded_rewards) -> PolicyCandidate:
+    """The candidate with a trained adapter.  Raises UserError when no group ever has anything to teach."""
+    policy = candidate.policy.fork(f"{candidate.name}-grpo", config.lora, seed=run.seed)
+    learner = replace(candidate, policy=policy, kind="weights")
+    training = Training(learner, task, run, config, rewards, candidate.policy.frozen() if config.kl else None)
+    await training.run_steps()
+    return replace(learner, details={**candidate.details, "training": training.summary()})
+
+
+class Training:
+    """The loop and what it has seen so far."""
+
+    def __init__(self, learner: PolicyCandidate, task: Task, run: Run, config: Config, rewards: Rewards,
+                 reference: Policy | None) -> None:
+        self.learner, self.task, self.run, self.config = learner, task, run, config
+        self.rewards, self.reference = rewards, reference
+        self.step = self.without_signal = self.skipped_groups = self.groups = self.trained_tokens = self.updates = 0
+        self.best: tuple[tuple[float, float], int] = ((-1.0, -1.0), 0)
+
+    async def run_steps(self) -> None:
+        """Samples and learns until the steps or the budget are used up, then goes back to the best on dev."""
+        while self.step < self.config.steps and not self.run.out_of_budget(self.step):
+            if self.step % self.config.evaluate_every == 0:
+                await self._keep_if_best()
+            await self._one_step()
+            self.step += 1
+        await self._keep_if_best()
+        if not self.updates:
+            raise UserError("grpo learnt nothing: no group of answers ever had variance in its rewards",
+                            place=self.task.name, remedy=self._remedy())
+        await self.learner.policy.load(self.run.folder / "best")
+
+    async def _one_step(self) -> None:
+        sampling = Sampling(max_tokens=self.learner.output.max_tokens, temperature=1.0,
+                            seed=self.run.seed * 1_000_003 + self.step)
+        played = await play(self.learner, self._rows(), self.task.grader, n=self.config.group_size, sampling=sampling)
+        groups = [[rollout for rollout in group if rollout.score] for group in played]
+        rewards = self.rewards(groups)
+        data: list[Datum] = []
+        for group, values in zip(groups, rewards, strict=True):
+            data += [sampled(rollout, advantage) for rollout, advantage in zip(group, advantages(values), strict=True)
+                     if advantage]
+        mixed = sum(len(set(values)) > 1 for values in rewards)
+        self.groups += len(groups)
+        self.skipped_groups += len(groups) - mixed
+        self.without_signal = 0 if mixed else self.without_signal + 1
+        record = self._record(groups, rewards, mixed)
+        if data:
+            record |= await self._learn(data)
+        elif self.without_signal >= self.config.patience_without_signal:
+            raise UserError(f"grpo learns nothing: {self.without_signal} batches in a row without a group whose answers "
+                            "differ in reward", place=self.task.name, remedy=self._remedy())
+        self.run.log(step=self.step, **record)
+        self.run.progress("grpo", self.step + 1, self.config.steps, f"reward {record['reward']:.2f}")
+
+    async def _learn(self, data: list[Datum]) -> dict[str, float]:
+        if self.reference:
+            data = await anchored(data, self.reference)
+        loss = losses.clipped_policy_gradient(clip_low=self.config.clip_low, clip_high=self.config.clip_high,
+                                              kl=self.config.kl)
+        normaliser = float(sum(len(datum.trained) for datum in data))
+        metrics = await self.learner.policy.forward_backward(data, loss, normaliser=normaliser)
+        metrics |= await self.learner.policy.optim_step(Adam(self.config.learning_rate))
+        self.trained_tokens += int(metrics["trained_tokens"])
+        self.updates += 1
+        return {key: metrics[key] for key in ("loss", "gradient_norm", "clipped", "kl", "trained_tokens",
+                                              "forwarded_tokens") if key in metrics}
+
+    def _rows(self) -> list[Row]:
+        """This step's rows: a fresh shuffle for every pass over the training rows."""
+        rows, count = self.task.rows("train"), self.config.rows_per_step
+        chosen: list[Row] = []
+        position = self.step * count
+        while len(chosen) < min(count, len(rows)):
+            epoch, offset = divmod(position + len(chosen), len(rows))
+            order = random.Random(f"{self.run.seed}:{epoch}").sample(range(len(rows)), len(rows))
+            chosen += [rows[i] for i in order[offset:offset + count - len(chosen)]]
+        return chosen
+
+    def _record(self, groups: Sequence[list[Rollout]], rewards: Sequence[list[float]], mixed: int) -> dict[str, float]:
+        scores = [rollout.score for group in groups for rollout in group if rollout.score]
+        completions = [rollout.completion for group in groups for rollout in group if rollout.completion]
+        record = {"reward": _mean([value for values in rewards for value in values]),
+                  "mixed_groups": mixed / max(1, len(groups)),
+                  "completion_tokens": _mean([completion.completion_tokens for completion in completions]),
+                  "truncated": _mean([completion.stop_reason == "length" for completion in completions])}
+        parts = {name for score in scores for name in score.parts}
+        return record | {f"part_{name}": _mean([score.parts[name] for score in scores if name in score.parts])
+                         for name in sorted(parts)}
+
+    async def _keep_if_best(self) -> None:
+        rows = self.task.rows("dev")[:self.config.dev_rows]
+        score = await quick_score(self.learner, self.task, rows)
+        self.run.log(step=self.step, dev_score=score[0], dev_value=score[1])
+        if score > self.best[0]:
+            self.best = (score, self.step)
+            await self.learner.policy.save(self.run.folder / "best")
+
+    def _remedy(self) -> str:
+        if self.best[0][0] > 0.9:
+            return f"{self.best[0][0]:.0%} of dev rows are right already: nothing is left to gain"
+        return "the model is never (or always) right: teach it with sft first, or add demonstrations to the instructions"
+
+    def summary(self) -> dict[str, float]:
+        return {"steps": self.step, "updates": self.updates, "step_kept": self.best[1], "trained_tokens": self.trained_tokens,
+                "groups": self.groups, "groups_without_variance": self.skipped_groups, "dev_score": self.best[0][0]}
+
+
+def advantages(rewards: Sequence[float]) -> list[float]:
+    """Rewards minus their group's mean, over its standard deviation (arXiv:2402.03300, section 4.1.2)."""
+    if len(set(rewards)) < 2:
+        return [0.0] * len(rewards)
+    mean, deviation = statistics.fmean(rewards), statistics.pstdev(rewards)
+    return [(reward - mean) / (deviation + 1e-6) for reward in rewards]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return statistics.fmean(values) if values else 0.0

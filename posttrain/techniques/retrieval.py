@@ -1,0 +1,22 @@
+"""retrieval: the documents that match a row best, put into its prompt (arXiv:2005.11401), by BM25."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from posttrain.candidates.policy import PolicyCandidate
+from posttrain.runs import Run
+from posttrain.types import Task, UserError
+
+
+@dataclass(frozen=True)
+class Config:
+    passages: int = 1
+
+
+async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> PolicyCandidate:  # noqa: ARG001
+    """The candidate, reading before it answers.  Raises UserError when the task has no documents."""
+    if not task.documents:
+        raise UserError("this task has no documents to retrieve from", place=task.name,
+                        remedy='add a folder of texts and documents = "documents" to task.toml, or leave retrieval out')
+    return replace(candidate, documents=task.documents, passages=min(config.passages, len(task.documents)))

@@ -1,0 +1,356 @@
+"""The nouns and the protocols: what everything else is made of.  Standard library only.
+
+A *task* says what is wanted, a *candidate* answers its rows, a *technique* turns one candidate into a better
+one, a *policy* is one set of weights behind five verbs, a *grader* judges an answer.  Nothing here computes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+# ---------------------------------------------------------------------------------------------------------
+# Errors
+
+
+class UserError(Exception):
+    """Bad input from a person: says what is wrong, where, and what to do about it.  Never shown as a traceback.
+
+    `place` is a file, `file:line`, column or option; `remedy` is one sentence in the imperative.
+    """
+
+    def __init__(self, message: str, *, place: str = "", remedy: str = "") -> None:
+        super().__init__(message)
+        self.message, self.place, self.remedy = message, place, remedy
+
+    def __str__(self) -> str:
+        text = f"{self.place}: {self.message}" if self.place else self.message
+        return f"{text}\n  {self.remedy}" if self.remedy else text
+
+
+class RolloutError(Exception):
+    """One attempt failed: `layer` names what it crossed (policy, grader, environment ...)."""
+
+    def __init__(self, layer: str, message: str) -> None:
+        super().__init__(f"{layer}: {message}")
+        self.layer, self.message = layer, message
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Conversations, rows, tasks
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a conversation.  `weight` 0 keeps an assistant message out of the loss (OpenAI's field)."""
+
+    role: Role
+    content: str
+    weight: float = 1.0
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    tool_call_id: str = ""
+
+
+Target = str | Mapping[str, Any]
+"""A desired output: a text, or a record (a mapping from field to value)."""
+
+
+def target_text(target: Target) -> str:
+    """The text a model is taught to write for `target`: records become compact JSON in their own key order."""
+    return target if isinstance(target, str) else json.dumps(target, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One item of a task: what is asked, and, where known, what is wanted.
+
+    `messages` is the conversation up to the answer, without the task's instructions, and ends with a user (or
+    tool) message.  `rejected` is a worse answer (preference pairs), `answer` what the user's running system
+    said, `contexts` the passages that system had retrieved.  `slices` name the groups shown apart in reports.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    target: Target | None = None
+    rejected: str | None = None
+    answer: str | None = None
+    contexts: tuple[str, ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = ()
+    slices: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The last thing asked: what floors and retrievers look at."""
+        return self.messages[-1].content
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text that answers may depend on."""
+
+    id: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Output:
+    """The form every answer must have; the same for every candidate of a comparison.
+
+    At most one of `labels` (a closed set of texts) and `schema` (a JSON schema) is given; with neither the
+    answer is free text.  `max_tokens` bounds its length.
+    """
+
+    labels: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None
+    max_tokens: int = 128
+
+
+@dataclass(frozen=True)
+class Score:
+    """A grader's verdict on one answer: `value` in [0, 1]; `parts` are shown beside it (fields, criteria)."""
+
+    value: float
+    passed: bool
+    parts: Mapping[str, float] = field(default_factory=dict)
+    explanation: str = ""
+
+
+class Grader(Protocol):
+    """Judges an answer.  Raises only when the grader itself is broken: a bad answer is a low score."""
+
+    async def grade(self, row: Row, answer: str) -> Score: ...
+
+
+Split = Literal["train", "dev", "test"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is wanted and how to tell.  Knows nothing of models.  `hash` covers rows, grader and documents."""
+
+    name: str
+    version: str
+    hash: str
+    instructions: str
+    splits: Mapping[str, tuple[Row, ...]]
+    grader: Grader
+    output: Output
+    documents: tuple[Document, ...] = ()
+    ceiling: float | None = None  # agreement of independent labellers with the gold answer, share of rows
+    folder: Path | None = None
+    notes: tuple[str, ...] = ()  # what was guessed, in words, when the task was made from a bare file
+
+    def rows(self, split: str) -> tuple[Row, ...]:
+        """The rows of a split.  Raises UserError when the task has none."""
+        if not self.splits.get(split):
+            raise UserError(f"task {self.name} has no {split} rows", place=str(self.folder or self.name),
+                            remedy=f"add {split}.jsonl, or let `posttrain init` split one file")
+        return self.splits[split]
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Tokens: prompts, completions, rollouts, data
+
+Tokens = tuple[int, ...]
+Prompt = Tokens | tuple[Message, ...]
+"""What a policy's renderer makes of messages: tokens, or for a remote chat endpoint the messages themselves."""
+
+StopReason = Literal["stop", "length", "error"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample.  Temperature 0 is greedy.  `seed` makes a request reproducible."""
+
+    max_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    output: Output | None = None  # constrain the answer to this form
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What was sampled for one prompt.
+
+    `tokens` includes the stop token (it is trained); `text` does not.  `logprobs` are natural-log
+    probabilities of `tokens` under the policy at the sampling temperature, before truncation and constraint;
+    0.0 where `chosen` is False, that is where the output constraint left no choice.  `confidence` is the
+    probability of the whole text among the texts the constraint allowed (None where the engine cannot say).
+    """
+
+    text: str
+    stop_reason: StopReason
+    tokens: Tokens = ()
+    logprobs: tuple[float, ...] = ()
+    chosen: tuple[bool, ...] = ()
+    confidence: float | None = None
+    version: int = 0
+    prompt: Prompt = ()
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One recorded attempt at a row.  A failed one carries `error` ("layer: message") and no score."""
+
+    row: Row
+    messages: tuple[Message, ...] = ()
+    completion: Completion | None = None
+    score: Score | None = None
+    error: str = ""
+    seconds: float = 0.0
+
+    @property
+    def answer(self) -> str:
+        return self.completion.text if self.completion else ""
+
+
+@dataclass(frozen=True)
+class Datum:
+    """One training sequence.  All per-token fields align with `tokens`; entry i concerns predicting tokens[i].
+
+    A position with weight 0 is not trained (and its logits are never computed).  `logprobs` are the sampler's,
+    `reference_logprobs` a frozen policy's.  Data with the same `group` reach the loss together (a preference
+    pair, the attempts at one row).
+    """
+
+    tokens: Tokens
+    weights: tuple[float, ...]
+    advantages: tuple[float, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    reference_logprobs: tuple[float, ...] = ()
+    group: str = ""
+
+    @property
+    def trained(self) -> list[int]:
+        """The positions the loss sees, in order."""
+        return [i for i, weight in enumerate(self.weights) if weight != 0]
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Policies
+
+Metrics = dict[str, float]
+OnText = Callable[[int, int, str], None]
+"""Streaming: called on the event loop with (index of the prompt, index of its completion, new text)."""
+Loss = Callable[..., Any]
+"""`loss(logprobs, data) -> (sum, metrics)`: logprobs is one tensor per datum, at its trained positions."""
+
+
+@dataclass(frozen=True)
+class Adam:
+    """One AdamW step (arXiv:1711.05101); the gradient is clipped to `max_grad_norm` first (0: never)."""
+
+    learning_rate: float
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Shape of an adapter (arXiv:2106.09685): delta = (alpha / rank) * B A on each targeted linear layer.
+
+    `targets` are last parts of module names; empty means every linear layer but the output head.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    targets: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Renderer(Protocol):
+    """Messages to tokens and back, for one model family."""
+
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Prompt:
+        """The prompt that asks for the next assistant message."""
+        ...
+
+    def datum(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Datum:
+        """A training sequence: every assistant message is weighted by its `weight`, stop token included."""
+        ...
+
+    def count(self, text: str) -> int:
+        """Number of tokens in a bare text."""
+        ...
+
+
+class Policy(Protocol):
+    """One set of weights: a base model plus at most one adapter.  The verbs are those of the Tinker API."""
+
+    name: str
+    model: str
+    trainable: bool
+    renderer: Renderer
+    context_length: int
+
+    async def sample(self, prompts: Sequence[Prompt], *, n: int = 1, sampling: Sampling,
+                     on_text: OnText | None = None) -> list[list[Completion]]: ...
+
+    async def logprobs(self, data: Sequence[Datum]) -> list[list[float]]:
+        """Log-probabilities at the trained positions of each datum (temperature 1)."""
+        ...
+
+    async def forward_backward(self, data: Sequence[Datum], loss: Loss, *, normaliser: float = 1.0) -> Metrics:
+        """Adds the gradient of loss / normaliser to what has accumulated."""
+        ...
+
+    async def optim_step(self, adam: Adam) -> Metrics: ...
+
+    async def save(self, folder: Path, *, optimiser: bool = False) -> None:
+        """Writes the adapter in PEFT's file format (and the optimiser's state, to resume)."""
+        ...
+
+    async def load(self, folder: Path) -> None: ...
+
+    def frozen(self) -> Policy:
+        """This policy as it is now, never trained: a reference, a teacher, a KL anchor."""
+        ...
+
+    def fork(self, name: str, lora: LoRA | None = None, *, seed: int = 0) -> Policy:
+        """A trainable policy that begins as this one.  `lora` shapes a fresh adapter when there is none yet."""
+        ...
+
+    def drop(self) -> None:
+        """Forget this policy's adapter and free its memory."""
+        ...
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Candidates
+
+Kind = Literal["floor", "prompt", "weights", "given"]
+
+
+class Candidate(Protocol):
+    """Anything that can answer a row.  Immutable: teaching gives back a new one."""
+
+    name: str
+    kind: Kind
+    model: str  # the base model or endpoint; "" where there is none
+
+    async def attempt(self, rows: Sequence[Row], *, n: int = 1, sampling: Sampling | None = None,
+                      on_text: OnText | None = None) -> list[list[Rollout]]:
+        """`n` ungraded rollouts per row, in row order.  A failure is a rollout with an error, not an exception.
+
+        `sampling` None means: as this candidate is served (greedy, under the task's output constraint).
+        """
+        ...
+
+    async def save(self, folder: Path) -> None:
+        """Writes candidate.json (with `class` and everything else needed) and any weights; no pickle."""
+        ...
