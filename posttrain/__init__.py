@@ -1,0 +1,20 @@
+"""posttrain: codify a task once, try every way of teaching it, see what each bought and cost, serve the winner.
+
+    import posttrain
+    result = posttrain.compare("tickets.csv", minutes=10)
+
+The verbs are loaded on first use, so that importing a part of the package stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+VERBS = ("compare", "evaluate", "export", "predict", "serve", "teach")
+
+
+def __getattr__(name: str) -> Any:
+    if name in VERBS:
+        return getattr(importlib.import_module("posttrain.api"), name)
+    raise AttributeError(f"module 'posttrain' has no attribute {name!r}")

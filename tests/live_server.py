@@ -28,12 +28,17 @@ def running(app: FastAPI) -> Iterator[str]:
     """The URL of any app."""
 
     async def run(ready: Callable[[str], None]) -> None:
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=0))
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="off",
+                                               timeout_graceful_shutdown=0))
         task = asyncio.create_task(server.serve())
         while not server.started:
             await asyncio.sleep(0.005)
         ready(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}")
-        await task
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            server.should_exit = True
+            await task
 
     with _in_thread(run) as url:
         yield url

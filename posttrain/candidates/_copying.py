@@ -30,7 +30,8 @@ def _features(text: str, match: re.Match[str], position: int, count: int) -> tup
     shape = re.sub(r"[^\W\d_]", "A", re.sub(r"\d", "9", number))
     before = [word.lower() for word in WORD.findall(text[:match.start()])[-2:]]
     after = [word.lower() for word in WORD.findall(text[match.end():match.end() + 40])[:1]]
-    return (f"shape {shape}", LOOSE,
+    loose = re.sub(r"(.)\1+", r"\1", shape)
+    return (f"shape {shape}", f"loose shape {loose}",
             f"letters {''.join(filter(str.isalpha, number)).lower()}", f"length {len(number)}",
             f"before {before[-1] if before else ''}", f"two before {' '.join(before)}",
             f"after {after[0] if after else ''}", f"sign {text[:match.start()][-1:].strip()}",
@@ -42,13 +43,15 @@ def _features(text: str, match: re.Match[str], position: int, count: int) -> tup
 class Copier:
     """Copies the likeliest number when it is likelier right than wrong, else says `fallback` (JSON text).
 
-    `weights` maps are kept as names and an array of the same length; `numeric` values are written as JSON numbers.
+    `weights` belong to the features in `names`; `numeric` values are written as JSON numbers; `certainty` is how
+    often the fallback was right when it was taken.
     """
 
     names: tuple[str, ...]
     weights: NDArray
     bias: float
     fallback: str
+    certainty: float
     numeric: bool
 
     @cached_property
@@ -56,7 +59,12 @@ class Copier:
         return dict(zip(self.names, self.weights.tolist(), strict=True))
 
     def choose(self, text: str) -> tuple[str, float]:
-        """(value as JSON text, its probability)."""
+        """(value as JSON text, probability that it is right)."""
+        number, probability = self.likeliest(text)
+        return (number, probability) if probability > 0.5 else (self.fallback, self.certainty)
+
+    def likeliest(self, text: str) -> tuple[str, float]:
+        """(the likeliest number as JSON text, its probability); ("", 0) where there is none."""
         best, highest = "", 0.0
         for number, features in numbers(text).items():
             logit = self.bias + sum(self._weight.get(name, 0.0) for name in features)
@@ -64,7 +72,7 @@ class Copier:
             value = as_json(number, self.numeric)
             if value and probability > highest:
                 best, highest = value, probability
-        return (best, highest) if highest > 0.5 else (self.fallback, 1 - highest)
+        return best, highest
 
 
 def as_json(number: str, numeric: bool) -> str:

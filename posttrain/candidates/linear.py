@@ -78,7 +78,7 @@ class LinearCandidate:
                 fields.append({"name": name, "values": field.values})
             else:
                 fields.append({"name": name, "features": field.names, "bias": field.bias, "fallback": field.fallback,
-                               "numeric": field.numeric})
+                               "certainty": field.certainty, "numeric": field.numeric})
         save_arrays(folder / "arrays.npz", arrays)
         write_json(folder / "candidate.json", {"schema": 1, "class": "linear", "name": self.name,
                                                "terms": self.features.terms, "fields": fields})
@@ -93,7 +93,8 @@ def load(folder: Path, data: Mapping[str, Any], open_policy: object = None) -> L
         weights = arrays[f"weights_{i}"]
         fields[field["name"]] = (
             Classifier(tuple(field["values"]), weights, arrays[f"bias_{i}"]) if "values" in field
-            else Copier(tuple(field["features"]), weights, field["bias"], field["fallback"], field["numeric"]))
+            else Copier(tuple(field["features"]), weights, field["bias"], field["fallback"], field["certainty"],
+                        field["numeric"]))
     return LinearCandidate(data["name"], features, fields)
 
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from posttrain.candidates import OpenPolicy
 from posttrain.retrieval.bm25 import BM25Retriever
 from posttrain.runs import write_json
 from posttrain.types import (
@@ -35,9 +36,6 @@ from posttrain.types import (
     Sampling,
     UserError,
 )
-
-OpenPolicy = Callable[[str, Path | None], Policy]
-"""Gives the policy of a base model, with the adapter in a folder if there is one."""
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,10 @@ def drawn(name: str, drawing: Drawing) -> str:
     for size, width in WIDTHS.items():
         chart = drawing(width).configure(
             background="transparent", font="system-ui, sans-serif", autosize={"type": "fit", "contains": "padding"},
-            padding={"left": 2, "right": 8, "top": 4, "bottom": 4}).configure_view(stroke=None).configure_axis(
+            padding={"left": 10, "right": 8, "top": 4, "bottom": 4}).configure_view(stroke=None).configure_axis(
             labelColor=INK, titleColor=INK, gridColor=INK, gridOpacity=0.12, domainColor=MUTED, tickColor=MUTED,
-            labelFontSize=12, titleFontSize=12, titleFontWeight="normal", labelLimit=150 if width > 400 else 92)
+            labelFontSize=12, titleFontSize=12, titleFontWeight="normal", titlePadding=12,
+            labelLimit=170 if width > 400 else 110)
         svg = vl_convert.vegalite_to_svg(chart.to_dict())
         svg = re.sub(r"\b(clip|gradient_)(\d+)\b", rf"{name}-{size}-\1\2", svg)
         parts.append(f'<div class="{size}">{svg}</div>')
@@ -54,7 +55,8 @@ def forest(comparison: ComparisonResult, width: int) -> Any:
     names = altair.Y("name:N", sort=order, title=None, axis=altair.Axis(domain=False, ticks=False))
     reach = max(abs(end) for value in values for end in (value["low"], value["high"]))
     scale = altair.Scale(domain=[-1.45 * reach, 1.45 * reach] if width < 400 else [-1.25 * reach, 1.25 * reach])
-    base = altair.Chart(altair.Data(values=values)).encode(color=altair.Color("kind:N", scale=KIND_COLOUR, legend=None))
+    colour = altair.Color("kind:N", scale=KIND_COLOUR, legend=None)
+    base = altair.Chart(altair.Data(values=values)).encode(color=colour)
     title = f"points against {comparison.reference}"
     margin = 100 * comparison.margin
     band = _chart({"low": -margin, "high": margin}).mark_rect(color=INK, opacity=0.1).encode(
@@ -74,21 +76,28 @@ def cost_against_requests(comparison: ComparisonResult, results: Sequence[Candid
                        if result.break_even and result.break_even.value)], default=1e5)
     last = max(last, 20 * (comparison.volume_per_month or 0))
     requests = np.geomspace(10, last, 60)
-    values = [{"name": result.name, "kind": result.kind, "requests": float(n),
-               "cost": max(1e-9, result.cost.one_off + n * result.cost.per_request)}
-              for result in results if result.cost for n in requests]
+    decades = [10.0**power for power in range(1, int(np.log10(last)) + 1)]
+    values: list[dict[str, Any]] = [
+        {"name": result.name, "kind": result.kind, "requests": float(n),
+         "cost": max(1e-9, result.cost.one_off + n * result.cost.per_request)}
+        for result in results if result.cost for n in requests]
     x = altair.X("requests:Q", scale=altair.Scale(type="log", domain=[10, last * (9 if width > 400 else 90)]),
-                 title="requests", axis=altair.Axis(format="~s", tickCount=6, grid=False))
-    y = altair.Y("cost:Q", scale=altair.Scale(type="log"), title=_cost_title("total", unit), axis=_cost_axis(unit))
+                 title="requests",
+                 axis=altair.Axis(format="~s", values=decades[:: 1 if width > 400 else 2], grid=False))
+    costs: list[float] = [value["cost"] for value in values]
+    log = altair.Scale(type="log", domain=[min(costs) / 2, max(costs) * 2])
+    y = altair.Y("cost:Q", scale=log, title=_cost_title("total", unit), axis=_cost_axis(unit))
     colour = altair.Color("kind:N", scale=KIND_COLOUR, legend=None)
     base = altair.Chart(altair.Data(values=values))
     lines = base.mark_line(strokeWidth=2.5).encode(x=x, y=y, color=colour, detail="name:N")
-    ends = _spread([value for value in values if value["requests"] == float(requests[-1])], "cost", 320)
+    at_end = [value for value in values if value["requests"] == float(requests[-1])]
+    ends = _spread(at_end, "cost", np.log10(max(costs) / min(costs) * 4) / 250, logarithmic=True)
     labels = altair.Chart(altair.Data(values=ends)).mark_text(align="left", dx=6, fontSize=12).encode(
-        x=x, y=altair.Y("spread:Q", scale=altair.Scale(type="log")), text="name:N", color=altair.value(INK))
+        x=x, y=altair.Y("spread:Q", scale=log), text="name:N", color=altair.value(INK))
     layers = [lines, labels]
     if comparison.volume_per_month:
-        mark = _chart({"requests": comparison.volume_per_month, "text": "a month of yours"})
+        volume = comparison.volume_per_month
+        mark = _chart({"requests": volume, "text": f"{volume:,.0f}, a month of yours"})
         layers += [mark.mark_rule(color=INK, strokeDash=[4, 4]).encode(x=x),
                    mark.mark_text(align="right", dx=-5, y=8, fontSize=12, color=INK).encode(x=x, text="text:N")]
     return altair.layer(*layers).properties(width=width, height=320)
@@ -96,20 +105,25 @@ def cost_against_requests(comparison: ComparisonResult, results: Sequence[Candid
 
 def score_against_rows(curves: dict[str, tuple[Sequence[tuple[int, float]], Forecast]], width: int) -> Any:
     """Score against labelled rows as measured, and the forecast dashed."""
-    measured, lines, reach = [], [], []
-    for name, (curve, forecast) in curves.items():
+    measured: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
+    reach: list[dict[str, Any]] = []
+    for i, (name, (curve, forecast)) in enumerate(curves.items()):
         measured += [{"name": name, "rows": n, "score": 100 * score} for n, score in curve]
         last = max((n for n, _ in curve), default=0)
         lines += [{"name": name, "rows": n, "score": 100 * score} for n, score in forecast.line if n >= last]
         if forecast.gain is not None and forecast.interval:
             score = dict(curve)[last]
-            reach.append({"name": name, "rows": last + forecast.more, "score": 100 * (score + forecast.gain),
+            reach.append({"name": name, "rows": (last + forecast.more) * (1 + 0.012 * i),
                           "low": 100 * (score + forecast.interval[0]), "high": 100 * (score + forecast.interval[1])})
-    x = altair.X("rows:Q", title="labelled rows", scale=altair.Scale(zero=True))
-    y = altair.Y("score:Q", title="right, %", scale=altair.Scale(zero=False, nice=True))
+    furthest = max(value["rows"] for value in [*measured, *lines])
+    x = altair.X("rows:Q", title="labelled rows", scale=altair.Scale(domain=[0, 1.06 * furthest], nice=False),
+                 axis=altair.Axis(tickCount=8 if width > 400 else 4, grid=False))
+    y = altair.Y("score:Q", title="right, %", scale=altair.Scale(zero=False, nice=True), axis=altair.Axis(tickCount=6))
     colours = altair.Scale(domain=list(curves), range=[f"var(--line{i % 6})" for i in range(len(curves))])
     colour = altair.Color("name:N", title=None, scale=colours,
-                          legend=altair.Legend(orient="top", labelColor=INK, labelFontSize=12, columns=3))
+                          legend=altair.Legend(orient="top", labelColor=INK, labelFontSize=12, columns=3,
+                                                 columnPadding=34))
     points = altair.Chart(altair.Data(values=measured))
     layers = [points.mark_line(strokeWidth=2.5).encode(x=x, y=y, color=colour),
               points.mark_point(filled=True, size=70, opacity=1).encode(x=x, y=y, color=colour)]
@@ -138,7 +152,7 @@ def quality_against_cost(results: Sequence[CandidateResult], width: int) -> Any:
     y = altair.Y("score:Q", title="right, %")
     bars = base.mark_rule(opacity=0.4, strokeWidth=2).encode(y=altair.Y("low:Q"), y2="high:Q")
     dots = base.mark_point(filled=True, size=90, opacity=1).encode(y=y)
-    labels = altair.Chart(altair.Data(values=_spread(values, "score", 320, linear=True))).mark_text(
+    labels = altair.Chart(altair.Data(values=_spread(values, "score", 85 / 250))).mark_text(
         align="left", dx=9, fontSize=12).encode(x=x, y=altair.Y("spread:Q"), text="name:N", color=altair.value(INK))
     return altair.layer(bars, dots, labels).properties(width=width, height=320)
 
@@ -156,7 +170,7 @@ def training(result: CandidateResult, width: int) -> Any:
             panels.append(line.encode(
                 x=altair.X("step:Q", title="step", axis=altair.Axis(tickCount=4)),
                 y=altair.Y("value:Q", title=name.replace("_", " "), scale=altair.Scale(zero=False),
-                           axis=altair.Axis(tickCount=4))).properties(width=230 if width > 400 else 260, height=120))
+                           axis=altair.Axis(tickCount=4))).properties(width=200 if width > 400 else 250, height=110))
     return altair.concat(*panels, columns=2 if width > 400 else 1) if panels else None
 
 
@@ -175,15 +189,17 @@ def _cost_axis(unit: str, grid: bool = True) -> altair.Axis:
     return altair.Axis(values=list(TIME_TICKS), labelExpr=f"{names} : ''", grid=grid)
 
 
-def _spread(values: Sequence[dict[str, Any]], field: str, height: int, *, linear: bool = False) -> list[dict[str, Any]]:
-    """The same values with `spread`: `field` pushed apart so that labels 14 pixels high do not overlap."""
-    if not values:
-        return []
-    scale = [value[field] if linear else float(np.log(value[field])) for value in values]
-    gap = 15 * (max(scale) - min(scale) or 1) / height
+def _spread(values: Sequence[dict[str, Any]], field: str, per_pixel: float, *,
+            logarithmic: bool = False) -> list[dict[str, Any]]:
+    """The same values with `spread`: `field` pushed up where labels 14 pixels high would overlap.
+
+    `per_pixel` is the height of a pixel on the axis (in decades, when `logarithmic`).
+    """
     placed: list[dict[str, Any]] = []
-    below = -np.inf
-    for position, value in sorted(zip(scale, values, strict=True), key=lambda one: one[0]):
-        below = max(position, below + gap)
-        placed.append({**value, "spread": below if linear else float(np.exp(below))})
+    lowest = -np.inf
+    for value in sorted(values, key=lambda one: one[field]):
+        position = float(np.log10(value[field])) if logarithmic else value[field]
+        position = max(position, lowest)
+        lowest = position + 14 * per_pixel
+        placed.append({**value, "spread": 10**position if logarithmic else position})
     return placed

@@ -42,6 +42,7 @@ def render(comparison: ComparisonResult, evaluations: Sequence[Evaluation], path
         script=Markup((folder / "report.js").read_text(encoding="utf-8")), rows=_embedded(_rows(comparison, ranked)),
         missed=missed_alike([evaluation for evaluation in ranked if evaluation.score > 0]),
         slices=_shares(comparison, lambda r: {f"{s.name}, n={s.n}": s.score for s in r.evaluation.slices()}),
+        training={f"training{i}": result for i, result in enumerate(comparison.ranked) if result.curves},
         parts=_shares(comparison, lambda r: r.evaluation.parts()),
         limit=detectable_sentence(comparison.detectable_difference, ranked[0].n if ranked else 0))
     write_text(path, page)
@@ -49,7 +50,7 @@ def render(comparison: ComparisonResult, evaluations: Sequence[Evaluation], path
 
 def _forecasts(comparison: ComparisonResult) -> dict[str, tuple[Sequence[tuple[int, float]], Forecast]]:
     """Curve and forecast of every candidate that was trained on several sizes."""
-    found = {}
+    found: dict[str, tuple[Sequence[tuple[int, float]], Forecast]] = {}
     for result in comparison.ranked:
         if len(result.learning_curve) > 1:
             curve = sorted(result.learning_curve)
@@ -71,7 +72,7 @@ def _pictures(comparison: ComparisonResult,
     if forecasts:
         drawings["rows"] = lambda width: charts.score_against_rows(forecasts, width)
     for i, result in enumerate(comparison.ranked):
-        if charts.training(result, charts.WIDTHS["wide"]) is not None:
+        if result.curves:
             drawings[f"training{i}"] = _training(result)
     return {name: Markup(charts.drawn(name, drawing)) for name, drawing in drawings.items()}
 

@@ -166,4 +166,4 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 def _say(candidate: CandidateResult, outcome: Outcome, first: str, second: str) -> Recommendation:
-    return Recommendation(candidate.name, outcome, f"{first} {second}")
+    return Recommendation(candidate.name, outcome, (first, second))

@@ -6,7 +6,7 @@
   const more = document.getElementById("rows-more");
   const found = document.getElementById("rows-found");
   const pick = Object.fromEntries(["right", "wrong", "slice", "search"].map(name => [name, document.getElementById("rows-" + name)]));
-  const page = 25;
+  const page = 12;
   let matching = [], shown = 0;
 
   const make = (tag, className, text) => {

@@ -122,11 +122,15 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to do, and why: `reason` is two sentences and names its numbers."""
+    """What to do, and why, in two sentences that name their numbers."""
 
     candidate: str
     outcome: Outcome
-    reason: str
+    sentences: tuple[str, str]
+
+    @property
+    def reason(self) -> str:
+        return " ".join(self.sentences)
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,8 @@ class ComparisonResult:
             "schema": SCHEMA, "task": {"name": self.task, "version": self.task_version, "hash": self.task_hash},
             "model": self.model, "candidates": [result.to_report() for result in self.candidates],
             "comparisons": [{**asdict(c), "interval": list(c.interval)} for c in self.comparisons],
-            "recommendation": asdict(self.recommendation), "reference": self.reference, "margin": self.margin,
+            "recommendation": {**asdict(self.recommendation), "reason": self.recommendation.reason},
+            "reference": self.reference, "margin": self.margin,
             "volume_per_month": self.volume_per_month, "ceiling": self.ceiling,
             "detectable_difference": self.detectable_difference, "test_uses": self.test_uses, "seed": self.seed,
             "seeds": list(self.seeds), "estimate_seconds": self.estimate_seconds, "actual_seconds": self.actual_seconds,
@@ -198,10 +203,15 @@ class ComparisonResult:
             task=report["task"]["name"], task_version=report["task"]["version"], task_hash=report["task"]["hash"],
             candidates=tuple(CandidateResult.from_report(e, by_name[e["name"]]) for e in report["candidates"]),
             comparisons=tuple(Comparison(**{**c, "interval": _pair(c["interval"])}) for c in report["comparisons"]),
-            recommendation=Recommendation(**report["recommendation"]), seeds=tuple(report["seeds"]),
+            recommendation=_recommendation(report["recommendation"]), seeds=tuple(report["seeds"]),
             notes=tuple(report["notes"]), **{name: report[name] for name in same})
 
 
+
+
+def _recommendation(entry: Mapping[str, Any]) -> Recommendation:
+    first, second = entry["sentences"]
+    return Recommendation(entry["candidate"], entry["outcome"], (first, second))
 
 
 def _break_even(entry: Mapping[str, Any] | None) -> BreakEven | None:

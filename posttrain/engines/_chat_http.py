@@ -31,12 +31,16 @@ class Refusal(Exception):
         self.message, self.parameter = message, parameter
 
 
+class Unreachable(RolloutError):
+    """No connection came about, however often it was tried."""
+
+
 class _Transient(Exception):
     """May pass by itself; `wait_seconds` is what the endpoint asked for (None: it did not say)."""
 
-    def __init__(self, message: str, wait_seconds: float | None = None) -> None:
+    def __init__(self, message: str, *, wait_seconds: float | None = None, reached: bool = True) -> None:
         super().__init__(message)
-        self.wait_seconds = wait_seconds
+        self.wait_seconds, self.reached = wait_seconds, reached
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ async def post(client: httpx.AsyncClient, url: str, body: Mapping[str, Any], pat
                on_event: OnEvent | None = None) -> Event:
     """The endpoint's reply; with `on_event` the body must ask for a stream, whose events go there instead.
 
-    Raises Refusal (400, 422), UserError (no such endpoint or model, no access) or RolloutError (all else).
+    Raises Refusal (400, 422), UserError (no such endpoint or model, no access, no credit), Unreachable, or
+    RolloutError for all else.
     """
     for attempt in range(1, patience.attempts + 1):
         try:
@@ -68,7 +73,8 @@ async def post(client: httpx.AsyncClient, url: str, body: Mapping[str, Any], pat
             if attempt == patience.attempts or pause > patience.longest_pause_seconds:
                 asked = f" (it asks to wait {pause:.0f} seconds)" if error.wait_seconds is not None else ""
                 tries = "1 attempt" if attempt == 1 else f"{attempt} attempts"
-                raise RolloutError("policy", f"{url}: {error}, after {tries}{asked}") from error
+                failure = RolloutError if error.reached else Unreachable
+                raise failure("policy", f"{url}: {error}, after {tries}{asked}") from error
         await asyncio.sleep(pause)
     raise ValueError("patience allows no attempt")
 
@@ -89,7 +95,7 @@ async def _once(client: httpx.AsyncClient, url: str, body: Mapping[str, Any], on
         reason = f"{type(error).__name__} {error}".strip()
         if begun:
             raise RolloutError("policy", f"{url}: the stream broke off: {reason}") from error
-        raise _Transient(f"cannot connect: {reason}") from error
+        raise _Transient(f"no connection: {reason}", reached=False) from error
 
 
 async def _events(url: str, response: httpx.Response) -> AsyncIterator[Event]:
@@ -136,7 +142,7 @@ def _failure(url: str, response: httpx.Response, text: str) -> Exception:
     if details.get("code") == "insufficient_quota":
         return UserError(f"the account has no credit left: {message}", place=url, remedy="add credit and run again")
     if status == 429 or status >= 500:
-        return _Transient(message, _retry_after(response))
+        return _Transient(message, wait_seconds=_retry_after(response))
     if status in (400, 422):
         return Refusal(message, str(details.get("param") or ""))
     return RolloutError("policy", f"{url}: {message}")

@@ -23,7 +23,7 @@ from typing import Any, cast
 import httpx
 
 from posttrain.engines._chat_dialect import Reply, ShowText, request_body
-from posttrain.engines._chat_http import Patience, Refusal, post
+from posttrain.engines._chat_http import Patience, Refusal, Unreachable, post
 from posttrain.engines._prompt_only import PromptOnly
 from posttrain.renderers.messages import MessageRenderer
 from posttrain.runs import SCHEMA, append_line, disk_errors, read_lines
@@ -57,6 +57,7 @@ class ChatApiPolicy(PromptOnly):
         self._patience, self._concurrency = patience, concurrency
         self._spared: set[str] = set()
         self._limit_field = "max_tokens"
+        self._reached = False
         self._replies_path: Path | None = None
         self._replies: dict[str, Reply] = {}
         self._connection: tuple[asyncio.AbstractEventLoop, httpx.AsyncClient, asyncio.Semaphore] | None = None
@@ -126,8 +127,15 @@ class ChatApiPolicy(PromptOnly):
         client, gate = self._connect()
         async with gate:
             started = time.monotonic()
-            reply = await self._ask(client, body, show)
+            try:
+                reply = await self._ask(client, body, show)
+            except Unreachable as error:
+                if self._reached:
+                    raise  # it was there before: this request failed, not the run
+                raise UserError(f"cannot reach the endpoint: {error.message}", place=self.model,
+                                remedy="start it, or check the URL") from error
             reply.seconds = round(time.monotonic() - started, 4)
+        self._reached = True
         if not reply.texts:
             raise RolloutError("policy", f"{self.url}: the reply holds no choices")
         if not reply.prompt_tokens:

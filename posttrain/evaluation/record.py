@@ -10,9 +10,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from posttrain.evaluation.statistics import Interval, Pairs, wilson_interval
-from posttrain.runs import SCHEMA, read_lines, write_text
+from posttrain.runs import SCHEMA, write_text
 from posttrain.types import Rollout, Task, UserError, target_text
 
 
@@ -158,7 +159,7 @@ class Evaluation:
     @staticmethod
     def read(path: Path) -> Evaluation:
         """Reads what `write` wrote.  Raises UserError when it is missing, cut short or of another schema."""
-        header, *lines = read_lines(path) or [{}]
+        header, *lines = _lines(path) or [{}]
         if header.get("schema") != SCHEMA or header.get("n") != len(lines):
             raise UserError("not a whole evaluation of this version", place=str(path),
                             remedy="remove the file and run the comparison again; only this candidate is redone")
@@ -178,6 +179,17 @@ def refuse_unlike(one: Evaluation, other: Evaluation) -> None:
     if {attempt.row_id for attempt in one.attempts} != {attempt.row_id for attempt in other.attempts}:
         raise UserError(f"evaluated on different rows ({one.split}: {one.n}, {other.split}: {other.n})", place=place,
                         remedy="evaluate both on the same split, every row of it")
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The records up to the first that is broken.  Lines end at "\\n" alone: answers may hold any other separator."""
+    records = []
+    try:
+        for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n"):
+            records.append(json.loads(line))
+    except (FileNotFoundError, ValueError):
+        pass
+    return records
 
 
 def _mean(values: Sequence[float]) -> float | None:

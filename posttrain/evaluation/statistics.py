@@ -31,7 +31,7 @@ def wilson_interval(passed: int, n: int, level: float = 0.95) -> Interval:
     if n == 0:
         return 0.0, 1.0
     low, high = proportion_confint(passed, n, alpha=1 - level, method="wilson")
-    return max(0.0, float(low)), min(1.0, float(high))
+    return (float(low) if passed else 0.0), (float(high) if passed < n else 1.0)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import asyncio
 import math
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ ANSWER_TOKENS = 32
 
 @dataclass(frozen=True)
 class Proof:
-    """What was compared: `max_difference` in nats over the trained tokens of `sequences`, and greedy answers."""
+    """What was compared: `max_difference` in nats over all `tokens` of `sequences`, and greedy answers."""
 
     max_difference: float
     sequences: int
@@ -54,7 +54,7 @@ async def proven(folder: Path, policy: Policy, write: Callable[[Path], Awaitable
 
     Raises UserError when the folder is taken or the export is not equal.
     """
-    if not any(datum.trained for datum in probes) or not prompts:
+    if not probes or not prompts:
         raise UserError("nothing to prove the export with", place=str(folder), remedy="give some rows of the task")
     if folder.exists():
         raise UserError("exists already", place=str(folder), remedy="choose another folder, or remove this one")
@@ -78,7 +78,11 @@ async def proven(folder: Path, policy: Policy, write: Callable[[Path], Awaitable
 
 async def compare(policy: Policy, read: Callable[[], Any], generation: GenerationConfig, probes: Sequence[Datum],
                   prompts: Sequence[Tokens]) -> Proof:
-    """The policy beside the network that `read` loads."""
+    """The policy beside the network that `read` loads.
+
+    All tokens are compared, not only the trained ones: of an answer learnt by heart any copy is as sure.
+    """
+    probes = [replace(datum, weights=(0.0, *[1.0] * (len(datum.tokens) - 1))) for datum in probes]
     expected = await policy.logprobs(probes)
     wanted = [completions[0].tokens for completions in await policy.sample(
         list(prompts), sampling=Sampling(max_tokens=ANSWER_TOKENS))]
@@ -89,6 +93,7 @@ async def compare(policy: Policy, read: Callable[[], Any], generation: Generatio
 def _compare(read: Callable[[], Any], generation: GenerationConfig, probes: Sequence[Datum],
              expected: Sequence[Sequence[float]], prompts: Sequence[Tokens], wanted: Sequence[Tokens]) -> Proof:
     network = read().eval()
+    generation.max_new_tokens = ANSWER_TOKENS
     differences = [abs(ours - theirs) for datum, ours_all in zip(probes, expected, strict=True)
                    for ours, theirs in zip(ours_all, _logprobs(network, datum), strict=True)]
     # max() would pass over a nan
@@ -108,8 +113,8 @@ def _logprobs(network: Any, datum: Datum) -> list[float]:
 def _same_answer(network: Any, generation: GenerationConfig, prompt: Tokens, answer: Tokens) -> bool:
     """Whether `generate` writes `answer`; of two tokens equally likely (within TOLERANCE) either may be chosen."""
     tokens = torch.tensor([prompt])
-    written = network.generate(tokens, attention_mask=torch.ones_like(tokens), generation_config=generation,
-                               do_sample=False, max_new_tokens=ANSWER_TOKENS)[0, len(prompt):].tolist()
+    (whole,) = network.generate(tokens, attention_mask=torch.ones_like(tokens), generation_config=generation)
+    written = whole[len(prompt):].tolist()
     if tuple(written) == tuple(answer):
         return True
     fork = next((i for i, (ours, theirs) in enumerate(zip(answer, written, strict=False)) if ours != theirs), None)

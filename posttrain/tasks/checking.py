@@ -128,7 +128,7 @@ def _leaked(reading: Reading) -> list[Finding]:
             message = f"{_count(same)} of {split} {'is' if len(same) == 1 else 'are'} in {where} too"
             findings.append(Finding("error", _place(reading, same), message, f"remove them from {where}"))
         if alike:
-            message = f"{_count(alike)} of {split} {'is' if len(alike) == 1 else 'are'} nearly the same as one in {where}"
+            message = f"{_count(alike)} of {split} {'is' if len(alike) == 1 else 'are'} nearly as one in {where}"
             findings.append(Finding("warning", _place(reading, alike), message,
                                     "keep near-duplicates on one side, or scores are flattered"))
     return findings
@@ -185,7 +185,8 @@ def _lengths(reading: Reading) -> list[Finding]:
     wanted = [row for row in rows if row.target is not None]
     findings = []
     if rows:
-        message = f"inputs: {_spread([len(_asked(row)) for row in rows])}; instructions: {len(task.instructions):,}"
+        message = (f"inputs: {_spread([len(_asked(row)) for row in rows])}; "
+                   f"instructions: {len(task.instructions):,} characters")
         findings.append(Finding("note", reading.place, message))
     if wanted:
         message = f"targets: {_spread([len(_wanted(row)) for row in wanted])}"

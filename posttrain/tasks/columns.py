@@ -22,6 +22,8 @@ WANTED = ("target", "targets", "label", "labels", "gold", "expected", "ground_tr
 SAID = ("answer", "prediction", "predicted", "predicted_label", "response", "output", "completion", "generated",
         "label", "target", "category", "text")
 """Names of columns that hold what a system said, likeliest first."""
+FULL = 0.9
+"""Share of rows with a value from which a column counts as filled in."""
 NEITHER = ("", "id", "index", "idx", "unnamed: 0", "uuid", "split", "slices", "contexts", "date", "timestamp")
 
 
@@ -95,8 +97,9 @@ def _named(free: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _guess_target(free: Sequence[str], records: Sequence[Record]) -> tuple[str, ...]:
-    """By name; else the only column left; else the only one whose values repeat."""
-    named = _named(free, WANTED)
+    """By name, full columns before those with gaps; else the only column left; else the only one that repeats."""
+    full = [name for name in free if len(_texts(name, records)) >= FULL * len(records)]
+    named = _named(full, WANTED) or _named(free, WANTED)
     if named or len(free) == 1:
         return named or tuple(free)
     repeating = [name for name in free if len(set(_texts(name, records))) <= max(2, len(records) / 5)]

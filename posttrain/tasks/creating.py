@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from posttrain import graders
 from posttrain.discovery import find
 from posttrain.graders.json import read_object
 from posttrain.runs import write_text
@@ -42,6 +43,7 @@ def create(file: str | Path, *, folder: Path, test: str | Path | None = None, in
     everything = [row for part in rows.values() for row in part]
     asked, wanted = _names(guess)
     proposal = propose(everything, grader=grader, asked=asked, wanted=wanted)
+    graders.load(proposal.grader, proposal.options, folder, proposal.output)  # refuse before anything is written
     splits, split_notes = _split(everything, len(rows.get("test", ())), proposal, seed)
     if instructions:
         proposal = replace(proposal, instructions=instructions)
@@ -111,7 +113,7 @@ def _split(rows: Sequence[Row], tests: int, proposal: Proposal, seed: int) -> tu
                      f"{sum(count > 1 for count in counts.values()):,} groups is on one side")
     leaked = sum(group in counts for group in near[rest:])
     if leaked:
-        notes.append(f"{leaked:,} rows of the test file are near-duplicates of rows in the other file: "
+        notes.append(f"test rows that are near-duplicates of rows in the other file: {leaked:,} of {tests:,}; "
                      "scores on them are flattered")
     return splits, notes
 

@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 SHINGLE = 4
 SIMILARITY = 0.7
+ROUNDING = 1e-9
 OPERATOR = r"[-+*/=<>^%$€£¥×÷−]"
 _WORD = re.compile(rf"[^\W_]+|{OPERATOR}(?=\s*\d)|[\u2600-\u27BF\U0001F000-\U0001FAFF]")
 _NUMBER = re.compile(rf"{OPERATOR}? ?\d+")
@@ -31,6 +32,8 @@ def normal(text: str) -> str:
 def groups(texts: Sequence[str]) -> list[int]:
     """A group number per text; texts share one when a chain of near-duplicates joins them.  Numbered from 0 in
     the order of first appearance."""
+    if not texts:
+        return []
     keys = [normal(text) for text in texts]
     distinct = list(dict.fromkeys(keys))
     rows, columns = near_pairs(distinct)
@@ -46,16 +49,17 @@ def near_pairs(texts: Sequence[str]) -> tuple[numpy.ndarray, numpy.ndarray]:
     shingles = _shingles(texts)
     sizes = numpy.diff(shingles.indptr)
     prefixes = _rarest(shingles, sizes)
-    together = sparse.triu(prefixes @ prefixes.T, k=1).tocoo()
-    rows, columns = together.row, together.col
+    candidates = sparse.triu(prefixes @ prefixes.T, k=1).tocoo()
+    rows, columns = candidates.row, candidates.col
     small, large = numpy.minimum(sizes[rows], sizes[columns]), numpy.maximum(sizes[rows], sizes[columns])
-    possible = small >= SIMILARITY * large
+    possible = small >= SIMILARITY * large - ROUNDING
     rows, columns = rows[possible], columns[possible]
     near = numpy.zeros(len(rows), dtype=bool)
     for start in range(0, len(rows), 50_000):  # bounded memory
         part = slice(start, start + 50_000)
         common = shingles[rows[part]].multiply(shingles[columns[part]]).sum(axis=1)
-        near[part] = common >= SIMILARITY * (sizes[rows[part]] + sizes[columns[part]] - common)
+        together = sizes[rows[part]] + sizes[columns[part]] - common
+        near[part] = common >= SIMILARITY * together - ROUNDING
     rows, columns = rows[near], columns[near]
     numbers = [tuple(_NUMBER.findall(text)) for text in texts]
     same = numpy.array([numbers[i] == numbers[j] for i, j in zip(rows, columns, strict=True)], dtype=bool)
@@ -84,7 +88,7 @@ def _rarest(shingles: sparse.csr_array, sizes: numpy.ndarray) -> sparse.csr_arra
     kept, starts = [], [0]
     for row, size in enumerate(sizes.tolist()):
         columns = shingles.indices[shingles.indptr[row]:shingles.indptr[row + 1]]
-        length = size - math.ceil(SIMILARITY * size) + 1
+        length = size - math.ceil(SIMILARITY * size - ROUNDING) + 1
         kept.append(columns[numpy.argsort(order[columns])[:length]])
         starts.append(starts[-1] + length)
     data = numpy.ones(starts[-1], dtype=numpy.int32)

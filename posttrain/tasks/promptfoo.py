@@ -1,8 +1,8 @@
 """promptfoo's tests (https://www.promptfoo.dev/docs/configuration/test-cases/) as rows.
 
-A test is `{vars, assert}`.  One assertion `equals` is a target; any other set of assertions stays with the row and
-is graded by `assertions`.  The input is the prompt with its `{{variables}}` filled in where the file has one
-inline prompt, else the only variable, else all of them, one a line.
+A test is `{vars, assert}`.  Its assertions stay with the row and are graded by `assertions`; a single `equals` is a
+target as well, so that a file of nothing else can be taught and graded like any other.  The input is the prompt with
+its `{{variables}}` filled in where the file has one inline prompt, else the only variable, else all, one a line.
 """
 
 from __future__ import annotations
@@ -46,13 +46,12 @@ def row_fields(fields: Mapping[str, Any], place: str) -> dict[str, Any]:
         raise UserError("the test has no vars", place=place, remedy="give the input as a variable")
     row = {key: fields[key] for key in ("id", "answer", "contexts", "slices") if fields.get(key) is not None}
     row["input"] = _input(variables, fields.get("prompt"), place)
-    row["metadata"] = {**(fields.get("metadata") or {})}
-    if len(assertions) == 1 and assertions[0].get("type") == "equals":
-        return {**row, "target": assertions[0].get("value")}
     problem = check_assertions(assertions)
     if problem:
         raise UserError(problem, place=place, remedy="use a deterministic assertion, or a python grader")
-    row["metadata"]["assert"] = assertions
+    row["metadata"] = {**(fields.get("metadata") or {}), "assert": assertions}
+    if len(assertions) == 1 and assertions[0]["type"] == "equals":
+        row["target"] = assertions[0].get("value")
     return row
 
 

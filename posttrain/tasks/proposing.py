@@ -47,20 +47,24 @@ class Form:
 
 
 def propose(rows: Sequence[Row], *, grader: str = "", asked: str = "text", wanted: str = "label") -> Proposal:
-    """A proposal for rows that all have a target.  `grader` is the user's choice, if any; `asked` and `wanted` are
-    the names of the columns, for the instructions."""
+    """A proposal for rows that all have a target, or assertions of their own.
+
+    `grader` is the user's choice, if any; `asked` and `wanted` name the columns, for the instructions.
+    """
     targets = [row.target for row in rows if row.target is not None]
-    if not targets:  # promptfoo's assertions
+    if len(targets) < len(rows):
         return Proposal(grader or "assertions", {}, Output(), "", ("",) * len(rows),
-                        ("graded by each row's own assertions",))
+                        ("grader assertions: each row brings its own",))
     records = [read_object(target) if isinstance(target, str) else target for target in targets]
-    as_records = all(record for record in records) and grader in ("", "json")
+    as_records = all(record for record in records) and grader in ("", "json", "python")
+    if grader == "json" and not as_records:
+        raise UserError("the targets are not all records", remedy="name several target columns, or another grader")
     form = _records([record for record in records if record], grader) if as_records else \
         _texts([target_text(target) for target in targets], grader)
     longest = max(len(target_text(target).encode()) for target in targets)
     # No tokenizer here: two bytes a token is more tokens than any known tokenizer needs for ordinary text.
     output = Output(form.labels, form.schema, max(8, longest // 2 + 8))
-    strata = [_stratum(target, form) for target in targets] if len(targets) == len(rows) else [""] * len(rows)
+    strata = [_stratum(target, form) for target in targets]
     return Proposal(form.grader, form.options, output, _instructions(form, asked, wanted), tuple(strata),
                     (form.note,), as_records)
 

@@ -48,8 +48,10 @@ def _text(text: str) -> str:
 
 
 def _block(text: str) -> str:
-    """A text of several lines, as such; every line escaped as in a JSON string, so nothing can end it early."""
-    return '"""\n' + "\n".join(_text(line)[1:-1] for line in text.split("\n")) + '"""'
+    """A text of several lines, as such, escaped as in a JSON string; quotes stay readable unless they could end it."""
+    lines = (_text(line)[1:-1] if '""' in line or line.endswith('"')
+             else '"'.join(_text(part)[1:-1] for part in line.split('"')) for line in text.split("\n"))
+    return '"""\n' + "\n".join(lines) + '"""'
 
 
 def row_line(row: Row, *, with_id: bool) -> str:

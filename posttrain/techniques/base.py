@@ -6,7 +6,10 @@ from dataclasses import replace
 
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.runs import Run
-from posttrain.types import Task
+from posttrain.types import Kind, Task
+
+KIND: Kind = "prompt"
+LABEL = "instructions only"
 
 
 async def teach(candidate: PolicyCandidate, task: Task, run: Run) -> PolicyCandidate:  # noqa: ARG001

@@ -9,7 +9,10 @@ from dataclasses import dataclass, replace
 
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.runs import Run
-from posttrain.types import Task
+from posttrain.types import Kind, Task
+
+KIND: Kind = "prompt"
+LABEL = "majority of several answers"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,11 @@ from posttrain import losses
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.rollouts import play, taught
 from posttrain.runs import Run
-from posttrain.types import Adam, Datum, LoRA, Policy, Row, Task, UserError, target_text
+from posttrain.techniques._work import Work
+from posttrain.types import Adam, Datum, Kind, LoRA, Policy, Row, Task, UserError, target_text
+
+KIND: Kind = "weights"
+LABEL = "fine-tuned on preferences"
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,12 @@ class Config:
     lora: LoRA = LoRA()
     samples: int = 4
     most_rows: int = 200
+
+
+def work(task: Task, config: Config = Config()) -> Work:
+    """What `teach` will do."""
+    rows = min(config.most_rows, len(task.rows("train")))
+    return Work(rows_answered=rows * config.samples, rows_trained=2 * rows * config.epochs + rows)
 
 
 async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> PolicyCandidate:

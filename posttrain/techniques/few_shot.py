@@ -9,7 +9,11 @@ from dataclasses import dataclass, replace
 from posttrain.candidates.policy import Demonstration, PolicyCandidate
 from posttrain.evaluation.evaluate import quick_score
 from posttrain.runs import Run
-from posttrain.types import Row, Task, UserError, target_text
+from posttrain.techniques._work import Work
+from posttrain.types import Kind, Row, Task, UserError, target_text
+
+KIND: Kind = "prompt"
+LABEL = "examples in the prompt"
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,12 @@ class Config:
     counts: tuple[int, ...] = (4, 8)
     draws: int = 2
     dev_rows: int = 30
+
+
+def work(task: Task, config: Config = Config()) -> Work:
+    """What `teach` will do."""
+    trials = 1 + len(config.counts) * config.draws
+    return Work(rows_answered=trials * min(config.dev_rows, len(task.rows("dev"))))
 
 
 async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> PolicyCandidate:

@@ -17,8 +17,12 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.evaluation.evaluate import quick_score
 from posttrain.rollouts import play, sampled
 from posttrain.runs import Run
+from posttrain.techniques._work import Work
 from posttrain.techniques.dpo import anchored
-from posttrain.types import Adam, Datum, LoRA, Policy, Rollout, Row, Sampling, Task, UserError
+from posttrain.types import Adam, Datum, Kind, LoRA, Policy, Rollout, Row, Sampling, Task, UserError
+
+KIND: Kind = "weights"
+LABEL = "reinforcement learning"
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,13 @@ Rewards = Callable[[Sequence[list[Rollout]]], list[list[float]]]
 def graded_rewards(groups: Sequence[list[Rollout]]) -> list[list[float]]:
     """The grader's values."""
     return [[rollout.score.value for rollout in group if rollout.score] for group in groups]
+
+
+def work(task: Task, config: Config = Config()) -> Work:
+    """What `teach` will do."""
+    rollouts = config.steps * config.rows_per_step * config.group_size
+    judged = (config.steps // config.evaluate_every + 1) * min(config.dev_rows, len(task.rows("dev")))
+    return Work(rows_answered=rollouts + judged, rows_trained=rollouts)
 
 
 async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config(),

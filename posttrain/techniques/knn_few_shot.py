@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.runs import Run
 from posttrain.techniques.few_shot import demonstration
-from posttrain.types import Task, UserError
+from posttrain.types import Kind, Task, UserError
+
+KIND: Kind = "prompt"
+LABEL = "nearest examples in the prompt"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,12 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.evaluation.evaluate import quick_score
 from posttrain.runs import Run
 from posttrain.techniques import few_shot
-from posttrain.types import Output, Task
+from posttrain.techniques._work import Work
+from posttrain.types import Kind, Output, Task
+
+KIND: Kind = "prompt"
+LABEL = "best prompt found"
+
 
 TEMPLATES = (
     "{instructions}",
@@ -29,6 +34,15 @@ class Config:
     first_rows: int = 10
     shots: tuple[int, ...] = (0, 6)
     nearest: tuple[int, ...] = (4,)
+
+
+def work(task: Task, config: Config = Config()) -> Work:
+    """What `teach` will do."""
+    alive, count, answered = len(TEMPLATES) * (len(config.shots) + len(config.nearest)), config.first_rows, 0
+    while alive > 1:
+        answered += alive * min(count, len(task.rows("dev")))
+        alive, count = max(1, alive // 2), count * 2
+    return Work(rows_answered=answered)
 
 
 async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> PolicyCandidate:

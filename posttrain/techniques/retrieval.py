@@ -6,7 +6,10 @@ from dataclasses import dataclass, replace
 
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.runs import Run
-from posttrain.types import Task, UserError
+from posttrain.types import Kind, Task, UserError
+
+KIND: Kind = "prompt"
+LABEL = "documents in the prompt"
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from posttrain.types import Completion, Sampling, StopReason
 REBUILD = 128
 """A cached trunk is replaced only by one that saves this many more tokens."""
 
-MOST_ROWS = 32
+MOST_ROWS = 64
 """Completions written at the same time."""
 
 
@@ -224,9 +224,10 @@ def choose(logprob: Tensor, row: Writing) -> tuple[int, float]:
         token = int(logprob.argmax())
         return token, float(logprob[token])
     kept = truncate(logprob, row.sampling.top_k, row.sampling.top_p)
-    # an exponential race: argmax p / e, e ~ Exp(1), is a draw from p, and needs one random number per token
-    race = torch.empty(kept.shape, dtype=torch.float64).exponential_(generator=row.generator)
-    token = int((kept.double().cpu() - race.log()).argmax())
+    # inverse transform: one random number per token, whatever the size of the vocabulary
+    mass = kept.double().exp().cumsum(dim=0)
+    point = torch.rand((), generator=row.generator, dtype=torch.float64).to(mass.device) * mass[-1]
+    token = int(torch.searchsorted(mass, point, right=True))
     return token, float(logprob[token])
 
 

@@ -1,0 +1,104 @@
+"""How long and how much memory, before it starts: a short calibration on the rows and the model at hand."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from posttrain import losses
+from posttrain.candidates.policy import PolicyCandidate
+from posttrain.comparison.latency import ROWS
+from posttrain.rollouts import taught
+from posttrain.techniques import _chain as chain
+from posttrain.techniques import knn_few_shot, retrieval
+from posttrain.types import Adam, LoRA, Policy, Row, Task
+
+CALIBRATION_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What the calibration measured: seconds per prompt token read, per row written (many at once), per row alone, and
+    per token trained."""
+
+    read: float
+    write: float
+    alone: float
+    train: float
+    memory_bytes: int
+
+
+async def calibrate(candidate: PolicyCandidate, task: Task) -> Speed:
+    """Reads, writes and trains a few rows (on an adapter that is thrown away).  Takes some seconds."""
+    rows = task.rows("train")[:CALIBRATION_ROWS]
+    data = [taught(candidate, row) for row in rows if row.target is not None]
+    await candidate.attempt(rows[:2])
+    tokens = sum(len(datum.tokens) for datum in data) - (len(data) - 1) * _shared(candidate, rows)
+    started = time.perf_counter()
+    await candidate.policy.logprobs(data)
+    read = (time.perf_counter() - started) / tokens
+    started = time.perf_counter()
+    await candidate.attempt(rows)
+    write = max(1e-4, (time.perf_counter() - started - read * tokens) / len(rows))
+    started = time.perf_counter()
+    await candidate.attempt(rows[:1])
+    alone = time.perf_counter() - started
+    train = await _training(candidate.policy, data, tokens)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Speed(read, write, alone, train, peak)
+
+
+async def _training(policy: Policy, data: list, tokens: int) -> float:
+    trial = policy.fork("calibration", LoRA())
+    started = time.perf_counter()
+    await trial.forward_backward(data, losses.cross_entropy, normaliser=len(data))
+    await trial.optim_step(Adam(1e-5))
+    seconds = time.perf_counter() - started
+    trial.drop()
+    return seconds / tokens
+
+
+def _shared(candidate: PolicyCandidate, rows: Sequence[Row]) -> int:
+    """Tokens that the prompts of all rows share (the instructions)."""
+    prompts = [candidate.policy.renderer.prompt(candidate.messages(row)) for row in rows]
+    return sum(len(set(column)) == 1 for column in zip(*prompts, strict=False))
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Seconds a candidate is expected to take: teaching (searching, training) and being judged."""
+
+    teaching: float
+    judging: float
+
+    @property
+    def total(self) -> float:
+        return self.teaching + self.judging
+
+
+async def forecast(expression: str, candidate: PolicyCandidate, task: Task, speed: Speed, *, latency: bool) -> Forecast:
+    """What a candidate of this chain will take.  Floors take next to nothing."""
+    if chain.kind(expression) == "floor":
+        return Forecast(0.5, 0.5)
+    names = expression.split("+")
+    shaped = candidate
+    if "retrieval" in names:
+        shaped = replace(shaped, documents=task.documents, passages=retrieval.Config().passages)
+    own = _own_tokens(shaped, task)
+    if "knn_few_shot" in names:
+        own *= 1 + knn_few_shot.Config().nearest
+    per_row = own * speed.read + speed.write * (8 if "best_of" in names else 1)
+    work = chain.work(expression, task)
+    judged = len(task.rows("dev")) + len(task.rows("test"))
+    alone = (speed.alone + own * speed.read) * (ROWS + 2 + ROWS / 3) if latency else 0.0
+    return Forecast(work.rows_answered * per_row + work.rows_trained * own * 1.2 * speed.train, judged * per_row + alone)
+
+
+def _own_tokens(candidate: PolicyCandidate, task: Task) -> float:
+    """Mean tokens of a row and its answer that it shares with no other row."""
+    rows = task.rows("train")[:CALIBRATION_ROWS]
+    prompts = [candidate.policy.renderer.prompt(candidate.messages(row)) for row in rows]
+    return sum(map(len, prompts)) / len(rows) - _shared(candidate, rows) + candidate.output.max_tokens / 2

@@ -1,0 +1,257 @@
+"""A policy without a language model, that really learns: for trying out techniques, and for tests of them.
+
+The next token is predicted from the last two tokens and the bag of all that came before:
+
+    hidden[t] = tanh(last[token t-1] + previous[token t-2] + sum_i<t bag[token i] / sqrt(t));  logits = hidden @ out
+
+All tables are trained.  A step takes a millisecond.  Whatever a real engine must keep to, this one does
+(tests/engines/test_conformance.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from posttrain.engines._toy_words import STOP, WordConstraints, WordRenderer, Words
+from posttrain.engines.torch.sampler import Writing, choose, generator_for
+from posttrain.runs import disk_errors
+from posttrain.types import (
+    Adam,
+    Completion,
+    Datum,
+    LoRA,
+    Loss,
+    Metrics,
+    OnText,
+    Prompt,
+    Sampling,
+    StopReason,
+    Task,
+    Tokens,
+    UserError,
+    target_text,
+)
+
+HIDDEN = 64
+TABLES = ("last", "previous", "bag", "out")
+WEIGHTS = "toy.safetensors"
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+class ToyPolicy:
+    """Tables [vocabulary, 64] over one `Words`.  See types.Policy; begin with `open` or `open_for`."""
+
+    model = "toy"
+    remote = False
+    context_length = 4096
+
+    def __init__(self, name: str, words: Words, tables: dict[str, Tensor], *, trainable: bool, version: int = 0,
+                 ) -> None:
+        self.name, self.words, self.trainable, self.version = name, words, trainable, version
+        self.renderer = WordRenderer(words)
+        self.tables = {key: table.detach().clone().requires_grad_(trainable) for key, table in tables.items()}
+        self._constraints = WordConstraints(words, STOP)
+        self._optimiser: torch.optim.AdamW | None = None
+
+    @classmethod
+    def open(cls, texts: Iterable[str] = (), *, seed: int = 0) -> ToyPolicy:
+        """A base policy whose vocabulary is the words of `texts`; other words are spelled in bytes."""
+        words = Words(texts)
+        generator = torch.Generator().manual_seed(seed)
+        tables = {key: 0.3 * torch.randn(len(words.tokens), HIDDEN, generator=generator) for key in TABLES}
+        return cls("toy", words, tables, trainable=False)
+
+    @classmethod
+    def open_for(cls, task: Task, *, seed: int = 0) -> ToyPolicy:
+        """A base policy that has a token for every word of the task's train rows, labels and instructions."""
+        rows = task.splits.get("train", ())
+        targets = [target_text(row.target) for row in rows if row.target is not None]
+        asked = [message.content for row in rows for message in row.messages]
+        return cls.open([task.instructions, *task.output.labels, *targets, *asked], seed=seed)
+
+    # -- the five verbs
+
+    async def sample(self, prompts: Sequence[Prompt], *, n: int = 1, sampling: Sampling,
+                     on_text: OnText | None = None) -> list[list[Completion]]:
+        """See types.Policy.  Raises UserError for a prompt that leaves no room for an answer."""
+        for prompt in prompts:
+            self._check_length(len(prompt) + sampling.max_tokens)
+
+        def shower(i: int, j: int) -> Callable[[str], None] | None:
+            return None if on_text is None else lambda text: on_text(i, j, text)
+
+        return [[self._complete(cast(Tokens, prompt), j, sampling, shower(i, j)) for j in range(n)]
+                for i, prompt in enumerate(prompts)]
+
+    async def logprobs(self, data: Sequence[Datum]) -> list[list[float]]:
+        """See types.Policy."""
+        with torch.inference_mode():
+            return [self._trained_logprobs(datum).tolist() for datum in data]
+
+    async def forward_backward(self, data: Sequence[Datum], loss: Loss, *, normaliser: float = 1.0) -> Metrics:
+        """See types.Policy.  Metrics are sums."""
+        self._check_trainable()
+        for datum in data:
+            self._check_length(len(datum.tokens))
+            if datum.weights[0] != 0 or not datum.trained:
+                raise UserError("a training sequence has nothing to train, or trains its first token",
+                                remedy="give every row an answer after its prompt")
+        total, metrics = loss([self._trained_logprobs(datum) for datum in data], data)
+        (total / normaliser).backward()
+        tokens = float(sum(len(datum.tokens) for datum in data))
+        return {**metrics, "loss": total.item() / normaliser, "tokens": tokens, "forwarded_tokens": tokens,
+                "trained_tokens": float(sum(len(datum.trained) for datum in data))}
+
+    async def optim_step(self, adam: Adam) -> Metrics:
+        """See types.Policy.  Raises UserError when there is no gradient: nothing would be learnt."""
+        self._check_trainable()
+        tables = list(self.tables.values())
+        if all(table.grad is None for table in tables):
+            raise UserError("an optimiser step without a gradient", remedy="call forward_backward first")
+        norm = clip_grad_norm_(tables, adam.max_grad_norm or float("inf"))
+        self._optimiser = self._optimiser or torch.optim.AdamW(tables)
+        for group in self._optimiser.param_groups:
+            group.update(lr=adam.learning_rate, betas=(adam.beta1, adam.beta2), eps=adam.epsilon,
+                         weight_decay=adam.weight_decay)
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        self.version += 1
+        return {"gradient_norm": norm.item()}
+
+    async def save(self, folder: Path, *, optimiser: bool = False) -> None:
+        """Writes toy.safetensors: no other program reads toys.  Raises UserError for a base."""
+        self._check_trainable()
+        tensors = {key: table.detach() for key, table in self.tables.items()}
+        state = self._optimiser.state if optimiser and self._optimiser else {}
+        tensors |= {f"{moment}.{key}": state[table][moment] for key, table in self.tables.items() if table in state
+                    for moment in MOMENTS}
+        about = {"version": str(self.version), "words": json.dumps(self.words.words)}
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, folder / WEIGHTS, about)
+
+    async def load(self, folder: Path) -> None:
+        """See types.Policy.  The vocabulary must be the same one."""
+        self._check_trainable()
+        self._read(folder)
+
+    def loaded(self, folder: Path, name: str = "") -> ToyPolicy:
+        """A trainable policy with the weights saved in a folder."""
+        policy = self.fork(name or folder.name)
+        policy._read(folder)
+        return policy
+
+    def frozen(self) -> ToyPolicy:
+        """See types.Policy."""
+        return ToyPolicy(f"{self.name}-frozen", self.words, self.tables, trainable=False, version=self.version)
+
+    def fork(self, name: str, lora: LoRA | None = None, *, seed: int = 0) -> ToyPolicy:  # noqa: ARG002
+        """See types.Policy.  A toy is trained whole: there is no adapter for `lora` and `seed` to shape."""
+        return ToyPolicy(name, self.words, self.tables, trainable=True, version=self.version)
+
+    def drop(self) -> None:
+        """See types.Policy."""
+        self.tables.clear()
+
+    # -- what they are made of
+
+    def _logits(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
+        """[positions, vocabulary]: the prediction of the token at each position (1 or more) from those before."""
+        if not self.tables:
+            raise RuntimeError(f"policy {self.name} was dropped")
+        sequence, at = torch.tensor(tokens), torch.tensor(positions)
+        bags = self.tables["bag"][sequence[:max(positions)]].cumsum(0)[at - 1] / at.sqrt()[:, None]
+        before = torch.where((at > 1)[:, None], self.tables["previous"][sequence[(at - 2).clamp(min=0)]], 0.0)
+        hidden = torch.tanh(self.tables["last"][sequence[at - 1]] + before + bags)
+        return hidden @ self.tables["out"].T
+
+    def _trained_logprobs(self, datum: Datum) -> Tensor:
+        positions = datum.trained
+        targets = torch.tensor([datum.tokens[position] for position in positions])
+        logprobs = self._logits(datum.tokens, positions).log_softmax(dim=1)
+        return logprobs.gather(1, targets[:, None])[:, 0]
+
+    @torch.inference_mode()
+    def _complete(self, prompt: Tokens, number: int, sampling: Sampling, show: Callable[[str], None] | None,
+                  ) -> Completion:
+        row = Writing(prompt, sampling, self.name, self.version, self._constraints.start(sampling.output),
+                      generator_for(sampling, prompt, number), done=lambda _: None, on_text=show)
+        _force(row)
+        while (reason := _end(row)) is None and not any(stop in self._text(row) for stop in sampling.stop):
+            tokens = prompt + tuple(row.tokens)
+            logprob = (self._logits(tokens, [len(tokens)])[0] / (sampling.temperature or 1.0)).log_softmax(dim=0)
+            token, confidence = choose(logprob, row)
+            row.tokens.append(token)
+            row.logprobs.append(float(logprob[token]))
+            row.chosen.append(True)
+            row.log_confidence += confidence
+            if row.constraint and token != STOP:
+                row.constraint.accept(token)
+                _force(row)
+        text = self._text(row)
+        text = text[:min((text.find(stop) for stop in sampling.stop if stop in text), default=len(text))]
+        if show and text:
+            show(text)
+        return Completion(text, reason or "stop", tuple(row.tokens), tuple(row.logprobs), tuple(row.chosen),
+                          confidence=float(torch.tensor(row.log_confidence).exp()), version=self.version, prompt=prompt,
+                          prompt_tokens=len(prompt), completion_tokens=len(row.tokens))
+
+    def _text(self, row: Writing) -> str:
+        return self.words.decode(row.tokens)  # the stop token is empty text
+
+    def _read(self, folder: Path) -> None:
+        path = folder / WEIGHTS
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = file.metadata()
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (it is no mapping)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"not a saved toy: {error}", place=str(path),
+                            remedy="give a folder that a toy wrote") from error
+        if json.loads(about["words"]) != self.words.words:
+            raise UserError("this toy was trained with other words", place=str(path),
+                            remedy="open it for the same task")
+        with torch.no_grad():
+            for key, table in self.tables.items():
+                table.copy_(tensors[key])
+        self._optimiser, self.version = None, self.version + 1  # another version than what was cached
+        if f"step.{TABLES[0]}" in tensors:
+            self._optimiser, self.version = torch.optim.AdamW(self.tables.values()), int(about["version"])
+            for key, table in self.tables.items():
+                self._optimiser.state[table] = {moment: tensors[f"{moment}.{key}"] for moment in MOMENTS}
+
+    def _check_trainable(self) -> None:
+        if not self.trainable:
+            raise UserError(f"policy {self.name!r} is frozen", remedy="train a fork of it")
+
+    def _check_length(self, tokens: int) -> None:
+        if tokens > self.context_length:
+            raise UserError(f"{tokens} tokens do not fit into the model's {self.context_length}",
+                            remedy="shorten the row, or use fewer demonstrations")
+
+
+def _force(row: Writing) -> None:
+    """Writes what the constraint leaves no choice about."""
+    forced = row.constraint.forced() if row.constraint else []
+    row.tokens += forced
+    row.logprobs += [0.0] * len(forced)
+    row.chosen += [False] * len(forced)
+
+
+def _end(row: Writing) -> StopReason | None:
+    """Why the completion is at its end, or None; what was forced beyond that is cut off."""
+    length = row.tokens.index(STOP) + 1 if STOP in row.tokens else len(row.tokens)
+    reason: StopReason | None = "stop" if STOP in row.tokens else None
+    if length > row.sampling.max_tokens or (reason is None and length == row.sampling.max_tokens):
+        length, reason = row.sampling.max_tokens, "length"
+    del row.tokens[length:], row.logprobs[length:], row.chosen[length:]
+    return reason

@@ -1,0 +1,125 @@
+"""Every branch of DESIGN §6's money, with numbers worked by hand."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posttrain.comparison.money import BreakEven, Cost, Prices, break_even, device_cost, hosted_cost, payback
+from posttrain.types import UserError
+
+GOOD = 0.0  # a lower bound above -margin
+
+
+def cost(one_off: float, *rows: float, standing: float = 0.0, unit: str = "$") -> Cost:
+    return Cost(one_off, sum(rows) / len(rows), standing, unit, rows)
+
+
+def test_costs_are_device_seconds_until_a_price_is_stated() -> None:
+    seconds = device_cost(Prices(), one_off_seconds=120, request_seconds=[1.0, 3.0])
+    assert (seconds.one_off, seconds.per_request, seconds.unit) == (120, 2.0, "device seconds")
+    money = device_cost(Prices(per_hour=3.6), one_off_seconds=120, request_seconds=[1.0, 3.0], people=50)
+    assert money.unit == "$"
+    assert money.one_off == pytest.approx(50.12) and money.per_request == pytest.approx(0.002)
+    assert money.rows == pytest.approx((0.001, 0.003))
+    with pytest.raises(UserError, match="no price"):
+        device_cost(Prices(), one_off_seconds=1, request_seconds=[1.0], people=50)
+
+
+def test_hosted_costs_count_cached_tokens_at_their_price() -> None:
+    prices = Prices(input_per_million=2.0, cached_per_million=0.5, output_per_million=8.0)
+    found = hosted_cost(prices, prompt_tokens=[1000, 1000], completion_tokens=[100, 300], cached_tokens=[0, 800])
+    assert found is not None
+    assert found.rows == pytest.approx((0.0028, (200 * 2 + 800 * 0.5 + 300 * 8) / 1e6))
+    assert hosted_cost(Prices(per_hour=1), prompt_tokens=[1], completion_tokens=[1]) is None
+    full = hosted_cost(Prices(input_per_million=2.0, output_per_million=8.0), prompt_tokens=[1000],
+                       completion_tokens=[0], cached_tokens=[1000])
+    assert full is not None and full.per_request == pytest.approx(0.002)  # no cached price: the full one
+
+
+def test_it_breaks_even_after_the_next_whole_request() -> None:
+    found = break_even(cost(10, 0.3, 0.3), cost(21, 0.1, 0.1), quality_low=GOOD)
+    assert found == BreakEven(55, (55, 55), "after 55 requests")  # 11 / 0.2
+    assert break_even(cost(0, 0.3), cost(0.7, 0.2), quality_low=GOOD).value == 7  # not 8 by rounding error
+    assert break_even(cost(0, 0.3), cost(0.71, 0.2), quality_low=GOOD).value == 8
+
+
+def test_it_pays_from_the_first_request_when_nothing_costs_more() -> None:
+    for taught in (cost(5, 0.1), cost(5, 0.2), cost(3, 0.2)):
+        assert break_even(cost(5, 0.2), taught, quality_low=GOOD) == BreakEven(0, None, "from the first request")
+
+
+def test_it_never_pays_when_everything_costs_more() -> None:
+    for taught in (cost(6, 0.3), cost(6, 0.2), cost(5, 0.3)):
+        assert break_even(cost(5, 0.2), taught, quality_low=GOOD) == BreakEven(None, None, "never")
+
+
+def test_it_pays_only_below_some_requests_when_requests_cost_more() -> None:
+    found = break_even(cost(10, 0.2), cost(5, 0.3), quality_low=GOOD)
+    assert (found.value, found.verdict, found.only_at_first) == (50, "only below 50 requests", True)
+
+
+def test_being_cheaper_proves_nothing_when_quality_is_not_shown() -> None:
+    reference, taught = cost(10, 0.3), cost(21, 0.1)
+    assert break_even(reference, taught, quality_low=-0.02).verdict == "cheaper, not shown as good"
+    assert break_even(reference, taught, quality_low=-0.019).value == 55
+    assert break_even(reference, taught, quality_low=-0.04, margin=0.05).value == 55
+    assert break_even(taught, reference, quality_low=-0.5).verdict == "not shown as good"
+    assert payback(reference, taught, volume=100, quality_low=-0.5).verdict == "cheaper, not shown as good"
+
+
+def test_it_is_not_determined_when_the_saving_may_be_nothing() -> None:
+    found = break_even(cost(0, 0.1, 0.9, 0.2, 0.8), cost(10, 0.8, 0.1, 0.9, 0.1), quality_low=GOOD)
+    assert found == BreakEven(None, None, "not determined")
+
+
+def test_the_interval_comes_from_pairing_the_rows() -> None:
+    reference, taught = cost(0, 1.0, 2.0, 3.0), cost(9, 0.7, 1.7, 2.7)
+    exact = break_even(reference, taught, quality_low=GOOD)  # every row saves 0.3, however unlike the rows are
+    assert exact.value == 30 and exact.interval == pytest.approx((30, 30))
+    spread = break_even(cost(0, 1.0, 2.0, 3.0), cost(10, 0.9, 1.5, 2.4), quality_low=GOOD, seed=1)
+    assert spread.value == 25 and spread.interval is not None
+    assert spread.interval[0] < 25 < spread.interval[1]
+    assert spread == break_even(cost(0, 1.0, 2.0, 3.0), cost(10, 0.9, 1.5, 2.4), quality_low=GOOD, seed=1)
+    with pytest.raises(ValueError):
+        break_even(cost(0, 1.0, 2.0), cost(9, 0.5), quality_low=GOOD)
+
+
+def test_unknown_and_unlike_costs_are_said_to_be_so() -> None:
+    assert "not known" in break_even(None, cost(1, 1), quality_low=GOOD).verdict
+    assert "not comparable" in break_even(cost(1, 1, unit="device seconds"), cost(1, 1), quality_low=GOOD).verdict
+    found = break_even(cost(0, 0.3), cost(1, 0.1, standing=20), quality_low=GOOD)
+    assert found.value is None and "volume" in found.verdict
+
+
+def test_payback_counts_standing_costs() -> None:
+    reference, taught = cost(0, 0.3), cost(500, 0.1, standing=100)
+    found = payback(reference, taught, volume=1000, quality_low=GOOD)  # 1000 * 0.2 - 100 = 100 a month
+    assert found.value == pytest.approx(5) and found.verdict == "after 5.0 months"
+    assert payback(reference, taught, volume=400, quality_low=GOOD).verdict == "never"
+    assert payback(reference, cost(0, 0.1), volume=10, quality_low=GOOD).verdict == "at once"
+    short = payback(cost(100, 0.1), cost(0, 0.2), volume=100, quality_low=GOOD)  # loses 10 a month after saving 100
+    assert short.value == pytest.approx(10) and short.only_at_first
+    noisy = payback(cost(0, 0.3, 0.5, 0.1), cost(500, 0.1, 0.1, 0.1, standing=190), volume=1000, quality_low=GOOD)
+    assert noisy.verdict == "not determined"
+
+
+@given(st.floats(0, 1e5), st.floats(0, 1e5), st.floats(0.001, 10), st.floats(0.001, 10))
+def test_break_even_is_where_the_totals_cross(f_p: float, f_t: float, c_p: float, c_t: float) -> None:
+    found = break_even(cost(f_p, c_p), cost(f_t, c_t), quality_low=GOOD)
+    if found.value is None:
+        assert found.verdict == "never" and f_t >= f_p and c_t >= c_p
+        return
+    n = found.value
+
+    def cheaper_or_level(requests: float) -> bool:
+        reference, taught = f_p + requests * c_p, f_t + requests * c_t
+        return taught <= reference + 1e-9 * max(reference, taught, 1.0)
+
+    if found.only_at_first:
+        assert n == 0 or cheaper_or_level(n - 1)
+        assert not cheaper_or_level(n + 1) or c_t - c_p < 1e-6
+    else:
+        assert cheaper_or_level(n)
+        assert n == 0 or not cheaper_or_level(n - 1) or (c_p - c_t) < 1e-6 * c_p

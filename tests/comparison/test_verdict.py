@@ -1,0 +1,171 @@
+"""Every branch of the verdict, on made-up outcomes."""
+
+from __future__ import annotations
+
+import pytest
+from synthetic_comparison import evaluation, result
+
+from posttrain.comparison.money import BreakEven, Cost
+from posttrain.comparison.results import CandidateResult
+from posttrain.comparison.verdict import (
+    choose_reference,
+    choose_winner,
+    decide,
+    detectable,
+    detectable_sentence,
+    next_commands,
+)
+from posttrain.evaluation.statistics import Pairs, holm, mcnemar_p_value, newcombe_interval
+from posttrain.types import Kind, UserError
+
+
+def right(first: int, last: int, n: int = 120) -> list[bool]:
+    """Right on rows first..last-1 only."""
+    return [first <= i < last for i in range(n)]
+
+
+def candidate(name: str, kind: Kind, first: int, last: int, dev: float | None, **fields: object) -> CandidateResult:
+    return result(name, kind, 0, dev=-1 if dev is None else dev, passed=right(first, last), **fields)
+
+
+def test_near_ties_on_dev_go_to_the_simpler_then_the_cheaper() -> None:
+    taught, prompted = candidate("sft", "weights", 0, 60, 0.51), candidate("few_shot", "prompt", 0, 60, 0.50)
+    assert choose_winner([taught, prompted]).name == "few_shot"
+    assert choose_winner([taught, prompted], margin=0.005).name == "sft"
+    dear = candidate("sft+grpo", "weights", 0, 60, 0.52, cost=Cost(0, 2.0))
+    cheap = candidate("sft", "weights", 0, 60, 0.51, cost=Cost(0, 1.0))
+    assert choose_winner([dear, cheap]).name == "sft"
+    with pytest.raises(UserError, match="no candidate has a dev score"):
+        choose_winner([candidate("ours", "given", 0, 60, None)])
+
+
+def test_the_reference_is_yours_else_the_best_prompt_on_dev() -> None:
+    ours = candidate("ours", "given", 0, 90, None)
+    weak, strong = candidate("base", "prompt", 0, 100, 0.1), candidate("few_shot", "prompt", 0, 10, 0.4)
+    taught = candidate("sft", "weights", 0, 60, 0.9)
+    found = [choose_reference(results, name) for results, name in
+             [([taught, weak, strong, ours], "ours"), ([taught, weak, strong], None), ([taught], None)]]
+    assert [one and one.name for one in found] == ["ours", "few_shot", None]  # on test, base is better: never looked at
+    with pytest.raises(UserError, match="no candidate called 'theirs'"):
+        choose_reference([taught], "theirs")
+
+
+def test_the_tests_are_paired_exact_and_adjusted_within_their_family() -> None:
+    results = [candidate("sft", "weights", 0, 80, 0.7), candidate("few_shot", "prompt", 0, 50, 0.4),
+               candidate("linear", "floor", 10, 70, 0.3)]
+    comparisons, _ = decide(results)
+    winner = {c.b: c for c in comparisons if c.family == "winner"}
+    assert set(winner) == {"few_shot", "linear"} and {c.a for c in winner.values()} == {"sft"}
+    pairs = Pairs(50, 30, 0, 40)
+    assert winner["few_shot"].p_value == mcnemar_p_value(pairs) == pytest.approx(2 * 0.5**30)
+    assert winner["few_shot"].interval == newcombe_interval(pairs)
+    assert winner["few_shot"].difference == pytest.approx(0.25)
+    raw = [winner[name].p_value for name in ("few_shot", "linear")]
+    assert [winner[name].p_value_adjusted for name in ("few_shot", "linear")] == holm(raw)
+    reference = {c.a: c for c in comparisons if c.family == "reference"}
+    assert set(reference) == {"sft", "linear"} and {c.b for c in reference.values()} == {"few_shot"}
+
+
+def test_a_winner_names_its_reason_its_cost_and_what_it_is_not_shown_better_than() -> None:
+    pays = BreakEven(250.0, (220, 280), "after 250 requests")
+    _, verdict = decide([candidate("sft", "weights", 0, 84, 0.7, training_seconds=180.0, break_even=pays),
+                         candidate("sft+grpo", "weights", 0, 82, 0.65, training_seconds=300.0),
+                         candidate("few_shot", "prompt", 0, 50, 0.4), candidate("linear", "floor", 0, 40, 0.3)])
+    assert (verdict.candidate, verdict.outcome) == ("sft", "winner")
+    assert verdict.sentences[0].startswith("Take sft, because it gets 70 % of 120 test rows right and is better than "
+                                           "few_shot by 28 points (95 % interval +")
+    assert verdict.sentences[1] == ("It took 3 min to make, is cheaper after 250 requests and is not shown better than "
+                                    "sft+grpo.")
+
+
+@pytest.mark.parametrize("dev", [0.53, None])
+def test_keep_what_you_have_when_nothing_is_shown_better(dev: float | None) -> None:
+    comparisons, verdict = decide([candidate("ours", "given", 0, 62, dev), candidate("sft", "weights", 5, 65, 0.54),
+                                   candidate("few_shot", "prompt", 0, 30, 0.3)], given="ours")
+    assert (verdict.candidate, verdict.outcome) == ("ours", "keep what you have")
+    assert verdict.reason.startswith("Keep what you have: ")
+    assert {c.b for c in comparisons if c.family == "reference"} == {"ours"}
+
+
+def test_your_own_system_is_left_for_something_better_or_as_good_and_cheaper() -> None:
+    ours = candidate("ours", "given", 0, 50, None)
+    _, verdict = decide([ours, candidate("sft", "weights", 0, 80, 0.7)], given="ours")
+    assert (verdict.candidate, verdict.outcome) == ("sft", "winner")
+    _, verdict = decide([ours, candidate("linear", "floor", 0, 80, 0.7)], given="ours")
+    assert (verdict.candidate, verdict.outcome) == ("linear", "a floor wins")
+    for pays, outcome in [(BreakEven(40, (30, 50), "after 40 requests"), "winner"),
+                          (BreakEven(40, (30, 50), "only below 40 requests"), "keep what you have"),
+                          (BreakEven(None, None, "never"), "keep what you have"), (None, "keep what you have")]:
+        as_good = candidate("sft", "weights", 0, 51, 0.7, break_even=pays)
+        _, verdict = decide([ours, as_good], given="ours")
+        assert verdict.outcome == outcome
+    _, verdict = decide([ours, candidate("sft", "weights", 0, 30, 0.7)], given="ours")
+    assert verdict.sentences[1] == "Keep what you have: nothing tried here beats it."
+
+
+def test_a_floor_wins_on_dev_or_when_the_winner_is_not_ahead_of_it_on_test() -> None:
+    _, verdict = decide([candidate("linear", "floor", 0, 105, 0.88), candidate("sft", "weights", 0, 98, 0.82),
+                         candidate("few_shot", "prompt", 0, 60, 0.5)])
+    assert (verdict.candidate, verdict.outcome) == ("linear", "a floor wins")
+    assert verdict.reason.startswith("A floor wins: linear, which needs no language model, gets 88 % of 120 test rows")
+    assert "Against sft, the best candidate with a language model" in verdict.sentences[1]
+    _, verdict = decide([candidate("linear", "floor", 0, 105, 0.80), candidate("sft", "weights", 2, 106, 0.88)])
+    assert (verdict.candidate, verdict.outcome) == ("linear", "a floor wins")
+    _, verdict = decide([candidate("linear", "floor", 0, 105, 0.80), candidate("sft", "weights", 0, 60, 0.88)])
+    assert (verdict.candidate, verdict.outcome) == ("linear", "a floor wins")
+    assert "chosen on dev, but on test it is worse than linear" in verdict.sentences[0]
+
+
+def test_no_clear_winner_says_how_many_rows_would_tell() -> None:
+    _, verdict = decide([candidate("sft", "weights", 0, 64, 0.6), candidate("few_shot", "prompt", 10, 64, 0.5),
+                         candidate("linear", "floor", 0, 20, 0.2)])
+    assert verdict.outcome == "winner"  # 10 rows won, none lost: p = 0.004 after Holm
+    _, verdict = decide([candidate("sft", "weights", 0, 64, 0.6), candidate("few_shot", "prompt", 20, 80, 0.5),
+                         candidate("linear", "floor", 0, 20, 0.2)])
+    assert (verdict.candidate, verdict.outcome) == ("sft", "no clear winner")
+    assert "cannot be told apart from few_shot" in verdict.sentences[0] and "test rows would show" in verdict.sentences[1]
+    _, verdict = decide([candidate("sft", "weights", 0, 60, 0.6), candidate("few_shot", "prompt", 15, 80, 0.5),
+                         candidate("linear", "floor", 0, 20, 0.2)])
+    assert verdict.candidate == "few_shot"  # level or ahead on test, and simpler
+
+
+def test_dev_and_test_disagreeing_is_no_clear_winner() -> None:
+    _, verdict = decide([candidate("sft", "weights", 0, 40, 0.7), candidate("sft+grpo", "weights", 0, 80, 0.6)])
+    assert (verdict.candidate, verdict.outcome) == ("sft+grpo", "no clear winner")
+    assert "dev and test disagree" in verdict.sentences[1]
+
+
+def test_one_candidate_is_nothing_compared() -> None:
+    comparisons, verdict = decide([candidate("sft", "weights", 0, 40, 0.7)])
+    assert comparisons == [] and verdict.outcome == "no clear winner" and "Nothing was compared" in verdict.reason
+
+
+def test_a_prompt_that_wins_must_beat_the_floors_too() -> None:
+    _, verdict = decide([candidate("few_shot", "prompt", 0, 80, 0.7), candidate("linear", "floor", 0, 40, 0.3)])
+    assert (verdict.candidate, verdict.outcome) == ("few_shot", "winner")
+    assert "better than linear" in verdict.sentences[0]
+
+
+def test_unlike_rows_refuse_to_be_compared() -> None:
+    other = result("few_shot", "prompt", 0.3, n=60)
+    with pytest.raises(UserError, match="different rows"):
+        decide([candidate("sft", "weights", 0, 40, 0.7), other])
+    changed = CandidateResult("few_shot", "", "", "", "prompt", evaluation("few_shot", right(0, 9), task_hash="new"), 0.1)
+    with pytest.raises(UserError, match="different versions"):
+        decide([candidate("sft", "weights", 0, 40, 0.7), changed])
+
+
+def test_what_these_rows_cannot_tell() -> None:
+    comparisons, verdict = decide([candidate("sft", "weights", 0, 64, 0.6), candidate("few_shot", "prompt", 20, 80, 0.5)])
+    found = detectable(comparisons, 120)
+    assert found is not None and 0.14 < found < 0.22  # churn is 2 * 16 / 120
+    assert detectable_sentence(0.13, 120) == "cannot tell differences below 13 points with n=120"
+    assert detectable_sentence(None, 4) == "cannot tell any difference with n=4: too few test rows"
+    assert len(next_commands(verdict, "tickets.csv")) == 3
+
+
+@pytest.mark.parametrize("outcome", ["winner", "keep what you have", "a floor wins", "no clear winner"])
+def test_there_are_always_three_next_commands(outcome: str) -> None:
+    _, verdict = decide([candidate("sft", "weights", 0, 64, 0.6), candidate("few_shot", "prompt", 0, 20, 0.5)])
+    commands = next_commands(type(verdict)("sft", outcome, ("", "")), "tickets.csv")  # type: ignore[arg-type]
+    assert len(set(commands)) == 3 and all(command.startswith("posttrain ") for command in commands)

@@ -1,0 +1,105 @@
+"""Every grader file keeps the contract: the wanted answer scores 1, an empty one 0, options are strict."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from posttrain import graders
+from posttrain.discovery import names
+from posttrain.types import Message, Output, RolloutError, Row, Score, Target, UserError, target_text
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row's target, an answer that is wrong, and what the grader needs."""
+
+    target: Target
+    wrong: str
+    options: dict[str, Any] = field(default_factory=dict)
+    output: Output = field(default_factory=Output)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+SCHEMA = {"type": "object", "properties": {"queue": {"enum": ["a", "b"]}, "reference": {"type": ["string", "null"]}},
+          "required": ["queue", "reference"], "additionalProperties": False}
+EXAMPLES = {
+    "exact": [Example("Paris", "London"), Example("Ünïcode  text", "no", {"ignore_case": True}),
+              Example("a-b", "ac", {"ignore_punctuation": True})],
+    "contains": [Example("Paris", "London"), Example("C++ (2.0)", "C"), Example("7", "17")],
+    "choice": [Example("card_lost", "card", output=Output(labels=("card_lost", "other"))),
+               Example("1", "2", output=Output(labels=("1", "2")))],
+    "number": [Example("11", "12"), Example("-3.5", "3.5"), Example("1,234", "1"), Example("0", "1"),
+               Example("3.33333", "3.4", {"tolerance": 0.01})],
+    "json": [Example({"queue": "a", "reference": None}, '{"queue": "b"}', output=Output(schema=SCHEMA)),
+             Example({"n": 1, "nested": {"x": [True, None]}}, "{}"), Example('{"k": "v"}', "v")],
+    "similarity": [Example("the cat sat on the mat", "dogs"), Example("日本語 です", "x", {"metric": "ratio"}),
+                   Example("!?", "x")],
+    "python": [Example("yes", "no")],
+    "assertions": [Example("four", "five", metadata={"assert": [{"type": "contains", "value": "four"},
+                                                                {"type": "not-contains", "value": "five"}]})],
+}
+
+
+def grade(grader: Any, row: Row, answer: str) -> Score:
+    return asyncio.run(grader.grade(row, answer))
+
+
+def test_every_grader_has_an_example() -> None:
+    assert set(names("graders")) == set(EXAMPLES)
+
+
+@pytest.mark.parametrize(("name", "example"), [(name, one) for name, many in EXAMPLES.items() for one in many])
+def test_gold_scores_one_wrong_and_empty_zero(name: str, example: Example, tmp_path: Path) -> None:
+    (tmp_path / "grade.py").write_text("def grade(row, answer):\n    return answer == row.target\n")
+    grader = graders.load(name, example.options, tmp_path, example.output)
+    row = Row("r", (Message("user", "?"),), target=example.target, metadata=example.metadata)
+    gold = grade(grader, row, target_text(example.target))
+    assert gold.value == 1.0 and gold.passed
+    assert gold.parts.get("valid", 1.0) == 1.0
+    for answer in ("", " \n"):
+        empty = grade(grader, row, answer)
+        assert empty.value == 0.0 and not empty.passed and empty.parts.get("valid", 0.0) == 0.0
+    wrong = grade(grader, row, example.wrong)
+    assert wrong.value < 1.0 and not wrong.passed
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_any_text_is_an_answer(name: str, tmp_path: Path) -> None:
+    """A bad answer is a low score, whatever it holds."""
+    (tmp_path / "grade.py").write_text("def grade(row, answer):\n    return answer == row.target\n")
+    example = EXAMPLES[name][0]
+    grader = graders.load(name, example.options, tmp_path, example.output)
+    row = Row("r", (Message("user", "?"),), target=example.target, metadata=example.metadata)
+    for answer in ("\x00", "{", "[" * 100_000, "9" * 50_000, "1e99999999999999999999", "NaN", "Infinity", "\ud800",
+                   '{"a": NaN}', "💥" * 1000, '{"queue": "a", "queue": "a"}', "-" * 20_000, "1," * 20_000):
+        score = grade(grader, row, answer)
+        assert 0.0 <= score.value < 1.0
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_unknown_options_are_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "grade.py").write_text("def grade(row, answer):\n    return 1\n")
+    with pytest.raises(UserError, match="no option 'tolerence'"):
+        graders.load(name, {"tolerence": 1}, tmp_path, EXAMPLES[name][0].output)
+
+
+def test_a_row_without_a_target_is_the_graders_failure(tmp_path: Path) -> None:
+    (tmp_path / "grade.py").write_text("def grade(row, answer):\n    return answer == row.target.strip()\n")
+    for name, (example, *_) in EXAMPLES.items():
+        grader = graders.load(name, example.options, tmp_path, example.output)
+        with pytest.raises(RolloutError, match="row r-17"):
+            grade(grader, Row("r-17", (Message("user", "?"),)), "x")
+
+
+def test_nearest_grader_and_option_are_named() -> None:
+    with pytest.raises(UserError) as unknown:
+        graders.load("nunber", {})
+    assert "'number'" in unknown.value.remedy
+    with pytest.raises(UserError) as option:
+        graders.load("number", {"tolerence": 1})
+    assert "'tolerance'" in option.value.remedy

@@ -1,0 +1,152 @@
+"""What each grader counts as right, beyond the contract they share."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rouge_score import rouge_scorer
+
+from posttrain import graders
+from posttrain.graders.assertions import check_assertions
+from posttrain.graders.number import last_number
+from posttrain.graders.similarity import rouge_l
+from posttrain.types import Message, Output, RolloutError, Row, Score, Target, UserError
+
+
+def score(name: str, target: Target | None, answer: str, output: Output | None = None, folder: Path | None = None,
+          metadata: dict[str, Any] | None = None, **options: Any) -> Score:
+    row = Row("r", (Message("user", "?"),), target=target, metadata=metadata or {})
+    return asyncio.run(graders.load(name, options, folder, output).grade(row, answer))
+
+
+@pytest.mark.parametrize(("text", "number"), [
+    ("4 + 7 = 11", "11"), ("The answer is 12.", "12"), ("$1,234.50", "1234.50"), ("\u22123", "-3"), ("3-4", "4"),
+    ("about .5 of it", ".5"), ("2e3", "2e3"), ("x2 H2O", None), ("no", None), ("12abc", None), ("1.", "1"),
+    ("50%", "50"), ("version 1.2.3", "1.2"), ("7\n\nQ: 8", "8"), ("1e999999999999999999999", None), ("", None)])
+def test_last_number(text: str, number: str | None) -> None:
+    assert last_number(text) == (None if number is None else Decimal(number))
+
+
+@given(st.decimals(places=3, min_value=-10**9, max_value=10**9), st.text("abc =:\n"))
+def test_any_number_is_found_after_any_words(value: Decimal, words: str) -> None:
+    assert last_number(f"{words} {value}") == value
+    assert last_number(f"{words} {value:,}") == value
+
+
+def test_number_parts_tell_parsed_from_bare() -> None:
+    assert score("number", "11", "11").parts == {"parsed": 1.0, "valid": 1.0}
+    assert score("number", "11", "It is 11").parts == {"parsed": 1.0, "valid": 0.0}
+    assert score("number", "11", "eleven").parts == {"parsed": 0.0, "valid": 0.0}
+    assert score("number", "0.1", "0.10").passed
+    assert not score("number", "0.3", "0.30001").passed
+    assert score("number", "0.3", "0.31", tolerance=0.01).passed
+    assert score("number", "200", "201", relative_tolerance=0.005).passed
+    assert not score("number", "200", "202", relative_tolerance=0.005).passed
+
+
+def test_json_gives_credit_by_field() -> None:
+    schema = {"type": "object", "properties": {"a": {"enum": ["x", "y"]}, "b": {"type": ["string", "null"]}},
+              "required": ["a", "b"]}
+    output = Output(schema=schema)
+    target = {"a": "x", "b": None}
+    half = score("json", target, '{"a": "x", "b": "no"}', output)
+    assert (half.value, half.passed, half.parts) == (0.5, False, {"a": 1.0, "b": 0.0, "valid": 1.0})
+    assert score("json", target, '```json\n{"b": null, "a": "x"}\n```', output).passed
+    assert score("json", target, 'Sure: {"a": "x", "b": null}', output).parts["valid"] == 0.0
+    outside = score("json", target, '{"a": "z", "b": null}', output)
+    assert outside.parts == {"a": 0.0, "b": 1.0, "valid": 0.0}
+    invented = score("json", target, '{"a": "x", "b": null, "c": 1, "d": 2}')
+    assert (invented.value, invented.passed) == (0.5, False)
+    assert score("json", target, '{"a": "x"}').parts["b"] == 0.0  # missing is not null
+
+
+def test_json_true_is_not_one() -> None:
+    assert not score("json", {"n": True}, '{"n": 1}').passed
+    assert not score("json", {"n": [1]}, '{"n": [true]}').passed
+    assert score("json", {"n": 1}, '{"n": 1.0}').passed
+    assert not score("json", {"n": "A"}, '{"n": "a"}').passed
+    assert score("json", {"n": "A"}, '{"n": "a"}', ignore_case=True).passed
+
+
+def test_choice_forgives_quotes_not_sentences() -> None:
+    output = Output(labels=("Refund", "other"))
+    for answer in ("refund", ' "Refund". ', "**Refund**"):
+        assert score("choice", "Refund", answer, output).passed
+    assert score("choice", "Refund", "I think Refund", output).parts == {"valid": 0.0}
+    assert score("choice", "Refund", "other", output).parts == {"valid": 1.0}
+    assert not score("choice", "Refund", "refund", output, ignore_case=False).passed
+    with pytest.raises(UserError, match="two labels are the same"):
+        graders.load("choice", {}, None, Output(labels=("Yes", "yes")))
+
+
+def test_contains_whole_words_or_a_pattern() -> None:
+    assert score("contains", "cat", "The CAT sat.").passed
+    assert not score("contains", "cat", "concatenate").passed
+    assert not score("contains", "a.c", "abc").passed
+    assert score("contains", "cat", "Answer: cat", pattern="^(Answer: )?{target}$").passed
+    assert not score("contains", "cat", "not a cat", pattern="^(Answer: )?{target}$").passed
+    with pytest.raises(UserError, match="does not mention"):
+        graders.load("contains", {"pattern": "x"})
+
+
+@given(st.lists(st.sampled_from(["the", "cat", "sat", "on", "mat", "2"])), st.lists(st.sampled_from(["the", "cat"])))
+def test_rouge_l_is_rouge_l(given_words: list[str], wanted_words: list[str]) -> None:
+    theirs = rouge_scorer.RougeScorer(["rougeL"]).score(" ".join(wanted_words), " ".join(given_words))["rougeL"]
+    if given_words and wanted_words:
+        assert rouge_l(" ".join(given_words), " ".join(wanted_words)) == pytest.approx(theirs.fmeasure)
+
+
+PYTHON = """
+import asyncio
+from posttrain.types import Score
+async def later(row, answer): await asyncio.sleep(0); return len(answer) / 10
+def parts(row, answer): return {"a": 1, "b": 0.5}
+def fields(row, answer): return {"value": 0.5, "passed": True, "explanation": "fine"}
+def whole(row, answer): return Score(1.0, True)
+def broken(row, answer): return 1 / 0
+def outside(row, answer): return 1.5
+def unknown(row, answer): return float("nan")
+"""
+
+
+def test_python_grader_takes_every_kind_of_verdict(tmp_path: Path) -> None:
+    (tmp_path / "task.py").write_text(PYTHON)
+    assert score("python", "x", "12345", folder=tmp_path, function="later").value == 0.5
+    assert score("python", "x", "", folder=tmp_path, function="parts") == Score(0.75, False, {"a": 1.0, "b": 0.5})
+    assert score("python", "x", "", folder=tmp_path, function="parts", threshold=0.7).passed
+    assert score("python", "x", "", folder=tmp_path, function="fields") == Score(0.5, True, {}, "fine")
+    assert score("python", "x", "", folder=tmp_path, function="whole").passed
+    for function, message in (("broken", "row r: ZeroDivisionError"), ("outside", "1.5"), ("unknown", "nan")):
+        with pytest.raises(RolloutError, match=message) as error:
+            score("python", "x", "", folder=tmp_path, function=function)
+        assert error.value.layer == "grader"
+
+
+def test_python_grader_that_cannot_be_loaded(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no grade\.py or task\.py"):
+        graders.load("python", {}, tmp_path)
+    (tmp_path / "grade.py").write_text("def grade(:\n")
+    with pytest.raises(UserError, match="SyntaxError"):
+        graders.load("python", {}, tmp_path)
+    (tmp_path / "grade.py").write_text("x = 1\n")
+    with pytest.raises(UserError, match="no function grade"):
+        graders.load("python", {}, tmp_path)
+
+
+def test_assertions_follow_promptfoo() -> None:
+    checks = [{"type": "icontains", "value": "PARIS"}, {"type": "not-regex", "value": r"\bsorry\b"},
+              {"type": "contains-any", "value": "x, France"}, {"type": "starts-with", "value": "The"}]
+    assert score("assertions", None, "The city is Paris, France", metadata={"assert": checks}).passed
+    partly = score("assertions", None, "The city: sorry", metadata={"assert": checks})
+    assert (partly.value, partly.passed) == (0.25, False)
+    assert partly.parts["not-regex 2"] == 0.0
+    assert score("assertions", None, "abc", metadata={"assert": [{"type": "levenshtein", "value": "abd",
+                                                                   "threshold": 1}]}).passed
+    assert "llm-rubric" in check_assertions([{"type": "llm-rubric", "value": "nice"}])
+    assert "weight" in check_assertions([{"type": "equals", "value": "x", "weight": 2}])

@@ -1,0 +1,154 @@
+"""`check` finds what was planted; answers of other systems find their rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from posttrain import tasks
+from posttrain.tasks import Finding
+from posttrain.types import Task, UserError
+
+TOML = 'name = "t"\ninstructions = "Say yes or no."\n[output]\nlabels = ["yes", "no", "maybe"]\nmax_tokens = 4\n'
+TEXTS = ["the parcel came late again", "my screen went black", "please cancel that order", "who signs the contract",
+         "nothing prints since noon", "send an invoice copy", "battery feels very warm", "login code never arrives",
+         "thank you, great staff", "does it scan in the dark"]
+
+
+def task_folder(path: Path, toml: str = TOML, **splits: list[dict[str, Any]]) -> Path:
+    path.mkdir()
+    (path / "task.toml").write_text(toml)
+    for split, rows in splits.items():
+        (path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def row(text: str, target: str = "yes") -> dict[str, Any]:
+    return {"input": text, "target": target}
+
+
+def found(findings: list[Finding], message: str) -> Finding:
+    matching = [finding for finding in findings if message in finding.message]
+    assert len(matching) == 1, [finding.message for finding in findings]
+    return matching[0]
+
+
+def test_a_clean_task_has_only_notes(tmp_path: Path) -> None:
+    path = task_folder(tmp_path / "t", TOML.replace(', "maybe"', ""), train=[row(TEXTS[0]), row(TEXTS[1], "no")],
+                       dev=[row(TEXTS[2])], test=[row(TEXTS[3], "no")])
+    findings = tasks.check(path)
+    assert {finding.level for finding in findings} == {"note"}
+    assert found(findings, "2 labels on 2 to 2 rows")
+    assert found(findings, "rows: 2 train, 1 dev, 1 test; a test score near 50 % will be known to about ±98 points")
+
+
+def test_planted_faults_are_found(tmp_path: Path) -> None:
+    path = task_folder(
+        tmp_path / "t",
+        train=[row(TEXTS[0]), row(TEXTS[0].upper() + "!"), row(TEXTS[1], "no"), row(TEXTS[2]), row(TEXTS[4])],
+        dev=[row(TEXTS[1], "yes"), row(TEXTS[5])],
+        test=[row(TEXTS[2]), row(TEXTS[4] + "s"), row(TEXTS[6])])
+    findings = tasks.check(path)
+    assert [finding.level for finding in findings] == sorted((finding.level for finding in findings),
+                                                             key=["error", "warning", "note"].index)
+    leak = found(findings, "1 row of test is in train or dev too")
+    assert leak.level == "error" and leak.place == f"{path}/test.jsonl:1"
+    assert found(findings, "1 row of dev is in train too").place == f"{path}/dev.jsonl:1"
+    near = found(findings, "1 row of test is nearly as one in")
+    assert near.level == "warning" and near.place == f"{path}/test.jsonl:2"
+    conflict = found(findings, "1 question asked with different answers")
+    assert conflict.place == f"{path}/train.jsonl:3, {path}/dev.jsonl:1"
+    assert found(findings, "1 duplicate row within a split").place == f"{path}/train.jsonl:2"
+    assert found(findings, "1 label with no row in train: maybe").level == "warning"
+    assert found(findings, "the instructions do not name 1 label: maybe").level == "note"
+
+
+def test_graders_that_reward_nothing_or_refuse_gold(tmp_path: Path) -> None:
+    toml = 'instructions = "x"\n[grader]\nname = "python"\n[output]\nmax_tokens = 1\n'
+    path = task_folder(tmp_path / "t", toml, train=[row(TEXTS[0]), row(TEXTS[1], "a very long answer")],
+                       dev=[row(TEXTS[2])])
+    (path / "grade.py").write_text("def grade(row, answer):\n    return 0.5 if answer != 'yes' else 1.0\n")
+    findings = tasks.check(path)
+    assert found(findings, "scores below 1 on 1 row").place == f"{path}/train.jsonl:2"
+    assert found(findings, "an empty answer scores above 0 on 3 rows").level == "error"
+    assert found(findings, "1 target longer than max_tokens = 1")
+    assert found(findings, "no test rows").level == "warning"
+    (path / "grade.py").write_text("def grade(row, answer):\n    return answer['x']\n")
+    assert found(tasks.check(path), "the grader fails on 3 rows: row train-1: TypeError").level == "error"
+
+
+def test_check_takes_a_task_too_and_shows_fields(tmp_path: Path) -> None:
+    toml = '[grader]\nname = "json"\n'
+    rows = [{"input": text, "target": {"queue": "a", "n": n}} for n, text in enumerate(TEXTS)]
+    task = tasks.load(task_folder(tmp_path / "t", toml, train=rows[:6], dev=rows[6:8], test=rows[8:]))
+    findings = tasks.check(task)
+    assert found(findings, "field queue: 1 value, a on 100% of the rows")
+    assert found(findings, "field n: 10 values")
+    assert found(tasks.check(tasks.load("arithmetic")), "57 train")
+
+
+def test_every_row_may_be_wrong(tmp_path: Path) -> None:
+    path = task_folder(tmp_path / "t", train=[row(TEXTS[0], "ja")])
+    assert "'ja' is not among" in tasks.check(path)[0].message
+
+
+# --- answers of other systems -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Task:
+    return tasks.load(task_folder(tmp_path / "task", train=[row(TEXTS[0])], dev=[row(TEXTS[1])],
+                                  test=[{**row(text), "id": f"q{n}"} for n, text in enumerate(TEXTS[2:5])]))
+
+
+def test_answers_by_id(task: Task, tmp_path: Path) -> None:
+    file = tmp_path / "said.csv"
+    file.write_text("id,answer\nq2,no\nq0,\nq1,yes\nq9,yes\n")
+    assert tasks.match_answers(task, file) == {"q0": "", "q1": "yes", "q2": "no"}
+
+
+@pytest.mark.parametrize("make", [
+    lambda text, answer: {"input": text, "answer": answer},
+    lambda text, answer: {"text": text, "prediction": answer},
+    lambda text, answer: {"input": f"  {text}\n", "target": "gold", "answer": answer},
+    lambda text, answer: {"user_input": text, "response": answer, "retrieved_contexts": []},
+    lambda text, answer: {"messages": [{"role": "system", "content": "x"}, {"role": "user", "content": text},
+                                       {"role": "assistant", "content": answer}]},
+    lambda text, answer: {"request": {"messages": [{"role": "user", "content": text}]},
+                          "response": {"choices": [{"message": {"content": answer}}]}},
+])
+def test_answers_by_input_in_every_shape(task: Task, make: Any, tmp_path: Path) -> None:
+    file = tmp_path / "said.jsonl"
+    file.write_text("".join(json.dumps(make(text, f"answer {n}")) + "\n" for n, text in enumerate(TEXTS)))
+    answers = tasks.match_answers(task, file, splits=("dev", "test"))
+    assert answers["q0"] == "answer 2" and answers["dev-1"] == "answer 1" and len(answers) == 5
+
+
+def test_answers_that_are_missing_are_counted(task: Task, tmp_path: Path) -> None:
+    file = tmp_path / "said.jsonl"
+    file.write_text(json.dumps({"input": TEXTS[3], "answer": "x"}) + "\n" + json.dumps({"input": "?", "answer": "y"}))
+    with pytest.raises(UserError, match=r"2 of 3 test rows have no answer, such as q0; 1 of its 2 answers") as error:
+        tasks.match_answers(task, file)
+    assert error.value.remedy
+    file.write_text("".join(json.dumps({"input": TEXTS[3], "answer": answer}) + "\n" for answer in "xy"))
+    with pytest.raises(UserError, match="second, different answer") as error:
+        tasks.match_answers(task, file)
+    assert error.value.place == f"{file}:2"
+
+
+def test_rows_to_predict_need_no_target(tmp_path: Path) -> None:
+    file = tmp_path / "new.csv"
+    file.write_text("when,text\n1,hello\n2,world\n")
+    assert [(one.id, one.text, one.target) for one in tasks.read_rows(file)] == [("row-1", "hello", None),
+                                                                                ("row-2", "world", None)]
+    assert [one.text for one in tasks.read_rows(file, input="when")] == ["1", "2"]
+    file = tmp_path / "new.jsonl"
+    file.write_text('{"input": "a"}\n{"messages": [{"role": "user", "content": "b"}]}\n')
+    assert [one.text for one in tasks.read_rows(file)] == ["a", "b"]
+    file.write_text('{"input": "a"}\n{"input": ""}\n')
+    with pytest.raises(UserError, match="no input") as error:
+        tasks.read_rows(file)
+    assert error.value.place == f"{file}:2"

@@ -1,0 +1,274 @@
+"""Every format and shape gives the rows that were put in, or an error with its place."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from posttrain.tasks.readers import read_records
+from posttrain.tasks.records import Record
+from posttrain.tasks.rows import Columns, make_rows
+from posttrain.tasks.writing import row_line, toml
+from posttrain.types import Message, Row, UserError
+
+TABLE = [{"input": 'He said "hi", then\nleft; ok', "target": "greeting"},
+         {"input": "😀 \u2028 tab\there", "target": "emoji"}, {"input": "Ünï", "target": "7"}]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    if path.suffix in (".csv", ".tsv"):
+        with path.open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, list(rows[0]), delimiter="," if path.suffix == ".csv" else "\t")
+            table.writeheader()
+            table.writerows(rows)
+    elif path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    elif path.suffix in (".yaml", ".yml"):
+        path.write_text(yaml.safe_dump(rows, allow_unicode=True), encoding="utf-8")
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows), encoding="utf-8")
+    else:
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def row(fields: dict[str, Any], **options: Any) -> Row:
+    rows, problems = make_rows([Record("f:1", fields)], "row", **options)
+    if problems:
+        raise problems[0]
+    return rows["f:1"]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "ndjson", "csv", "tsv", "parquet", "json", "yaml", "yml"])
+def test_every_format_gives_the_same_rows(ending: str, tmp_path: Path) -> None:
+    records = read_records(write(tmp_path / f"rows.{ending}", TABLE))
+    assert [dict(record.fields) for record in records] == TABLE
+    rows, problems = make_rows(records, "row", strict=True)
+    assert not problems
+    assert [(one.id, one.text, one.target) for one in rows.values()] == \
+        [(f"row-{n}", one["input"], one["target"]) for n, one in enumerate(TABLE, 1)]
+
+
+def test_hub_data_sets_name_their_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    data = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, -1]}, features=features)
+    (tmp_path / "set").mkdir()
+    data.to_parquet(tmp_path / "set" / "train-0.parquet")
+    records = read_records(f"hub:{tmp_path / 'set'}")
+    assert [dict(record.fields) for record in records] == [{"text": "a", "label": "yes"}, {"text": "b", "label": "no"},
+                                                           {"text": "c", "label": None}]
+    with pytest.raises(UserError, match="cannot load"):
+        read_records(f"hub:{tmp_path / 'set'}@nosuch")
+
+
+def test_bom_and_crlf_and_semicolons(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes('\ufefftext;label\r\n"a; ""b""";x\r\n\r\nc, d;y\r\n'.encode())
+    records = read_records(path)
+    assert [tuple(record.fields.items()) for record in records] == [(("text", 'a; "b"'), ("label", "x")),
+                                                                    (("text", "c, d"), ("label", "y"))]
+    assert [record.place for record in records] == [f"{path}:2", f"{path}:4"]
+    path = tmp_path / "t.jsonl"
+    path.write_bytes('\ufeff{"input": "a\u2028b\u0085", "target": "x"}\r\n\r\n{"input": "c", "target": 3}\r\n'.encode())
+    records = read_records(path)
+    assert records[0].fields["input"] == "a\u2028b\u0085"
+    assert [record.place for record in records] == [f"{path}:1", f"{path}:3"]
+
+
+def test_a_very_long_line(tmp_path: Path) -> None:
+    for ending in ("csv", "jsonl"):
+        path = write(tmp_path / f"long.{ending}", [{"input": "x" * 2_000_000, "target": "y"}])
+        assert len(read_records(path)[0].fields["input"]) == 2_000_000
+
+
+@pytest.mark.parametrize(("name", "content", "message", "line"), [
+    ("a.jsonl", '{"input": 1}\n{"input": \n', "not valid JSON", ":2"),
+    ("a.jsonl", '\n[1]\n', "a list, not an object", ":2"),
+    ("a.jsonl", '{"input": NaN}\n', "NaN is not JSON", ":1"),
+    ("a.jsonl", '{"input": 1e999}\n', "infinite", ":1"),
+    ("a.jsonl", '{"a": 1, "a": 2}\n', "given twice", ":1"),
+    ("a.jsonl", '{"input": "\\ud83d"}\n', "surrogate", ":1"),
+    ("a.jsonl", "", "no rows", ""),
+    ("a.jsonl", b"ok\n\xff\n", "not UTF-8", ":2"),
+    ("a.csv", "", "no rows", ""),
+    ("a.csv", "text,label\n", "no rows", ""),
+    ("a.csv", "text,text\na,b\n", "is there twice", ":1"),
+    ("a.csv", 'text,label\na,b\n"x\ny",z,\n', "3 cells, but the header has 2", ":3"),
+    ("a.csv", 'text,label\na,b\nc,"d\n', "not a valid table", ":3"),
+    ("a.json", "{}", "promptfoo", ""),
+    ("a.json", "[1]", "not an object", ":1"),
+    ("a.yaml", "a: [\n", "not valid YAML", ":2"),
+    ("a.parquet", "no", "not a Parquet file", ""),
+    ("a.docx", "x", "cannot read .docx", ""),
+])
+def test_broken_files_say_where(name: str, content: str | bytes, message: str, line: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=message) as error:
+        read_records(path)
+    assert error.value.place == f"{path}{line}"
+    assert error.value.remedy
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    for path in (tmp_path / "no.csv", tmp_path / "no.parquet"):
+        with pytest.raises(UserError, match="no such file"):
+            read_records(path)
+
+
+def test_empty_cells_and_nan_are_absent(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    write(path, [{"input": "a", "target": 1.5}, {"input": "b", "target": float("nan")}])
+    rows, problems = make_rows(read_records(path), "row", need_target=True)
+    assert [one.target for one in rows.values()] == ["1.5"]
+    assert "no target" in problems[0].message and problems[0].place == f"{path}:2"
+
+
+def test_numbers_and_records_as_targets() -> None:
+    assert row({"input": "a", "target": 14.0}).target == "14"
+    assert row({"input": "a", "target": 0.72}).target == "0.72"
+    assert row({"input": "a", "target": True}).target == "true"
+    assert row({"input": "a", "target": 0}).target == "0"
+    assert row({"input": "a", "target": {"b": 1}}).target == {"b": 1}
+    assert row({"input": 5, "target": "x"}).text == "5"
+
+
+def test_openai_chat_rows_with_weights_and_tools() -> None:
+    tools = [{"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}]
+    call = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"q": "x"}'}}
+    made = row({"messages": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+        {"role": "assistant", "content": "Hello", "weight": 0},
+        {"role": "user", "content": "Find x"},
+        {"role": "assistant", "content": None, "tool_calls": [call], "refusal": None},
+        {"role": "tool", "tool_call_id": "c1", "content": "found"},
+        {"role": "assistant", "content": "It is x.", "weight": 1},
+        {"role": "user", "content": "thanks"},
+        {"role": "assistant", "content": "bye", "weight": 0}], "tools": tools}, strict=True)
+    assert made.target == "It is x." and made.tools == tuple(tools)
+    assert [message.role for message in made.messages] == ["system", "user", "assistant", "user", "assistant", "tool"]
+    assert made.messages[2] == Message("assistant", "Hello", 0.0)
+    assert made.messages[4].tool_calls == (call,) and made.messages[5].tool_call_id == "c1"
+    called = row({"messages": [{"role": "user", "content": "Find x"}, {"role": "assistant", "tool_calls": [call]}]})
+    assert called.target == {"name": "find", "arguments": {"q": "x"}}
+    assert row(json.loads(row_line(made, with_id=True)), strict=True) == made
+
+
+@pytest.mark.parametrize(("messages", "problem"), [
+    ([], "not a list"), ("hi", "not valid JSON"), ([{"role": "robot", "content": "x"}], "role 'robot'"),
+    ([{"role": "assistant", "content": "x"}], "nobody asks"), ([{"role": "system", "content": "x"}], "nobody asks"),
+    ([{"role": "user", "content": " "}], "message 1 is empty"),
+    ([{"role": "user", "content": "x", "weight": 0}], "weight"),
+    ([{"role": "user", "content": "x"}, {"role": "assistant", "content": "y", "weight": 0.5}], "weight"),
+    ([{"role": "user", "content": "x"}, {"role": "assistant", "content": "y", "weight": 0}], "every assistant message"),
+    ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}], "not text"),
+    ([{"role": "user", "content": "x", "audio": {"id": 1}}], "audio"),
+])
+def test_conversations_nothing_may_be_lost_from(messages: Any, problem: str) -> None:
+    with pytest.raises(UserError, match=problem) as error:
+        row({"messages": messages})
+    assert error.value.place == "f:1" and error.value.remedy
+
+
+def test_what_teams_already_have() -> None:
+    ragas = row({"user_input": "q", "retrieved_contexts": "['one', 'two']", "response": "said", "reference": "gold"})
+    assert (ragas.text, ragas.contexts, ragas.answer, ragas.target) == ("q", ("one", "two"), "said", "gold")
+    old = row({"question": "q", "contexts": ["one"], "answer": "said", "ground_truth": "gold", "topic": "t"})
+    assert (old.contexts, old.answer, old.target, old.metadata) == (("one",), "said", "gold", {"topic": "t"})
+    log = row({"request": {"messages": [{"role": "user", "content": "q"}], "model": "m"},
+               "response": {"choices": [{"message": {"role": "assistant", "content": "said"}}]}})
+    assert (log.text, log.answer, log.target) == ("q", "said", None)
+    conversation = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "said"}]
+    chat = row({"messages": conversation, "target": "gold"})
+    assert (chat.answer, chat.target) == ("said", "gold")
+    pair = row({"input": {"messages": [{"role": "user", "content": "q"}]},
+                "preferred_output": [{"role": "assistant", "content": "good"}],
+                "non_preferred_output": [{"role": "assistant", "content": "bad"}]})
+    assert (pair.text, pair.target, pair.rejected) == ("q", "good", "bad")
+    trl = row({"prompt": "q", "chosen": [{"role": "assistant", "content": "good"}], "rejected": "bad"})
+    assert (trl.target, trl.rejected) == ("good", "bad")
+    alpaca = row({"instruction": "Add.", "input": "", "output": "3"})
+    assert (alpaca.text, alpaca.target) == ("Add.", "3")
+
+
+PROMPTFOO = """
+prompts: ["Translate {{text}} to {{ language }}"]
+defaultTest:
+  vars: {language: French}
+tests:
+  - vars: {text: hello}
+    assert: [{type: equals, value: bonjour}]
+  - vars: {text: cat, language: German}
+    assert: [{type: icontains, value: katze}, {type: not-contains, value: sorry}]
+"""
+
+
+def test_promptfoo(tmp_path: Path) -> None:
+    path = tmp_path / "promptfooconfig.yaml"
+    path.write_text(PROMPTFOO)
+    rows, problems = make_rows(read_records(path), "row", need_target=True)
+    assert not problems
+    first, second = rows.values()
+    assert (first.text, first.target) == ("Translate hello to French", "bonjour")
+    assert second.text == "Translate cat to German" and second.target is None
+    assert [check["type"] for check in second.metadata["assert"]] == ["icontains", "not-contains"]
+    path.write_text(PROMPTFOO.replace("icontains", "llm-rubric"))
+    _, problems = make_rows(read_records(path), "row")
+    assert "llm-rubric" in problems[0].message
+
+
+def test_strict_rows_name_the_nearest_field() -> None:
+    with pytest.raises(UserError, match="no field 'taget'") as error:
+        row({"input": "a", "taget": "b"}, strict=True)
+    assert "'target'" in error.value.remedy
+
+
+def test_columns_of_a_table() -> None:
+    columns = Columns(("premise", "hypothesis"), ("label", "why"))
+    made = row({"premise": "a", "hypothesis": "b", "label": "yes", "why": None, "noise": 1, "id": 7}, columns=columns)
+    assert made.text == "premise: a\n\nhypothesis: b"
+    assert made.target == {"label": "yes", "why": None} and made.id == "7"
+    with pytest.raises(UserError, match="no column 'premise'") as error:
+        row({"premisse": "a"}, columns=columns)
+    assert "'premisse'" in error.value.remedy
+
+
+text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda value: value.strip())
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(st.builds(Row, id=text, messages=st.lists(text, min_size=1, max_size=3).map(
+    lambda texts: tuple(Message("user", one) for one in texts)),
+    target=st.one_of(text, st.dictionaries(text, st.one_of(st.none(), text, st.integers(), st.booleans()), min_size=1)),
+    answer=st.one_of(st.none(), text), contexts=st.lists(text).map(tuple), slices=st.lists(text).map(tuple),
+    metadata=st.dictionaries(text, text)))
+def test_any_row_survives_writing_and_reading(tmp_path: Path, made: Row) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(row_line(made, with_id=True) + "\n", encoding="utf-8", newline="")
+    rows, problems = make_rows(read_records(path), "row", strict=True)
+    assert not problems and list(rows.values()) == [made]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(text, st.one_of(text, st.integers(-2**60, 2**60), st.booleans(), st.lists(text),
+                                       st.dictionaries(text, st.one_of(text, st.dictionaries(text, text))))))
+def test_any_table_survives_toml(table: dict[str, Any]) -> None:
+    assert tomllib.loads(toml(table)) == table
+
+
+@given(st.text('"\n\\ab\x7f\r'))
+def test_quotes_and_newlines_survive_toml(value: str) -> None:
+    assert tomllib.loads(toml({"text": value})) == {"text": value}

@@ -1,0 +1,236 @@
+"""A task folder loads, or says with file and line why not; its hash is of what it holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from posttrain import tasks
+from posttrain.types import UserError
+
+TOML = """
+name = "triage"
+version = "2"
+instructions = \"\"\"
+Give the queue and the reference.
+\"\"\"
+documents = "documents"
+ceiling = 0.9
+
+[grader]
+name = "json"
+
+[output]
+schema = { type = "object", properties = { queue = { enum = ["a", "b"] }, reference = { type = ["string", "null"] } }, \
+required = ["queue", "reference"], additionalProperties = false }
+max_tokens = 40
+"""
+
+
+def rows(split: str, count: int = 4) -> list[dict[str, Any]]:
+    return [{"id": f"{split}{n}", "input": f"{split} message number {n}", "slices": ["short"],
+             "target": {"reference": None, "queue": "ab"[n % 2]}} for n in range(count)]
+
+
+def folder(path: Path, toml: str = TOML, **splits: list[dict[str, Any]]) -> Path:
+    (path / "documents" / "more").mkdir(parents=True)
+    (path / "documents" / "one.md").write_text("# The first\nText.\n")
+    (path / "documents" / "more" / "two.txt").write_text("Plain.\n")
+    (path / "task.toml").write_text(toml)
+    for split, given in (splits or {name: rows(name) for name in ("train", "dev", "test")}).items():
+        (path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
+    return path
+
+
+def test_a_folder_loads(tmp_path: Path) -> None:
+    task = tasks.load(folder(tmp_path / "t"))
+    assert (task.name, task.version, task.ceiling, task.output.max_tokens) == ("triage", "2", 0.9, 40)
+    assert task.instructions == "Give the queue and the reference."
+    assert [len(given) for given in task.splits.values()] == [4, 4, 4]
+    assert [(document.id, document.title) for document in task.documents] == [("more/two.txt", "two"),
+                                                                             ("one.md", "The first")]
+    row = task.rows("train")[0]
+    assert row.id == "train0" and row.slices == ("short",)
+    assert list(row.target or ()) == ["queue", "reference"]  # in the schema's order, as constrained sampling writes it
+
+
+def test_a_record_may_be_written_as_text(tmp_path: Path) -> None:
+    as_text = [{**row, "target": json.dumps(row["target"])} for row in rows("train")]
+    plain = tasks.load(folder(tmp_path / "a", train=rows("train")))
+    assert tasks.load(folder(tmp_path / "b", train=as_text)).hash == plain.hash
+
+
+@pytest.mark.parametrize(("old", "new", "message", "line"), [
+    ('ceiling = 0.9', 'cieling = 0.9', "no key 'cieling'", 8),
+    ('ceiling = 0.9', 'ceiling = 90', "ceiling is 90", 8),
+    ('version = "2"', 'version = 2', "version is a int", 3),
+    ('max_tokens = 40', 'max_token = 40', "no key 'output.max_token'", 15),
+    ('max_tokens = 40', 'max_tokens = 0', "below 1", 15),
+    ('max_tokens = 40', 'labels = ["a"]', "both labels and a schema", 14),
+    ('name = "json"', 'name = "jason"', "no grader called 'jason'", None),
+    ('name = "json"', 'name = "json"\nignorecase = true', "no option 'ignorecase'", None),
+    ('[grader]', 'environment = "world"\n[grader]', "no environment 'world'", 10),
+    ('documents = "documents"', 'documents = "docs"', "no such folder", None),
+    ('enum = ["a", "b"]', 'enum = "a"', "not a JSON schema", 14),
+    ('[grader]', '[grader', "not valid TOML", None),
+])
+def test_wrong_settings_name_the_line(old: str, new: str, message: str, line: int | None, tmp_path: Path) -> None:
+    path = folder(tmp_path / "t", TOML.replace(old, new, 1))
+    with pytest.raises(UserError, match=message) as error:
+        tasks.load(path)
+    assert error.value.remedy
+    if line:
+        assert error.value.place == f"{path}/task.toml:{line}"
+
+
+def test_the_nearest_key_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        tasks.load(folder(tmp_path / "t", TOML.replace("ceiling", "cieling")))
+    assert "'ceiling'" in error.value.remedy
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"target": {"queue": "c", "reference": None}}, "does not follow the schema"),
+    ({"target": {"queue": "a"}}, "does not follow the schema"), ({"target": "a"}, "is not a record"),
+    ({"target": None}, "no target"), ({"input": " "}, "no input"), ({"id": "train0"}, "is taken"),
+    ({"split": "train"}, "no field 'split'"),
+])
+def test_wrong_rows_name_the_line(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    given = rows("train")
+    given[2] |= change
+    path = folder(tmp_path / "t", train=given)
+    with pytest.raises(UserError, match=message) as error:
+        tasks.load(path)
+    assert error.value.place.startswith(f"{path}/train.jsonl:3") and error.value.remedy
+
+
+def test_labels_are_closed_and_an_empty_split_is_an_error(tmp_path: Path) -> None:
+    toml = 'name = "t"\n[output]\nlabels = ["yes", "no"]\n'
+    path = folder(tmp_path / "t", toml, train=[{"input": "a", "target": "yess"}, {"input": "b", "target": "nope"}])
+    with pytest.raises(UserError, match="'yess' is not among") as error:
+        tasks.load(path)
+    assert error.value.place == f"{path}/train.jsonl:1" and "'yes'" in error.value.remedy
+    assert "1 more" in error.value.message
+    findings = tasks.check(path)
+    assert [finding.place for finding in findings if finding.level == "error"] == [f"{path}/train.jsonl:1",
+                                                                                  f"{path}/train.jsonl:2"]
+    (path / "train.jsonl").write_text("\n")
+    with pytest.raises(UserError, match="no rows"):
+        tasks.load(path)
+
+
+def test_the_hash_is_of_the_content(tmp_path: Path) -> None:
+    toml = 'name = "t"\n[grader]\nname = "exact"\n'
+    given = [{"input": f"ask {n}", "target": str(n)} for n in range(3)]
+    first = folder(tmp_path / "a", toml, train=given)
+    known = tasks.load(first).hash
+    assert known == "8ea6905219e51893f75005953c9c9182576325474a955ebd188a174c1e1f5fa9"  # on every machine
+    (first / "README.md").write_text("a card")
+    (first / "task.toml").write_text(toml.replace('"t"', '"another"') + "# a remark\n")
+    assert tasks.load(first).hash == known
+    second = folder(tmp_path / "b", toml + 'ignore_case = false\n', train=given)
+    assert tasks.load(second).hash != known
+    (second / "task.toml").write_text(toml)
+    (second / "train.jsonl").unlink()
+    (second / "train.csv").write_bytes(b"\xef\xbb\xbfinput,target\r\nask 0,0\r\nask 1,1\r\nask 2,2\r\n")
+    assert tasks.load(second).hash == known
+    (second / "train.csv").unlink()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(given), second / "train.parquet")
+    assert tasks.load(second).hash == known
+    for change in ({"target": "9"}, {"input": "else"}, {"metadata": {"a": 1}}, {"slices": ["x"]}, {"id": "other"}):
+        changed = folder(tmp_path / str(change), toml, train=[{**given[0], **change}, *given[1:]])
+        assert tasks.load(changed).hash != known
+    for settings in ('instructions = "x"\n' + toml, toml + "[output]\nmax_tokens = 5\n",
+                     'documents = "documents"\n' + toml):
+        (first / "task.toml").write_text(settings)
+        assert tasks.load(first).hash != known
+
+
+def test_the_hash_covers_a_python_grader(tmp_path: Path) -> None:
+    path = folder(tmp_path / "t", 'name = "t"\n[grader]\nname = "python"\n', train=[{"input": "a", "target": "b"}])
+    (path / "grade.py").write_text("def grade(row, answer):\n    return answer == row.target\n")
+    before = tasks.load(path).hash
+    (path / "grade.py").write_text("def grade(row, answer):\n    return answer != ''\n")
+    assert tasks.load(path).hash != before
+
+
+def test_splits_may_be_any_file_with_columns_named(tmp_path: Path) -> None:
+    toml = """
+name = "t"
+[splits]
+test = { file = "mine.csv", input = "text", target = "category" }
+[output]
+labels = ["x", "y"]
+"""
+    path = folder(tmp_path / "t", toml, train=[{"input": "b", "target": "x"}])
+    (path / "mine.csv").write_text("text,category,noise\nhello,x,1\n")
+    task = tasks.load(path)
+    assert [(row.id, row.text, row.target) for row in task.rows("test")] == [("test-1", "hello", "x")]
+    with pytest.raises(UserError, match="has no dev rows"):
+        task.rows("dev")
+    (path / "train.csv").write_text("input,target\na,x\n")
+    with pytest.raises(UserError, match="which is it"):
+        tasks.load(path)
+
+
+def test_instructions_in_rows_and_shared_tools(tmp_path: Path) -> None:
+    tool = {"type": "function", "function": {"name": "find"}}
+    toml = 'instructions = "Be brief."\ntools = "tools.json"\n[grader]\nname = "exact"\n'
+    chat = [{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "a"},
+                          {"role": "assistant", "content": "b"}]}]
+    path = folder(tmp_path / "t", toml, train=chat)
+    (path / "tools.json").write_text(json.dumps([tool]))
+    task = tasks.load(path)
+    assert task.name == "t"
+    row = task.rows("train")[0]
+    assert [message.role for message in row.messages] == ["user"] and row.tools == (tool,)
+
+
+def test_unknown_names_say_what_there_is(tmp_path: Path) -> None:
+    folder(tmp_path / "support")
+    with pytest.raises(UserError) as error:
+        tasks.load(tmp_path / "suport")
+    assert str(tmp_path / "support") in error.value.remedy
+    with pytest.raises(UserError) as error:
+        tasks.load("arithmetics")
+    assert "'arithmetic'" in error.value.remedy
+    (tmp_path / "a.csv").write_text("x")
+    with pytest.raises(UserError, match="a file, not a task"):
+        tasks.load(tmp_path / "a.csv")
+    with pytest.raises(UserError, match=r"no task\.toml"):
+        tasks.load(tmp_path)
+
+
+def pairs(task: Any, split: str) -> set[frozenset[str]]:
+    """The operands in a split, in no order; two equal ones are a set of one."""
+    return {frozenset(word.strip("?") for word in row.text.split() if word.strip("?").isdigit())
+            for row in task.rows(split)}
+
+
+@pytest.mark.parametrize("name", ["arithmetic", "arithmetic:two_digit"])
+def test_arithmetic_holds_out_unordered_pairs(name: str) -> None:
+    task = tasks.load(name)
+    assert task.hash == tasks.load(name).hash and task.name == name
+    train, dev, test = (pairs(task, split) for split in ("train", "dev", "test"))
+    assert not train & dev and not train & test and not dev & test
+    shown = {frozenset(word.strip("?") for word in line.split(" A:")[0].split() if word.strip("?").isdigit())
+             for line in task.instructions.split("\n") if line.startswith("Q:")}
+    assert len(shown) >= 3 and shown <= train
+    for split in task.splits.values():
+        for row in split:
+            left, operator, right = row.text.removeprefix("What is ").rstrip("?").split()
+            assert row.target == str(int(left) + int(right) if operator == "+" else int(left) - int(right))
+    assert len(task.rows("test")) == (200 if ":" in name else 31)
+    assert not [finding for finding in tasks.check(task) if finding.level != "note"]
+
+
+def test_arithmetic_has_sums_and_differences() -> None:
+    task = tasks.load("arithmetic:two_digit")
+    assert {slice for row in task.rows("test") for slice in row.slices} == {"sum", "difference"}
+    with pytest.raises(UserError, match="no variant"):
+        tasks.load("arithmetic:three_digit")
