@@ -33,8 +33,9 @@ def drawn(name: str, drawing: Drawing) -> str:
     parts = []
     for size, width in WIDTHS.items():
         chart = drawing(width).configure(
-            background="transparent", font="system-ui, sans-serif", autosize={"type": "fit", "contains": "padding"},
-            padding={"left": 10, "right": 8, "top": 4, "bottom": 4}).configure_view(stroke=None).configure_axis(
+            background="transparent", aria=False, font="system-ui, sans-serif",
+            autosize={"type": "fit", "contains": "padding"}, padding={"left": 10, "right": 8, "top": 4, "bottom": 4})
+        chart = chart.configure_view(stroke=None).configure_axis(
             labelColor=INK, titleColor=INK, gridColor=INK, gridOpacity=0.12, domainColor=MUTED, tickColor=MUTED,
             labelFontSize=12, titleFontSize=12, titleFontWeight="normal", titlePadding=12,
             labelLimit=170 if width > 400 else 110)
@@ -48,16 +49,16 @@ def forest(comparison: ComparisonResult, width: int) -> Any:
     """Paired differences to the reference with their intervals, in points; the band is the margin of no worse."""
     found = [(comparison.candidate(c.a), c) for c in comparison.comparisons if c.family == "reference"]
     values: list[dict[str, Any]] = [
-        {"name": result.name, "kind": result.kind, "difference": 100 * c.difference, "low": 100 * c.interval[0],
-         "high": 100 * c.interval[1], "label": f"{signed(c.difference)} {c.word}"}
-        for result, c in sorted(found, key=lambda one: -one[1].difference)]
-    order = [value["name"] for value in values]
-    names = altair.Y("name:N", sort=order, title=None, axis=altair.Axis(domain=False, ticks=False))
+        {"name": result.name, "kind": result.kind, "difference": 100 * c.difference, "rank": -c.difference,
+         "low": 100 * c.interval[0], "high": 100 * c.interval[1], "label": f"{signed(c.difference)} {c.word}"}
+        for result, c in found]
+    names = altair.Y("name:N", sort=altair.EncodingSortField("rank", op="min"), title=None,
+                     axis=altair.Axis(domain=False, ticks=False))
     reach = max(abs(end) for value in values for end in (value["low"], value["high"]))
     scale = altair.Scale(domain=[-1.45 * reach, 1.45 * reach] if width < 400 else [-1.25 * reach, 1.25 * reach])
     colour = altair.Color("kind:N", scale=KIND_COLOUR, legend=None)
     base = altair.Chart(altair.Data(values=values)).encode(color=colour)
-    title = f"points against {comparison.reference}"
+    title = "points against the reference"
     margin = 100 * comparison.margin
     band = _chart({"low": -margin, "high": margin}).mark_rect(color=INK, opacity=0.1).encode(
         x=altair.X("low:Q", scale=scale, title=title), x2="high:Q")
@@ -164,7 +165,7 @@ def training(result: CandidateResult, width: int) -> Any:
     panels = []
     for name in numbers[:6]:
         values = [{"step": record.get("step", i), "value": record[name]} for i, record in enumerate(result.curves)
-                  if isinstance(record.get(name), int | float)]
+                  if isinstance(record.get(name), int | float) and np.isfinite(record[name])]
         if len(values) > 1:
             line = altair.Chart(altair.Data(values=values)).mark_line(color="var(--weights)", strokeWidth=2)
             panels.append(line.encode(

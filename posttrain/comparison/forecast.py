@@ -42,7 +42,7 @@ def forecast(curve: Sequence[tuple[int, float]], *, scored_rows: int, seed: int 
     gains = _gains(sizes, draws, scored_rows, last, more)
     gain = float(_gains(sizes, scores[None], scored_rows, last, more)[0])
     low, high = (float(end) for end in np.quantile(gains, [0.025, 0.975]))
-    if low <= 0:
+    if low <= 1e-9:
         return Forecast(more, None, (low, high), (), f"The curve does not tell whether {more} more rows would help "
                         f"({signed_span((low, high))} points).")
     slope, intercept = _fit(sizes, scores[None], scored_rows)

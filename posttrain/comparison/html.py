@@ -36,14 +36,16 @@ def render(comparison: ComparisonResult, evaluations: Sequence[Evaluation], path
     ranked = [by_name[result.name] for result in comparison.ranked if result.name in by_name]
     forecasts = _forecasts(comparison)
     folder = Path(__file__).parent
+    pictures = _pictures(comparison, forecasts)
+    trained = {f"training{i}": result for i, result in enumerate(comparison.ranked) if f"training{i}" in pictures}
     page = _PAGE.get_template("report.html").render(
-        comparison=comparison, wording=wording, pictures=_pictures(comparison, forecasts), forecasts=forecasts,
+        comparison=comparison, wording=wording, pictures=pictures, forecasts=forecasts, training=trained,
         style=Markup((folder / "report.css").read_text(encoding="utf-8")),
         script=Markup((folder / "report.js").read_text(encoding="utf-8")), rows=_embedded(_rows(comparison, ranked)),
         missed=missed_alike([evaluation for evaluation in ranked if evaluation.score > 0]),
         slices=_shares(comparison, lambda r: {f"{s.name}, n={s.n}": s.score for s in r.evaluation.slices()}),
-        training={f"training{i}": result for i, result in enumerate(comparison.ranked) if result.curves},
         parts=_shares(comparison, lambda r: r.evaluation.parts()),
+        units={result.cost.unit for result in comparison.candidates if result.cost},
         limit=detectable_sentence(comparison.detectable_difference, ranked[0].n if ranked else 0))
     write_text(path, page)
 
@@ -72,7 +74,7 @@ def _pictures(comparison: ComparisonResult,
     if forecasts:
         drawings["rows"] = lambda width: charts.score_against_rows(forecasts, width)
     for i, result in enumerate(comparison.ranked):
-        if result.curves:
+        if charts.training(result, charts.WIDTHS["wide"]) is not None:
             drawings[f"training{i}"] = _training(result)
     return {name: Markup(charts.drawn(name, drawing)) for name, drawing in drawings.items()}
 
@@ -91,7 +93,7 @@ def _contenders(comparison: ComparisonResult) -> list[CandidateResult]:
 
 
 def _shares(comparison: ComparisonResult, shares: Callable[[CandidateResult], Mapping[str, float]]) -> dict[str, Any]:
-    """A grid: one line a candidate, one column a share, and which shares are at their candidate's lowest."""
+    """A grid: one line a candidate, one column a share."""
     found = [(result.name, shares(result)) for result in comparison.ranked]
     return {"names": list(dict.fromkeys(name for _, each in found for name in each)), "lines": found}
 

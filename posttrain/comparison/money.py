@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from posttrain.comparison.wording import DEVICE_SECONDS, count
-from posttrain.evaluation.statistics import MARGIN, Interval, bootstrap_interval
+from posttrain.evaluation.statistics import MARGIN, Interval, bootstrap_difference
 from posttrain.types import UserError
 
 
@@ -146,11 +146,10 @@ def _refused(reference: Cost | None, taught: Cost | None, quality_low: float, ma
 
 
 def _saving_interval(reference: Cost, taught: Cost, seed: int) -> Interval | None:
-    """Interval of the saving per request: paired bootstrap over rows.  None where rows were not measured."""
+    """Interval of the saving per request: bootstrap over rows.  None where rows were not measured."""
     if not reference.rows or not taught.rows:
         return None
-    savings = [before - after for before, after in zip(reference.rows, taught.rows, strict=True)]
-    return bootstrap_interval(savings, seed=seed)
+    return bootstrap_difference(reference.rows, taught.rows, seed=seed)
 
 
 def _settle(extra: float, saving: float, interval: Interval | None) -> BreakEven:

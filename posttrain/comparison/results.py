@@ -73,6 +73,7 @@ class CandidateResult:
             "training_seconds": self.training_seconds, "search_seconds": self.search_seconds,
             "trained_tokens": self.trained_tokens, "training_runs": self.training_runs,
             "seed_scores": list(self.seed_scores), "one_off_cost": cost.one_off if cost else None,
+            "cost_per_request": cost.per_request if cost else None,
             "cost_per_1000_requests": cost.per_request * 1000 if cost else None,
             "standing_cost_per_month": cost.standing_per_month if cost else None,
             "cost_unit": cost.unit if cost else None, "cost_rows": list(cost.rows) if cost else [],
@@ -87,7 +88,7 @@ class CandidateResult:
     def from_report(entry: Mapping[str, Any], evaluation: Evaluation) -> CandidateResult:
         """Reads an entry back."""
         cost = None if entry["cost_unit"] is None else Cost(
-            entry["one_off_cost"], entry["cost_per_1000_requests"] / 1000, entry["standing_cost_per_month"],
+            entry["one_off_cost"], entry["cost_per_request"], entry["standing_cost_per_month"],
             entry["cost_unit"], tuple(entry["cost_rows"]))
         latency = entry["latency_seconds"]
         return CandidateResult(

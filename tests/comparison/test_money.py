@@ -82,8 +82,8 @@ def test_the_interval_comes_from_pairing_the_rows() -> None:
     assert spread.value == 25 and spread.interval is not None
     assert spread.interval[0] < 25 < spread.interval[1]
     assert spread == break_even(cost(0, 1.0, 2.0, 3.0), cost(10, 0.9, 1.5, 2.4), quality_low=GOOD, seed=1)
-    with pytest.raises(ValueError):
-        break_even(cost(0, 1.0, 2.0), cost(9, 0.5), quality_low=GOOD)
+    unpaired = break_even(cost(0, 1.0, 2.0, 3.0), cost(9, 0.5, 0.7), quality_low=GOOD)  # measured on other rows
+    assert unpaired.value == 7 and unpaired.interval is not None and unpaired.interval[0] < 7 < unpaired.interval[1]
 
 
 def test_unknown_and_unlike_costs_are_said_to_be_so() -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from synthetic_comparison import comparison, evaluation
 
 from posttrain.comparison import charts, html, table
+from posttrain.comparison.money import Cost
 from posttrain.comparison.results import CandidateResult, ComparisonResult
 from posttrain.comparison.verdict import decide
 from posttrain.types import UserError
@@ -125,7 +126,7 @@ class Page(HTMLParser):
         self.inside = "data" if dict(attrs).get("id") == "rows-data" else tag
 
     def handle_endtag(self, tag: str) -> None:
-        self.inside = ""
+        self.inside = "" if tag else self.inside
 
     def handle_data(self, data: str) -> None:
         if self.inside == "data":
@@ -184,13 +185,14 @@ def test_the_browser_holds_every_disagreement(found: ComparisonResult, rendered:
 
 def test_hostile_rows_stay_text(tmp_path: Path) -> None:
     results = []
-    for name, kind, outcomes in [("few_shot" + HOSTILE, "prompt", [False] * 10 + [True] * 2), ("sft", "weights", [True] * 10 + [False] * 2),
-                                 ("sft2", "weights", [True] * 10 + [False] * 2)]:
+    few, most = [False] * 10 + [True] * 2, [True] * 10 + [False] * 2
+    for name, kind, outcomes in [(HOSTILE, "prompt", few), ("sft" + HOSTILE, "weights", most), ("b", "weights", most)]:
         clean = evaluation(name, outcomes)
         attempts = tuple(replace(a, text=HOSTILE, answer=HOSTILE, target=HOSTILE + "!", slices=(HOSTILE,),
                                  messages=({"role": "user", "content": HOSTILE},)) for a in clean.attempts)
         results.append(CandidateResult(name, HOSTILE, name, HOSTILE, kind, replace(clean, attempts=attempts),  # type: ignore[arg-type]
-                                       dev_score=0.5, update_rule=HOSTILE, notes=(HOSTILE,)))
+                                       dev_score=0.5, update_rule=HOSTILE, notes=(HOSTILE,), cost=Cost(1.0, 2.0),
+                                       learning_curve=((5, 0.1), (9, 0.5)), curves=({"step": 1, "loss": 2.0},) * 2))
     comparisons, recommendation = decide(results)
     found = ComparisonResult(HOSTILE, "1", "hash", HOSTILE, tuple(results), tuple(comparisons), recommendation,
                              reference=results[0].name, notes=(HOSTILE,))
@@ -204,7 +206,8 @@ def test_hostile_rows_stay_text(tmp_path: Path) -> None:
 
 def test_a_page_with_next_to_nothing_to_show(tmp_path: Path) -> None:
     only = CandidateResult("constant", "commonest answer", "constant", "", "floor",
-                           evaluation("constant", [False] * 4, slices=False), dev_score=0.0)
+                           evaluation("constant", [False] * 4, slices=False), dev_score=0.0,
+                           curves=({"event": "fitted"},))
     comparisons, recommendation = decide([only])
     found = ComparisonResult("toy", "1", "hash", "", (only,), tuple(comparisons), recommendation)
     text, seen = page(found, tmp_path)

@@ -123,7 +123,8 @@ def test_no_clear_winner_says_how_many_rows_would_tell() -> None:
     _, verdict = decide([candidate("sft", "weights", 0, 64, 0.6), candidate("few_shot", "prompt", 20, 80, 0.5),
                          candidate("linear", "floor", 0, 20, 0.2)])
     assert (verdict.candidate, verdict.outcome) == ("sft", "no clear winner")
-    assert "cannot be told apart from few_shot" in verdict.sentences[0] and "test rows would show" in verdict.sentences[1]
+    assert "cannot be told apart from few_shot" in verdict.sentences[0]
+    assert "test rows would show" in verdict.sentences[1]
     _, verdict = decide([candidate("sft", "weights", 0, 60, 0.6), candidate("few_shot", "prompt", 15, 80, 0.5),
                          candidate("linear", "floor", 0, 20, 0.2)])
     assert verdict.candidate == "few_shot"  # level or ahead on test, and simpler
@@ -150,13 +151,14 @@ def test_unlike_rows_refuse_to_be_compared() -> None:
     other = result("few_shot", "prompt", 0.3, n=60)
     with pytest.raises(UserError, match="different rows"):
         decide([candidate("sft", "weights", 0, 40, 0.7), other])
-    changed = CandidateResult("few_shot", "", "", "", "prompt", evaluation("few_shot", right(0, 9), task_hash="new"), 0.1)
+    changed = CandidateResult("b", "", "", "", "prompt", evaluation("b", right(0, 9), task_hash="new"), 0.1)
     with pytest.raises(UserError, match="different versions"):
         decide([candidate("sft", "weights", 0, 40, 0.7), changed])
 
 
 def test_what_these_rows_cannot_tell() -> None:
-    comparisons, verdict = decide([candidate("sft", "weights", 0, 64, 0.6), candidate("few_shot", "prompt", 20, 80, 0.5)])
+    comparisons, verdict = decide([candidate("sft", "weights", 0, 64, 0.6),
+                                   candidate("few_shot", "prompt", 20, 80, 0.5)])
     found = detectable(comparisons, 120)
     assert found is not None and 0.14 < found < 0.22  # churn is 2 * 16 / 120
     assert detectable_sentence(0.13, 120) == "cannot tell differences below 13 points with n=120"

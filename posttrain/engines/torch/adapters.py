@@ -57,7 +57,8 @@ class FrozenLinear(nn.Module):
             return self.base(x)
         if self.rounded is None:
             bias = self.base.bias
-            self.rounded = (self.base.weight.bfloat16(), None if bias is None else bias.bfloat16())
+            with torch.inference_mode(False):  # whoever calls first, training must be able to use it too
+                self.rounded = (self.base.weight.bfloat16(), None if bias is None else bias.bfloat16())
         return nn.functional.linear(x.bfloat16(), *self.rounded).float()
 
 
