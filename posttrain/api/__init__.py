@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from posttrain import server, tasks
+from posttrain import tasks
 from posttrain.api import places
 from posttrain.api.engines import Engines, opened
 from posttrain.candidates.given import GivenCandidate
@@ -29,10 +29,10 @@ from posttrain.engines.torch.base import EMBEDDED
 from posttrain.evaluation.evaluate import evaluate as evaluate_candidate
 from posttrain.evaluation.record import Evaluation
 from posttrain.rollouts import taught
-from posttrain.runs import Progress, Run, read_json, silent, write_json
+from posttrain.runs import Budget, Progress, Run, read_json, silent, write_json
 from posttrain.server.app import serve as serve_app
 from posttrain.techniques import _chain as chain
-from posttrain.types import Candidate, Task, UserError
+from posttrain.types import Candidate, Message, Row, Task, UserError
 
 Result = TypeVar("Result")
 
@@ -81,7 +81,7 @@ def _resumed(folder: Path, task: Task, seed: int, minutes: float | None, on_prog
     if read_json(folder / "config.json")["task_hash"] != task.hash:
         raise UserError("the task has changed since this run was started", place=str(folder),
                         remedy="start a new comparison: results on different rows cannot be put into one table")
-    return Run(folder, seed=seed, budget=places.Budget(minutes), on_progress=on_progress)
+    return Run(folder, seed=seed, budget=Budget(minutes), on_progress=on_progress)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -173,8 +173,10 @@ class Prediction:
 def predict(place: str, rows: str | Path | Sequence[str], *, threshold: float = 0.0, input: str = "",
             runs: Path = places.RUNS, on_progress: Callable[[Progress], None] = silent) -> list[Prediction]:
     """Answers a file of unlabelled rows (or a list of texts), abstaining below a confidence.  Raises UserError."""
-    asked = tasks.rows_of_texts(rows) if isinstance(rows, Sequence) and not isinstance(rows, str) else \
-        tasks.read_rows(rows, input=input)
+    if isinstance(rows, str | Path):
+        asked = tasks.read_rows(rows, input=input)
+    else:
+        asked = tuple(Row(str(i), (Message("user", text),)) for i, text in enumerate(rows))
     predictions: list[Prediction] = []
 
     async def work(candidate: Candidate) -> None:
@@ -222,4 +224,4 @@ def export(place: str, to: str, folder: Path, *, runs: Path = places.RUNS) -> An
         return run_to_end(exporter.export(candidate, folder, probes, prompts))
 
 
-__all__ = ["compare", "evaluate", "export", "predict", "serve", "server", "teach"]
+__all__ = ["compare", "evaluate", "export", "predict", "serve", "teach"]

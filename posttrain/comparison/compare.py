@@ -239,6 +239,7 @@ class Comparing:
         low = {found.a: found.interval[0] for found in comparisons if found.family == "reference"}
         if reference is not None:
             results = [self._broken_even(result, reference, low.get(result.name)) for result in results]
+            comparisons, recommendation = verdict.decide(results, given=yours, margin=self.settings.margin)  # money seen
         n = len(self.task.rows("test"))
         return ComparisonResult(
             task=self.task.name, task_version=self.task.version, task_hash=self.task.hash,

@@ -18,7 +18,7 @@ USERS = 8
 
 @dataclass(frozen=True)
 class Measured:
-    """Latencies, and busy device seconds per request under load (its time, shared by those served beside it)."""
+    """Latencies, and busy device seconds of each row under load (its time, shared by those served beside it)."""
 
     latency: Latency
     request_seconds: tuple[float, ...]
@@ -30,12 +30,13 @@ async def measure(candidate: Candidate, rows: Sequence[Row]) -> Measured:
     for row in rows[:2]:
         await candidate.attempt([row])
     alone = [await _timed(candidate, row) for row in rows]
-    waiting = list(rows)
-    loaded: list[float] = []
+    waiting = list(enumerate(rows))
+    loaded = [0.0] * len(rows)
 
     async def user() -> None:
         while waiting:
-            loaded.append(await _timed(candidate, waiting.pop()))
+            i, row = waiting.pop(0)
+            loaded[i] = await _timed(candidate, row)
 
     started = time.perf_counter()
     await asyncio.gather(*(user() for _ in range(USERS)))

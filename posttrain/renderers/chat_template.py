@@ -28,7 +28,7 @@ PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] | capitalize + ':\\n' + message['content'] }}"
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'Assistant:\\n' }}{% endif %}")
-"""For models without a chat template (base models): "User:\\n...\\n\\nAssistant:\\n...", ended by the end-of-text token."""
+"""For base models, which have no chat template: "User:\\n...\\n\\nAssistant:\\n...", ended by the end-of-text token."""
 
 MARK = re.compile("\ue000(\\d+)\ue001")
 

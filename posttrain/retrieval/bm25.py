@@ -12,13 +12,17 @@ from posttrain.types import Document
 WORD = r"(?u)\b\w+\b"
 """Single letters and digits count: they tell products apart.  No stop words: rare words weigh more in any language."""
 
+TITLE_WEIGHT = 5
+"""A word of the title counts as often as this: what a document is about beats what it mentions.  On the train and dev
+rows of support_triage the right product card came first for 90 % of questions with it, for 78 % without."""
+
 
 class BM25Retriever:
     """Searches titles and texts.  Finding the training rows nearest to a question is the same thing."""
 
     def __init__(self, documents: Sequence[Document]) -> None:
         self.documents = tuple(documents)
-        words = _words([f"{document.title}\n{document.text}" for document in self.documents])
+        words = _words([f"{document.title}\n" * TITLE_WEIGHT + document.text for document in self.documents])
         self._index = bm25s.BM25()
         self._vocabulary: frozenset[str] = frozenset().union(*words)
         if self._vocabulary:

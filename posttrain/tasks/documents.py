@@ -20,14 +20,14 @@ def read_documents(folder: Path) -> tuple[Document, ...]:
         if path.suffix.lower() not in ENDINGS:
             raise UserError(f"cannot read {path.suffix or 'a file without an ending'} as a document", place=str(path),
                             remedy="turn it into Markdown or plain text, or move it elsewhere")
-        text = read_text(path).replace("\r\n", "\n")
-        documents.append(Document(path.relative_to(folder).as_posix(), _title(path, text), text))
+        title, text = _parts(path, read_text(path).replace("\r\n", "\n"))
+        documents.append(Document(path.relative_to(folder).as_posix(), title, text))
     if not documents:
         raise UserError("no documents in the folder", place=str(folder), remedy="add .md or .txt files")
     return tuple(documents)
 
 
-def _title(path: Path, text: str) -> str:
-    """The first heading of Markdown, else the name of the file."""
-    first = next((line for line in text.split("\n") if line.strip()), "")
-    return first.lstrip("#").strip() if first.startswith("#") else path.stem
+def _parts(path: Path, text: str) -> tuple[str, str]:
+    """(title, text): the first heading of Markdown and what follows it, else the name of the file and all of it."""
+    first, _, rest = text.strip().partition("\n")
+    return (first.lstrip("#").strip(), rest.strip()) if first.startswith("#") else (path.stem, text.strip())

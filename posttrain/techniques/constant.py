@@ -13,14 +13,13 @@ from typing import Any
 
 from posttrain.candidates.constant import ConstantCandidate
 from posttrain.runs import Run
-from posttrain.types import Candidate, Row, Target, Task, UserError, target_text
+from posttrain.techniques._labelled import labelled
+from posttrain.types import Candidate, Row, Target, Task, target_text
 
 
 async def teach(candidate: Candidate, task: Task, run: Run) -> Candidate:  # noqa: ARG001
     """Ignores `candidate`: there is nothing to build on.  Raises UserError when no train row has a target."""
-    targets = [row.target for row in task.rows("train") if row.target is not None]
-    if not targets:
-        raise UserError("no train row has a target", place=f"task {task.name}", remedy="label some rows")
+    targets = [target for _, target in labelled(task)]
     texts = Counter(target_text(target) for target in targets)
     options = [texts.most_common(1)[0][0]]
     records = [target for target in targets if isinstance(target, Mapping)]

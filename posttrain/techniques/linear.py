@@ -22,6 +22,7 @@ from posttrain.candidates._copying import Copier, as_json, numbers
 from posttrain.candidates._features import TextFeatures
 from posttrain.candidates.linear import ABSENT, Classifier, LinearCandidate
 from posttrain.runs import Run
+from posttrain.techniques._labelled import labelled
 from posttrain.types import Candidate, Row, Target, Task, UserError
 
 STRENGTHS = (4.0, 32.0, 256.0)
@@ -32,7 +33,7 @@ ROWS_PER_VALUE = 5
 
 async def teach(candidate: Candidate, task: Task, run: Run) -> Candidate:  # noqa: ARG001
     """Ignores `candidate`: there is nothing to build on.  Raises UserError when nothing to say is a closed set."""
-    rows = [row for row in task.rows("train") if row.target is not None]
+    rows = [row for row, _ in labelled(task)]
     dev = [row for row in task.splits.get("dev", ()) if row.target is not None]
     values, dev_values = _values(rows, task), _values(dev, task)
     closed = [name for name, found in values.items() if _is_closed(name, found, task)]
@@ -64,7 +65,7 @@ def _values(rows: Sequence[Row], task: Task) -> dict[str, list[str]]:
 
 def _record(target: Target, task: Task) -> Mapping[str, Any]:
     if isinstance(target, str) and task.output.schema is not None:
-        return json.loads(target)  # type: ignore[no-any-return]
+        return json.loads(target)
     return {"": target} if isinstance(target, str) else target
 
 
@@ -95,8 +96,10 @@ def fit_classifier(vectors: sparse.csr_matrix, values: Sequence[str], strength: 
     """Multinomial logistic regression; `strength` is the inverse strength of the L2 penalty."""
     names = sorted(set(values))
     if len(names) == 1:
-        return Classifier(tuple(names), numpy.zeros((1, vectors.shape[1]), numpy.float32), numpy.zeros(1, numpy.float32))
-    model = LogisticRegression(C=strength, max_iter=1000, tol=1e-3).fit(vectors, [names.index(value) for value in values])
+        nothing = numpy.zeros((1, vectors.shape[1]), numpy.float32)
+        return Classifier(tuple(names), nothing, nothing[:, 0])
+    model = LogisticRegression(C=strength, max_iter=1000, tol=1e-3)
+    model.fit(vectors, [names.index(value) for value in values])
     weights, bias = model.coef_, model.intercept_
     if len(names) == 2:  # scikit-learn keeps the logit of the second value only
         weights, bias = numpy.vstack([numpy.zeros_like(weights), weights]), numpy.array([0.0, bias[0]])

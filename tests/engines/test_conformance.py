@@ -57,9 +57,10 @@ def scores(policy: Policy) -> list[float]:
 async def train(policy: Policy, steps: int, learning_rate: float = 1e-2, answers: Sequence[str] = ANSWERS,
                 most_rows: int = 5) -> list[Metrics]:
     rows = data(policy, answers)[:most_rows]
+    trained = sum(len(datum.trained) for datum in rows)
     history = []
     for _ in range(steps):
-        metrics = await policy.forward_backward(rows, cross_entropy, normaliser=sum(map(len, (d.trained for d in rows))))
+        metrics = await policy.forward_backward(rows, cross_entropy, normaliser=trained)
         history.append(metrics | await policy.optim_step(Adam(learning_rate)))
     return history
 
@@ -241,9 +242,10 @@ def test_the_confidences_of_all_labels_sum_to_one(base: Policy) -> None:
 
 
 def test_a_schema_is_kept(base: Policy) -> None:
-    schema = {"type": "object", "properties": {"queue": {"enum": ["billing", "account"]}, "urgent": {"type": "boolean"}},
-              "required": ["queue", "urgent"], "additionalProperties": False}
-    groups = asyncio.run(base.sample(prompts(base), n=2, sampling=Sampling(64, temperature=1.0, output=Output(schema=schema))))
+    fields = {"queue": {"enum": ["billing", "account"]}, "urgent": {"type": "boolean"}}
+    schema = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+    sampling = Sampling(64, temperature=1.0, output=Output(schema=schema))
+    groups = asyncio.run(base.sample(prompts(base), n=2, sampling=sampling))
     allowed = {f'{{"queue": "{queue}", "urgent": {urgent}}}' for queue in ("billing", "account")
                for urgent in ("true", "false")}
     assert {completion.text for group in groups for completion in group} <= allowed

@@ -11,10 +11,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
 from babbler import Babbler
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from posttrain import losses
 from posttrain.candidates.policy import Demonstration, PolicyCandidate
@@ -42,20 +40,8 @@ class Taught:
 
 
 @pytest.fixture(scope="module")
-def base_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with embeddings (they are the head, too) that let it be sure of a token, and stop."""
-    folder = tmp_path_factory.mktemp("base")
-    network = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
-    torch.manual_seed(1)
-    network.model.embed_tokens.weight.data.normal_(0, 0.2)  # by default small, and 0 for padding, which is the stop
-    network.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(tiny_model_folder).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def taught(base_folder: Path) -> Iterator[Taught]:
-    engine = TorchEngine.open(str(base_folder), device="cpu", precision="float32")
+def taught(tiny_model_folder: Path) -> Iterator[Taught]:
+    engine = TorchEngine.open(str(tiny_model_folder), device="cpu", precision="float32")
     policy = engine.base().fork("taught", LoRA(rank=4))
     candidate = PolicyCandidate("sft", "weights", policy, "Answer with one word.", Output(max_tokens=8),
                                 demonstrations=(Demonstration("d", "The day is fine.", "great"),))
@@ -95,14 +81,14 @@ def test_the_readme_of_an_export_answers_as_it_should(taught: Taught, format_: M
         assert names["answer"] == rollout.answer == ANSWERS[i]
 
 
-def test_a_merged_export_is_a_plain_model(taught: Taught, base_folder: Path, tmp_path: Path) -> None:
+def test_a_merged_export_is_a_plain_model(taught: Taught, tiny_model_folder: Path, tmp_path: Path) -> None:
     taught.export(merged, tmp_path / "export")
     files = {path.name for path in (tmp_path / "export").iterdir()}
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= files
     assert not any(name.startswith("adapter") for name in files)
     config = json.loads((tmp_path / "export/config.json").read_text())
     assert "quantization_config" not in config and config["dtype"] == "float32"
-    ours, base = (load_file(folder / "model.safetensors") for folder in (tmp_path / "export", base_folder))
+    ours, base = (load_file(folder / "model.safetensors") for folder in (tmp_path / "export", tiny_model_folder))
     assert ours.keys() == base.keys()
     name = "model.layers.0.mlp.up_proj.weight"
     assert (ours[name] - base[name]).abs().max() > 1e-3

@@ -1,0 +1,56 @@
+"""The command line: `posttrain COMMAND`.  Each command is one verb of the Python door with its options and its words."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+import typer
+
+from posttrain.cli import comparing, data, teaching, using
+from posttrain.cli.show import errors
+from posttrain.types import UserError
+
+app = typer.Typer(name="posttrain", no_args_is_help=True, rich_markup_mode="rich", add_completion=False,
+                  pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
+                  help="Codify a task once, try every way of teaching it, serve the winner.\n\n"
+                       "Start with: [bold]posttrain compare FILE[/] (a CSV or JSONL of inputs and wanted outputs).")
+
+for module in (comparing, teaching, using, data):
+    module.add(app)
+
+
+def main() -> None:
+    """Runs the command line.  Exit code 2: bad input; 130: interrupted; 1: a bug (with its traceback)."""
+    as_json = "--json" in sys.argv
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        app(standalone_mode=False)
+    except UserError as error:
+        _fail(error, as_json)
+        sys.exit(2)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one kills at once
+        errors.print("\n[yellow]Stopped.[/] What was finished is kept; `posttrain compare --resume latest` goes on.")
+        sys.exit(130)
+    except Exception as error:
+        if type(error).__module__.startswith("click") or type(error).__module__.startswith("typer"):
+            errors.print(f"[red]{getattr(error, 'format_message', lambda: str(error))()}[/]\n  try: posttrain --help")
+            sys.exit(2)
+        raise
+
+
+def _fail(error: UserError, as_json: bool) -> None:
+    if as_json:
+        document: dict[str, Any] = {"error": {"message": error.message, "place": error.place, "remedy": error.remedy}}
+        print(json.dumps(document, ensure_ascii=False))
+    place = f"[bold]{error.place}[/]: " if error.place else ""
+    errors.print(f"[red]error:[/] {place}{error.message}", soft_wrap=True)
+    if error.remedy:
+        errors.print(f"  [dim]→[/] {error.remedy}", soft_wrap=True)
