@@ -339,9 +339,16 @@ Kind = Literal["floor", "prompt", "weights", "given"]
 class Candidate(Protocol):
     """Anything that can answer a row.  Immutable: teaching gives back a new one."""
 
-    name: str
-    kind: Kind
-    model: str  # the base model or endpoint; "" where there is none
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kind(self) -> Kind: ...
+
+    @property
+    def model(self) -> str:
+        """The base model or endpoint; "" where there is none."""
+        ...
 
     async def attempt(self, rows: Sequence[Row], *, n: int = 1, sampling: Sampling | None = None,
                       on_text: OnText | None = None) -> list[list[Rollout]]:

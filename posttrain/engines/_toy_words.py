@@ -9,7 +9,7 @@ from typing import Any
 
 import llguidance
 
-from posttrain.engines.torch.constraints import ConstraintCompiler
+from posttrain.engines.constraints import ConstraintCompiler
 from posttrain.renderers.tool_text import plain
 from posttrain.types import Datum, Message, Tokens, UserError
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from posttrain.engines._toy_words import STOP, WordConstraints, WordRenderer, Words
-from posttrain.engines.torch.sampler import Writing, choose, generator_for
+from posttrain.engines.writing import Writing, generator_for
 from posttrain.runs import disk_errors
 from posttrain.types import (
     Adam,
@@ -34,7 +34,6 @@ from posttrain.types import (
     OnText,
     Prompt,
     Sampling,
-    StopReason,
     Task,
     Tokens,
     UserError,
@@ -183,20 +182,13 @@ class ToyPolicy:
     @torch.inference_mode()
     def _complete(self, prompt: Tokens, number: int, sampling: Sampling, show: Callable[[str], None] | None,
                   ) -> Completion:
-        row = Writing(prompt, sampling, self.name, self.version, self._constraints.start(sampling.output),
-                      generator_for(sampling, prompt, number), done=lambda _: None, on_text=show)
-        _force(row)
-        while (reason := _end(row)) is None and not any(stop in self._text(row) for stop in sampling.stop):
+        row = Writing(prompt=prompt, sampling=sampling, constraint=self._constraints.start(sampling.output),
+                      generator=generator_for(sampling, prompt, number))
+        row.force()
+        while (reason := row.ended({STOP})) is None and not any(stop in self._text(row) for stop in sampling.stop):
             tokens = prompt + tuple(row.tokens)
             logprob = (self._logits(tokens, [len(tokens)])[0] / (sampling.temperature or 1.0)).log_softmax(dim=0)
-            token, confidence = choose(logprob, row)
-            row.tokens.append(token)
-            row.logprobs.append(float(logprob[token]))
-            row.chosen.append(True)
-            row.log_confidence += confidence
-            if row.constraint and token != STOP:
-                row.constraint.accept(token)
-                _force(row)
+            row.take(logprob, {STOP})
         text = self._text(row)
         text = text[:min((text.find(stop) for stop in sampling.stop if stop in text), default=len(text))]
         if show and text:
@@ -238,20 +230,3 @@ class ToyPolicy:
             raise UserError(f"{tokens} tokens do not fit into the model's {self.context_length}",
                             remedy="shorten the row, or use fewer demonstrations")
 
-
-def _force(row: Writing) -> None:
-    """Writes what the constraint leaves no choice about."""
-    forced = row.constraint.forced() if row.constraint else []
-    row.tokens += forced
-    row.logprobs += [0.0] * len(forced)
-    row.chosen += [False] * len(forced)
-
-
-def _end(row: Writing) -> StopReason | None:
-    """Why the completion is at its end, or None; what was forced beyond that is cut off."""
-    length = row.tokens.index(STOP) + 1 if STOP in row.tokens else len(row.tokens)
-    reason: StopReason | None = "stop" if STOP in row.tokens else None
-    if length > row.sampling.max_tokens or (reason is None and length == row.sampling.max_tokens):
-        length, reason = row.sampling.max_tokens, "length"
-    del row.tokens[length:], row.logprobs[length:], row.chosen[length:]
-    return reason

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from triage import label_task, record, record_task, task_of
 
 from posttrain import candidates
+from posttrain.candidates._features import TextFeatures
+from posttrain.candidates.linear import Classifier, LinearCandidate
 from posttrain.runs import Run
 from posttrain.techniques import constant, linear, nearest
 from posttrain.types import Candidate, Message, Output, Rollout, Row, Sampling, Task, UserError
@@ -94,6 +96,23 @@ def test_the_confidence_of_linear_is_calibrated(tmp_path: Path) -> None:
     confidences = [rollout.completion.confidence or 0 for rollout in rollouts if rollout.completion]
     assert all(0 < confidence <= 1 for confidence in confidences)
     assert sum(confidences) / len(confidences) == pytest.approx(score(candidate, RECORDS), abs=0.1)
+
+
+def test_the_confidence_of_a_record_is_that_of_all_its_fields() -> None:
+    features = TextFeatures.fit(["some words"])
+    width = len(features.idf)
+    undecided = {name: Classifier(values, numpy.zeros((len(values), width)), numpy.zeros(len(values)))
+                 for name, values in {"two": ("1", "2"), "four": ("1", "2", "3", "4")}.items()}
+    completion = answers(LinearCandidate("even", features, undecided), ["some words"])[0].completion
+    assert completion and completion.confidence == pytest.approx(1 / 8)
+
+
+def test_rare_words_weigh_more_and_texts_have_one_length() -> None:
+    features = TextFeatures.fit(["the cat", "the dog", "the cow"])
+    vector = features.of(["the cat", "the the the the dog"]).toarray()
+    words = {term: i for i, term in enumerate(features.terms[0])}
+    assert vector[0, words["cat"]] > vector[0, words["the"]] > 0
+    assert (vector ** 2).sum(axis=1) == pytest.approx([2, 2]), "words and characters count alike"
 
 
 def test_linear_copies_what_it_never_saw_and_no_decoys(tmp_path: Path) -> None:

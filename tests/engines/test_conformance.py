@@ -110,6 +110,16 @@ def test_gradients_accumulate(base: Policy) -> None:
     assert scores(together) != pytest.approx(scores(base), abs=1e-3)
 
 
+def test_the_normaliser_divides_loss_and_gradient(base: Policy) -> None:
+    policy = base.fork("normalised", SHAPE)
+    metrics = []
+    for normaliser in (1.0, 4.0):
+        loss = asyncio.run(policy.forward_backward(data(policy), cross_entropy, normaliser=normaliser))
+        metrics.append(loss | asyncio.run(policy.optim_step(Adam(0.0, max_grad_norm=0))))
+    assert metrics[0]["loss"] == pytest.approx(4 * metrics[1]["loss"], rel=1e-4)
+    assert metrics[0]["gradient_norm"] == pytest.approx(4 * metrics[1]["gradient_norm"], rel=1e-3)
+
+
 def test_a_step_uses_the_gradient_up(base: Policy) -> None:
     policy = base.fork("spent", SHAPE)
     asyncio.run(train(policy, 1))

@@ -38,7 +38,8 @@ class Adapter:
         return self.lora.alpha / self.lora.rank
 
     def parameters(self) -> list[Tensor]:
-        return [tensor for pair in self.tensors.values() for tensor in pair]
+        """In the order of the layers' names, so that saved optimiser state finds its tensors again."""
+        return [tensor for path in sorted(self.tensors) for tensor in self.tensors[path]]
 
 
 class FrozenLinear(nn.Module):
@@ -190,6 +191,7 @@ def write_peft(adapter: Adapter, folder: Path, base_name: str) -> None:
                         bias="none", task_type="CAUSAL_LM", base_model_name_or_path=base_name, inference_mode=True)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "optimiser.safetensors").unlink(missing_ok=True)  # it belonged to other weights
         save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
         config.save_pretrained(str(folder))
 

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 from collections.abc import Sequence
 from itertools import groupby
@@ -18,13 +19,14 @@ import psutil
 import torch
 from torch import Tensor
 
+from posttrain.engines.constraints import ConstraintCompiler
 from posttrain.engines.torch import base
 from posttrain.engines.torch.adapters import BASE, Precision, read_optimiser, write_optimiser, write_peft
-from posttrain.engines.torch.constraints import ConstraintCompiler
 from posttrain.engines.torch.forest import cut, plant
 from posttrain.engines.torch.network import Network
-from posttrain.engines.torch.sampler import Sampler, Writing, generator_for
+from posttrain.engines.torch.sampler import Sampler, Slotted
 from posttrain.engines.torch.thread import TorchThread
+from posttrain.engines.writing import generator_for
 from posttrain.renderers.chat_template import ChatTemplateRenderer
 from posttrain.types import Adam, Completion, Datum, LoRA, Loss, Metrics, OnText, Prompt, Sampling, UserError
 
@@ -43,7 +45,7 @@ class TorchEngine:
         ends = model.generation_config.eos_token_id
         stops = {*(ends if isinstance(ends, list) else [ends]), *self.renderer.stop_tokens} - {None}
         self.sampler = Sampler(self.network, frozenset(stops))
-        self.constraints = ConstraintCompiler(tokenizer, min(self.renderer.stop_tokens))
+        self.constraints = ConstraintCompiler(tokenizer, self.renderer.stop_token)
         self.thread = TorchThread(lambda: self.sampler.busy, self.sampler.step, self._sampling_failed)
         self.micro_batch_tokens = self._micro_batch_tokens()
         self._serial = itertools.count(1)
@@ -117,17 +119,18 @@ class TorchPolicy:
         for prompt in prompts:
             if len(prompt) + sampling.max_tokens > self.context_length:
                 raise UserError(f"a prompt of {len(prompt)} tokens and an answer of {sampling.max_tokens} do not fit into "
-                                f"the model's {self.context_length}", remedy="shorten the row, or use fewer demonstrations")
+                                f"the model's {self.context_length}", remedy="shorten the row, or show fewer examples")
         futures: list[asyncio.Future[Completion]] = []
         writings = []
         for i, prompt in enumerate(prompts):
             for j in range(n):
-                future: asyncio.Future[Completion] = loop.create_future()
-                show = None if on_text is None else _on_loop(loop, on_text, i, j)
-                futures.append(future)
-                writings.append(Writing(prompt, sampling, self.adapter, 0,  # type: ignore[arg-type]
-                                        self.engine.constraints.start(sampling.output), generator_for(sampling, prompt, j),  # type: ignore[arg-type]
-                                        _resolve(loop, future), show))
+                futures.append(loop.create_future())
+                writings.append(Slotted(
+                    prompt=prompt, sampling=sampling, adapter=self.adapter,  # type: ignore[arg-type]
+                    constraint=self.engine.constraints.start(sampling.output),
+                    generator=generator_for(sampling, prompt, j), done=_resolve(loop, futures[-1]),  # type: ignore[arg-type]
+                    on_text=None if on_text is None else _on_loop(loop, on_text, i, j)))
+
         def enqueue() -> None:
             for writing in writings:
                 writing.version = self.version
@@ -153,7 +156,7 @@ class TorchPolicy:
                 results[i] = tensor.tolist()
 
         for members in cut([[datum.tokens] for datum in data], self.engine.micro_batch_tokens):
-            await self.engine.thread.run(lambda members=members: score(members))  # type: ignore[misc]
+            await self.engine.thread.run(functools.partial(score, members))
         return results
 
     async def forward_backward(self, data: Sequence[Datum], loss: Loss, *, normaliser: float = 1.0) -> Metrics:
@@ -168,7 +171,8 @@ class TorchPolicy:
             batch = [datum for i in members for datum in groups[i]]
             while self.engine.sampler.writes_with(self.adapter):
                 await asyncio.sleep(0.005)
-            for key, value in (await self.engine.thread.run(lambda batch=batch: self._backward(batch, loss, normaliser))).items():  # type: ignore[misc]
+            more = await self.engine.thread.run(functools.partial(self._backward, batch, loss, normaliser))
+            for key, value in more.items():
                 metrics[key] = metrics.get(key, 0.0) + value
         return metrics
 

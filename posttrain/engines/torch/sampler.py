@@ -6,7 +6,6 @@ began with only because the engine never trains while one is under way in the sa
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +15,9 @@ import torch
 from torch import Tensor
 
 from posttrain.engines.torch.cache import SlotCache, Trunk, TrunkCache
-from posttrain.engines.torch.constraints import Constraint
 from posttrain.engines.torch.decoding import DecodingLayout
-from posttrain.types import Completion, Sampling, StopReason
+from posttrain.engines.writing import Writing
+from posttrain.types import Completion, StopReason
 
 REBUILD = 128
 """A cached trunk is replaced only by one that saves this many more tokens."""
@@ -27,25 +26,17 @@ MOST_ROWS = 64
 """Completions written at the same time."""
 
 
-@dataclass(eq=False)
-class Writing:
-    """A completion under way."""
+@dataclass(eq=False, kw_only=True)
+class Slotted(Writing):
+    """A completion under way, and where its keys and values are: row i of the sampler lives in slot i."""
 
-    prompt: tuple[int, ...]
-    sampling: Sampling
     adapter: str
-    version: int
-    constraint: Constraint | None
-    generator: torch.Generator
     done: Callable[[Completion], None]
-    on_text: Callable[[str], None] | None
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    chosen: list[bool] = field(default_factory=list)
-    log_confidence: float = 0.0
+    on_text: Callable[[str], None] | None = None
+    version: int = 0
     pending: list[int] = field(default_factory=list)  # written, but not yet fed to the model
     trunk: Trunk | None = None
-    in_slot: int = 0  # tokens of this completion in its slot
+    in_slot: int = 0  # tokens in the slot
     shown: int = 0  # characters already streamed
     cancelled: bool = False
 
@@ -55,8 +46,8 @@ class Sampler:
 
     def __init__(self, network: Any, stop_tokens: frozenset[int]) -> None:
         self.network, self.stop_tokens = network, stop_tokens
-        self.waiting: deque[Writing] = deque()
-        self.rows: list[Writing] = []
+        self.waiting: deque[Slotted] = deque()
+        self.rows: list[Slotted] = []
         self.slots, self.trunks = SlotCache(), TrunkCache()
 
     @property
@@ -95,16 +86,13 @@ class Sampler:
         self._retire()
 
     def _admit(self) -> None:
-        batch: list[Writing] = []
+        batch: list[Slotted] = []
         adapter = self.waiting[0].adapter
         while self.waiting and len(self.rows) + len(batch) < MOST_ROWS and self.waiting[0].adapter == adapter:
             batch.append(self.waiting.popleft())
         owner = (adapter, batch[0].version)
         for row in batch:
-            row.pending = row.constraint.forced() if row.constraint else []
-            row.tokens += row.pending
-            row.logprobs += [0.0] * len(row.pending)
-            row.chosen += [False] * len(row.pending)
+            row.pending = row.force()
         # what is forced from the start is prefilled with the prompt
         prompts = list(dict.fromkeys((*row.prompt, *row.pending) for row in batch))
         trunk = self._trunk(owner, prompts)
@@ -126,7 +114,7 @@ class Sampler:
     def _trunk(self, owner: tuple[str, int], prompts: list[tuple[int, ...]]) -> Trunk | None:
         shared = self.trunks.worth_caching(owner, prompts)
         found = [self.trunks.find(owner, prompt) for prompt in prompts]
-        if found[0] is not None and all(trunk is found[0] for trunk in found) and len(found[0].tokens) >= shared - REBUILD:
+        if _all_same(found) and found[0] is not None and len(found[0].tokens) >= shared - REBUILD:
             return found[0]
         if not shared:
             return None
@@ -136,24 +124,12 @@ class Sampler:
         self.trunks.add(owner, trunk)
         return trunk
 
-    def _write(self, rows: Sequence[Writing], logits: Tensor) -> None:
+    def _write(self, rows: Sequence[Slotted], logits: Tensor) -> None:
         """Samples the next token of each row from its logits [rows, vocabulary], and what that token forces."""
         temperatures = torch.tensor([row.sampling.temperature or 1.0 for row in rows], device=logits.device)
         logprobs = (logits.float() / temperatures[:, None]).log_softmax(dim=1)
         for row, logprob in zip(rows, logprobs, strict=True):
-            token, confidence = choose(logprob, row)
-            row.tokens.append(token)
-            row.logprobs.append(float(logprob[token]))
-            row.chosen.append(True)
-            row.log_confidence += confidence
-            row.pending = [token]
-            if row.constraint and token not in self.stop_tokens:
-                row.constraint.accept(token)
-                forced = row.constraint.forced()
-                row.tokens += forced
-                row.logprobs += [0.0] * len(forced)
-                row.chosen += [False] * len(forced)
-                row.pending += forced
+            row.pending = row.take(logprob, self.stop_tokens)
 
     def _retire(self) -> None:
         """Takes finished rows out, moving the last row into the freed slot."""
@@ -173,23 +149,17 @@ class Sampler:
                 self.rows.pop()
                 row.done(self._completion(row, text, reason))
 
-    def _finished(self, row: Writing) -> tuple[StopReason | None, str]:
-        end = next((i for i, token in enumerate(row.tokens) if token in self.stop_tokens), None)
-        if end is not None:
-            _truncate(row, end + 1)
+    def _finished(self, row: Slotted) -> tuple[StopReason | None, str]:
+        reason = row.ended(self.stop_tokens)
+        if reason == "stop":
             return "stop", self.network.detokenise(row.tokens[:-1])
-        limit = row.sampling.max_tokens
-        reason: StopReason | None = None
-        if len(row.tokens) >= limit:
-            _truncate(row, limit)
-            reason = "length"
         if not (reason or row.on_text or row.sampling.stop):
             return None, ""
         text = self.network.detokenise(row.tokens)
         cuts = [text.find(stop) for stop in row.sampling.stop if stop in text]
         return ("stop", text[:min(cuts)]) if cuts else (reason, text)
 
-    def _completion(self, row: Writing, text: str, reason: StopReason) -> Completion:
+    def _completion(self, row: Slotted, text: str, reason: StopReason) -> Completion:
         confidence = float(torch.tensor(row.log_confidence).exp())
         return Completion(text=text, stop_reason=reason, tokens=tuple(row.tokens), logprobs=tuple(row.logprobs),
                           chosen=tuple(row.chosen), confidence=confidence, version=row.version, prompt=row.prompt,
@@ -212,44 +182,8 @@ class Sampler:
         self.rows = [self.rows[i] for i in order]
 
 
-def choose(logprob: Tensor, row: Writing) -> tuple[int, float]:
-    """The next token from log-probabilities [vocabulary]: constraint, then top-k, then top-p, then the draw.
-
-    Also gives the log-probability of the choice among what the constraint allowed.
-    """
-    if row.constraint:
-        allowed = row.constraint.allowed(logprob.shape[0]).to(logprob.device)
-        logprob = logprob.masked_fill(~allowed, float("-inf")).log_softmax(dim=0)
-    if row.sampling.temperature == 0:
-        token = int(logprob.argmax())
-        return token, float(logprob[token])
-    kept = truncate(logprob, row.sampling.top_k, row.sampling.top_p)
-    # inverse transform: one random number per token, whatever the size of the vocabulary
-    mass = kept.double().exp().cumsum(dim=0)
-    point = torch.rand((), generator=row.generator, dtype=torch.float64).to(mass.device) * mass[-1]
-    token = int(torch.searchsorted(mass, point, right=True))
-    return token, float(logprob[token])
-
-
-def truncate(logprob: Tensor, top_k: int, top_p: float) -> Tensor:
-    """Sets to -inf all but the `top_k` likeliest (0: all), then all but the smallest set of mass `top_p`."""
-    if top_k and top_k < logprob.shape[0]:
-        logprob = logprob.masked_fill(logprob < logprob.topk(top_k).values[-1], float("-inf"))
-    if top_p < 1:
-        ordered, order = logprob.softmax(dim=0).sort(descending=True)
-        beyond = order[ordered.cumsum(0) - ordered >= top_p]
-        logprob = logprob.index_fill(0, beyond, float("-inf"))
-    return logprob
-
-
-def generator_for(sampling: Sampling, prompt: Sequence[int], number: int) -> torch.Generator:
-    """The random stream of completion `number` of a prompt: the same whatever else is in the batch."""
-    digest = hashlib.sha256(f"{sampling.seed}:{number}:{','.join(map(str, prompt))}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-
-
-def _truncate(row: Writing, length: int) -> None:
-    del row.tokens[length:], row.logprobs[length:], row.chosen[length:]
+def _all_same(trunks: Sequence[Trunk | None]) -> bool:
+    return all(trunk is trunks[0] for trunk in trunks)
 
 
 def _held_back(text: str, stops: Sequence[str]) -> int:
