@@ -1,4 +1,4 @@
-"""A name is a file: `find("techniques", "sft")` is the module posttrain/techniques/sft.py.  No registry to keep in step."""
+"""A name is a file: `find("techniques", "sft")` is the module posttrain/techniques/sft.py.  No registry."""
 
 from __future__ import annotations
 

@@ -26,8 +26,12 @@ def aligned(values: Sequence[float], datum: Datum, like: Tensor) -> Tensor:
 
 def cross_entropy(logprobs: Sequence[Tensor], data: Sequence[Datum]) -> Result:
     """Weighted negative log-likelihood: - sum_i w_i log p(token_i)."""
-    total = torch.stack([-(aligned(datum.weights, datum, logprob) * logprob).sum()
-                         for logprob, datum in zip(logprobs, data, strict=True)]).sum()
+    total = torch.stack(
+        [
+            -(aligned(datum.weights, datum, logprob) * logprob).sum()
+            for logprob, datum in zip(logprobs, data, strict=True)
+        ]
+    ).sum()
     return total, {"negative_log_likelihood": total.item()}
 
 
@@ -53,8 +57,12 @@ def dpo(beta: float = 0.1) -> Callable[[Sequence[Tensor], Sequence[Datum]], Resu
     return loss
 
 
-def clipped_policy_gradient(*, clip_low: float = 0.2, clip_high: float = 0.2, kl: float = 0.0,
-                            ) -> Callable[[Sequence[Tensor], Sequence[Datum]], Result]:
+def clipped_policy_gradient(
+    *,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    kl: float = 0.0,
+) -> Callable[[Sequence[Tensor], Sequence[Datum]], Result]:
     """PPO's clipped surrogate (arXiv:1707.06347, eq. 7) per token, as GRPO uses it (arXiv:2402.03300).
 
     - sum_i w_i min(r_i A_i, clip(r_i, 1 - low, 1 + high) A_i), with r_i = exp(log pi - log sampler).

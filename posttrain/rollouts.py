@@ -25,11 +25,19 @@ from posttrain.types import (
 )
 
 
-async def play(candidate: Candidate, rows: Sequence[Row], grader: Grader, *, n: int = 1, sampling: Sampling | None = None,
-               ) -> list[list[Rollout]]:
+async def play(
+    candidate: Candidate,
+    rows: Sequence[Row],
+    grader: Grader,
+    *,
+    n: int = 1,
+    sampling: Sampling | None = None,
+) -> list[list[Rollout]]:
     """`n` graded rollouts per row, in row order."""
-    return [[await graded(rollout, grader) for rollout in group]
-            for group in await candidate.attempt(rows, n=n, sampling=sampling)]
+    return [
+        [await graded(rollout, grader) for rollout in group]
+        for group in await candidate.attempt(rows, n=n, sampling=sampling)
+    ]
 
 
 async def graded(rollout: Rollout, grader: Grader) -> Rollout:
@@ -54,8 +62,11 @@ def taught(candidate: PolicyCandidate, row: Row, target: Target | None = None, *
     answer = Message("assistant", target_text(wanted))
     datum = candidate.policy.renderer.datum((*candidate.messages(row), answer), row.tools)
     if len(datum.tokens) > candidate.policy.context_length:
-        raise UserError(f"{len(datum.tokens)} tokens do not fit into the model's {candidate.policy.context_length}",
-                        place=f"row {row.id}", remedy="shorten or leave out the row")
+        raise UserError(
+            f"{len(datum.tokens)} tokens do not fit into the model's {candidate.policy.context_length}",
+            place=f"row {row.id}",
+            remedy="shorten or leave out the row",
+        )
     return replace(datum, group=group)
 
 
@@ -70,8 +81,9 @@ def sampled(rollout: Rollout, advantage: float, *, weight: float = 1.0) -> Datum
     prompt = completion.prompt
     before = len(prompt)
     return Datum(
-        tokens=(*prompt, *completion.tokens),  # type: ignore[arg-type]
+        tokens=(*prompt, *completion.tokens),
         weights=(*[0.0] * before, *(weight if chosen else 0.0 for chosen in completion.chosen)),
         advantages=(*[0.0] * before, *[advantage] * len(completion.tokens)),
         logprobs=(*[0.0] * before, *completion.logprobs),
-        group=rollout.row.id)
+        group=rollout.row.id,
+    )

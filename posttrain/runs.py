@@ -48,8 +48,14 @@ class Budget:
 class Run:
     """One piece of work on disk.  `child(name)` is a piece of it with a folder of its own."""
 
-    def __init__(self, folder: Path, *, seed: int = 0, budget: Budget = Budget(),
-                 on_progress: Callable[[Progress], None] = silent) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        seed: int = 0,
+        budget: Budget = Budget(),
+        on_progress: Callable[[Progress], None] = silent,
+    ) -> None:
         self.folder, self.seed, self.budget, self.on_progress = folder, seed, budget, on_progress
         self.started = time.monotonic()
         with disk_errors(folder):
@@ -63,8 +69,12 @@ class Run:
         if given.minutes is not None:
             minutes = given.minutes if minutes is None else min(minutes, given.minutes)
         steps = given.steps if given.steps is not None else self.budget.steps
-        return Run(self.folder / name, seed=self.seed if seed is None else seed,
-                   budget=Budget(minutes=minutes, steps=steps), on_progress=self.on_progress)
+        return Run(
+            self.folder / name,
+            seed=self.seed if seed is None else seed,
+            budget=Budget(minutes=minutes, steps=steps),
+            on_progress=self.on_progress,
+        )
 
     @property
     def seconds(self) -> float:
@@ -99,9 +109,11 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write: {error.strerror or error}", place=str(path),
-                        remedy="free some space or choose another folder with --runs; what was written before is kept"
-                        ) from error
+        raise UserError(
+            f"cannot write: {error.strerror or error}",
+            place=str(path),
+            remedy="free some space or choose another folder with --runs; what was written before is kept",
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:

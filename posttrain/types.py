@@ -150,8 +150,11 @@ class Task:
     def rows(self, split: str) -> tuple[Row, ...]:
         """The rows of a split.  Raises UserError when the task has none."""
         if not self.splits.get(split):
-            raise UserError(f"task {self.name} has no {split} rows", place=str(self.folder or self.name),
-                            remedy=f"add {split}.jsonl, or let `posttrain init` split one file")
+            raise UserError(
+                f"task {self.name} has no {split} rows",
+                place=str(self.folder or self.name),
+                remedy=f"add {split}.jsonl, or let `posttrain init` split one file",
+            )
         return self.splits[split]
 
 
@@ -298,8 +301,9 @@ class Policy(Protocol):
     renderer: Renderer
     context_length: int
 
-    async def sample(self, prompts: Sequence[Prompt], *, n: int = 1, sampling: Sampling,
-                     on_text: OnText | None = None) -> list[list[Completion]]: ...
+    async def sample(
+        self, prompts: Sequence[Prompt], *, n: int = 1, sampling: Sampling, on_text: OnText | None = None
+    ) -> list[list[Completion]]: ...
 
     async def logprobs(self, data: Sequence[Datum]) -> list[list[float]]:
         """Log-probabilities at the trained positions of each datum (temperature 1)."""
@@ -350,8 +354,9 @@ class Candidate(Protocol):
         """The base model or endpoint; "" where there is none."""
         ...
 
-    async def attempt(self, rows: Sequence[Row], *, n: int = 1, sampling: Sampling | None = None,
-                      on_text: OnText | None = None) -> list[list[Rollout]]:
+    async def attempt(
+        self, rows: Sequence[Row], *, n: int = 1, sampling: Sampling | None = None, on_text: OnText | None = None
+    ) -> list[list[Rollout]]:
         """`n` ungraded rollouts per row, in row order.  A failure is a rollout with an error, not an exception.
 
         `sampling` None means: as this candidate is served (greedy, under the task's output constraint).

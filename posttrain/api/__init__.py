@@ -4,7 +4,7 @@
     result = posttrain.compare("tickets.csv", minutes=10)
     answers = posttrain.predict("latest", "new.csv")
 
-Here engines are built and joined to tasks.  Inside a running event loop (a notebook) a verb runs in a thread of its own.
+Here engines are built and joined to tasks.  Inside a running event loop (a notebook) a verb runs in its own thread.
 """
 
 from __future__ import annotations
@@ -51,10 +51,20 @@ def run_to_end(work: Coroutine[Any, Any, Result]) -> Result:
 # compare
 
 
-def compare(task: Task | str | Path, *, candidates: Sequence[str] = (), models: Sequence[str] = (EMBEDDED,),
-            answers: Mapping[str, str | Path] | None = None, minutes: float | None = None, runs: Path = places.RUNS,
-            seed: int = 0, settings: Settings = Settings(), resume: Path | None = None, listener: Listener = Listener(),
-            on_progress: Callable[[Progress], None] = silent) -> ComparisonResult:
+def compare(
+    task: Task | str | Path,
+    *,
+    candidates: Sequence[str] = (),
+    models: Sequence[str] = (EMBEDDED,),
+    answers: Mapping[str, str | Path] | None = None,
+    minutes: float | None = None,
+    runs: Path = places.RUNS,
+    seed: int = 0,
+    settings: Settings = Settings(),
+    resume: Path | None = None,
+    listener: Listener = Listener(),
+    on_progress: Callable[[Progress], None] = silent,
+) -> ComparisonResult:
     """Tries every way of teaching a task and judges them on the same test rows.
 
     `answers` maps names of running systems to files of their answers.  `resume` is the folder of a stopped run, whose
@@ -65,22 +75,34 @@ def compare(task: Task | str | Path, *, candidates: Sequence[str] = (), models: 
     given = [GivenCandidate(name, tasks.match_answers(task, file)) for name, file in (answers or {}).items()]
     if not given and all(row.answer is not None for row in task.rows("test")):
         given = [GivenCandidate.of("yours", task.rows("test"))]
-    asked = {"candidates": list(candidates), "models": list(models), "answers": {k: str(v) for k, v in (answers or {}).items()},
-             "settings": asdict(settings)}
+    asked = {
+        "candidates": list(candidates),
+        "models": list(models),
+        "answers": {k: str(v) for k, v in (answers or {}).items()},
+        "settings": asdict(settings),
+    }
     if resume is None:
         run = places.new_run(runs, "compare", task, asked, seed=seed, minutes=minutes, on_progress=on_progress)
     else:
         run = _resumed(resume, task, seed, minutes, on_progress)
     with opened(replies=run.folder / "replies.jsonl") as engines:
         policies = {model: engines.policy(model) for model in models}
-        return run_to_end(comparing.compare(task, policies, run, replace(settings, candidates=tuple(candidates)),
-                                            given=given, listener=listener))
+        return run_to_end(
+            comparing.compare(
+                task, policies, run, replace(settings, candidates=tuple(candidates)), given=given, listener=listener
+            )
+        )
 
 
-def _resumed(folder: Path, task: Task, seed: int, minutes: float | None, on_progress: Callable[[Progress], None]) -> Run:
+def _resumed(
+    folder: Path, task: Task, seed: int, minutes: float | None, on_progress: Callable[[Progress], None]
+) -> Run:
     if read_json(folder / "config.json")["task_hash"] != task.hash:
-        raise UserError("the task has changed since this run was started", place=str(folder),
-                        remedy="start a new comparison: results on different rows cannot be put into one table")
+        raise UserError(
+            "the task has changed since this run was started",
+            place=str(folder),
+            remedy="start a new comparison: results on different rows cannot be put into one table",
+        )
     return Run(folder, seed=seed, budget=Budget(minutes), on_progress=on_progress)
 
 
@@ -97,9 +119,18 @@ class Lesson:
     after: Evaluation
 
 
-def teach(expression: str, task: Task | str | Path, *, model: str = EMBEDDED, minutes: float | None = None,
-          steps: int | None = None, runs: Path = places.RUNS, seed: int = 0, settings: Mapping[str, Any] | None = None,
-          on_progress: Callable[[Progress], None] = silent) -> Lesson:
+def teach(
+    expression: str,
+    task: Task | str | Path,
+    *,
+    model: str = EMBEDDED,
+    minutes: float | None = None,
+    steps: int | None = None,
+    runs: Path = places.RUNS,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    on_progress: Callable[[Progress], None] = silent,
+) -> Lesson:
     """Teaches one technique or chain (`sft`, `retrieval+sft`, `sft+grpo`) and keeps what came of it.
 
     `settings` are fields of the last technique's Config.  Test rows are not looked at.  Raises UserError.
@@ -108,8 +139,16 @@ def teach(expression: str, task: Task | str | Path, *, model: str = EMBEDDED, mi
         task = places.load_task(task, seed=seed)
     chain.links(expression)  # an unknown name is refused before anything is written
     config = _config(expression, settings or {})
-    run = places.new_run(runs, "teach", task, {"technique": expression, "model": model, "settings": dict(settings or {})},
-                         seed=seed, minutes=minutes, steps=steps, on_progress=on_progress)
+    run = places.new_run(
+        runs,
+        "teach",
+        task,
+        {"technique": expression, "model": model, "settings": dict(settings or {})},
+        seed=seed,
+        minutes=minutes,
+        steps=steps,
+        on_progress=on_progress,
+    )
 
     async def work(engines: Engines) -> Lesson:
         start = PolicyCandidate(model, "prompt", engines.policy(model), task.instructions, task.output)
@@ -119,8 +158,10 @@ def teach(expression: str, task: Task | str | Path, *, model: str = EMBEDDED, mi
         await candidate.save(run.folder / "saved")
         before.write(run.folder / "before.jsonl")
         after.write(run.folder / "after.jsonl")
-        write_json(run.folder / "result.json", {"schema": 1, "technique": expression, "before": before.score,
-                                                "after": after.score, "n": after.n})
+        write_json(
+            run.folder / "result.json",
+            {"schema": 1, "technique": expression, "before": before.score, "after": after.score, "n": after.n},
+        )
         return Lesson(run.folder, before, after)
 
     with opened(replies=run.folder / "replies.jsonl") as engines:
@@ -136,12 +177,20 @@ def _config(expression: str, settings: Mapping[str, Any]) -> Any:
     known = kind.__dataclass_fields__ if kind else {}
     unknown = [key for key in settings if key not in known]
     if unknown:
-        raise UserError(f"{name} has no setting {unknown[0]!r}", place="--set", remedy=f"known: {', '.join(known) or 'none'}")
-    return kind(**settings)
+        raise UserError(
+            f"{name} has no setting {unknown[0]!r}", place="--set", remedy=f"known: {', '.join(known) or 'none'}"
+        )
+    return kind(**settings) if kind else None
 
 
-def evaluate(place: str, task: Task | str | Path, *, split: str = "test", runs: Path = places.RUNS,
-             on_progress: Callable[[Progress], None] = silent) -> Evaluation:
+def evaluate(
+    place: str,
+    task: Task | str | Path,
+    *,
+    split: str = "test",
+    runs: Path = places.RUNS,
+    on_progress: Callable[[Progress], None] = silent,
+) -> Evaluation:
     """A run's winner, a saved candidate or a bare model on one split of a task.  Raises UserError."""
     if not isinstance(task, Task):
         task = places.load_task(task)
@@ -170,8 +219,15 @@ class Prediction:
     error: str = ""
 
 
-def predict(place: str, rows: str | Path | Sequence[str], *, threshold: float = 0.0, input: str = "",
-            runs: Path = places.RUNS, on_progress: Callable[[Progress], None] = silent) -> list[Prediction]:
+def predict(
+    place: str,
+    rows: str | Path | Sequence[str],
+    *,
+    threshold: float = 0.0,
+    input: str = "",
+    runs: Path = places.RUNS,
+    on_progress: Callable[[Progress], None] = silent,
+) -> list[Prediction]:
     """Answers a file of unlabelled rows (or a list of texts), abstaining below a confidence.  Raises UserError."""
     if isinstance(rows, str | Path):
         asked = tasks.read_rows(rows, input=input)
@@ -182,7 +238,7 @@ def predict(place: str, rows: str | Path | Sequence[str], *, threshold: float = 
     async def work(candidate: Candidate) -> None:
         for start in range(0, len(asked), 64):
             on_progress(Progress("answering", start, len(asked)))
-            for rollouts in await candidate.attempt(asked[start:start + 64]):
+            for rollouts in await candidate.attempt(asked[start : start + 64]):
                 rollout = rollouts[0]
                 confidence = rollout.completion.confidence if rollout.completion else None
                 unsure = bool(rollout.error) or (threshold > 0 and (confidence is None or confidence < threshold))
@@ -193,8 +249,14 @@ def predict(place: str, rows: str | Path | Sequence[str], *, threshold: float = 
     return predictions
 
 
-def serve(what: Sequence[str] = (places.LATEST,), *, host: str = "127.0.0.1", port: int = 8000, runs: Path = places.RUNS,
-          ready: Callable[[str, list[str]], None] | None = None) -> None:
+def serve(
+    what: Sequence[str] = (places.LATEST,),
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    runs: Path = places.RUNS,
+    ready: Callable[[str, list[str]], None] | None = None,
+) -> None:
     """Serves the winners of runs, saved candidates and bare models behind OpenAI's chat API, until interrupted.
 
     `ready` is called with the URL and the names under which they answer.  Raises UserError.
@@ -211,13 +273,20 @@ def export(place: str, to: str, folder: Path, *, runs: Path = places.RUNS) -> An
     """Writes a trained candidate in a format others read (`peft`, `merged`), proven equal.  Raises UserError."""
     exporter = find("exports", to)
     source = Path(place) if (Path(place) / "candidate.json").exists() else None
-    run = source.parents[2] if source and len(source.parents) > 2 else places.find_run(place.partition("/candidates/")[0], runs)
+    run = (
+        source.parents[2]
+        if source and len(source.parents) > 2
+        else places.find_run(place.partition("/candidates/")[0], runs)
+    )
     task = tasks.load(read_json(run / "config.json")["task_source"])
     with opened(precision="float32") as engines:  # the proof is against plain fp32
         candidate = places.load_candidate(place, engines, runs)
         if not isinstance(candidate, PolicyCandidate) or candidate.kind != "weights":
-            raise UserError(f"{candidate.name} has no trained weights to export", place=place,
-                            remedy="export what sft, dpo or grpo made: posttrain export RUN/NAME; a prompt is in candidate.json")
+            raise UserError(
+                f"{candidate.name} has no trained weights to export",
+                place=place,
+                remedy="export what sft, dpo or grpo made: posttrain export RUN/NAME; a prompt is in candidate.json",
+            )
         rows = task.rows("dev")[:8]
         probes = [taught(candidate, row) for row in rows if row.target is not None]
         prompts = [candidate.policy.renderer.prompt(candidate.messages(row)) for row in rows[:4]]

@@ -21,8 +21,15 @@ TASKS = Path("tasks")
 LATEST = "latest"
 
 
-def load_task(source: str | Path, *, input: str = "", target: Sequence[str] = (), test: str | Path | None = None,
-              grader: str = "", seed: int = 0) -> Task:
+def load_task(
+    source: str | Path,
+    *,
+    input: str = "",
+    target: Sequence[str] = (),
+    test: str | Path | None = None,
+    grader: str = "",
+    seed: int = 0,
+) -> Task:
     """The task at `source`: a task folder, a built-in name, or a file of examples, made into tasks/<name> first.
 
     A file that was made into a task before is not made again, so that what the user mended in the folder stays.
@@ -38,9 +45,17 @@ def load_task(source: str | Path, *, input: str = "", target: Sequence[str] = ()
     return tasks.create(source, folder=folder, test=test, input=input, target=target, grader=grader, seed=seed)
 
 
-def new_run(runs: Path, kind: str, task: Task, settings: Mapping[str, Any], *, seed: int = 0,
-            minutes: float | None = None, steps: int | None = None,
-            on_progress: Callable[[Progress], None] = silent) -> Run:
+def new_run(
+    runs: Path,
+    kind: str,
+    task: Task,
+    settings: Mapping[str, Any],
+    *,
+    seed: int = 0,
+    minutes: float | None = None,
+    steps: int | None = None,
+    on_progress: Callable[[Progress], None] = silent,
+) -> Run:
     """A new run folder with its config.json: what was asked for, and with which versions."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     first = runs / f"{stamp}-{folder_name(task.name)}-{kind}"
@@ -50,10 +65,22 @@ def new_run(runs: Path, kind: str, task: Task, settings: Mapping[str, Any], *, s
         folder = first.with_name(f"{first.name}-{number}")
     run = Run(folder, seed=seed, budget=Budget(minutes, steps), on_progress=on_progress)
     versions = {name: importlib.metadata.version(name) for name in ("posttrain", "torch", "transformers")}
-    write_json(folder / "config.json", {
-        "schema": SCHEMA, "kind": kind, "task": task.name, "task_version": task.version, "task_hash": task.hash,
-        "task_source": str(task.folder or task.name), "seed": seed, "minutes": minutes, "steps": steps,
-        "versions": versions, **settings})
+    write_json(
+        folder / "config.json",
+        {
+            "schema": SCHEMA,
+            "kind": kind,
+            "task": task.name,
+            "task_version": task.version,
+            "task_hash": task.hash,
+            "task_source": str(task.folder or task.name),
+            "seed": seed,
+            "minutes": minutes,
+            "steps": steps,
+            "versions": versions,
+            **settings,
+        },
+    )
     return run
 
 
@@ -81,8 +108,11 @@ def saved(run: Path, name: str = "") -> Path:
         return run / "saved"
     if not name:
         if not (run / "report.json").exists():
-            raise UserError("this run has not ended, so it has no winner yet", place=str(run),
-                            remedy=f"go on with `posttrain compare --resume {run}`, or name a candidate as RUN/NAME")
+            raise UserError(
+                "this run has not ended, so it has no winner yet",
+                place=str(run),
+                remedy=f"go on with `posttrain compare --resume {run}`, or name a candidate as RUN/NAME",
+            )
         name = read_json(run / "report.json")["recommendation"]["candidate"]
     folder = run / "candidates" / folder_name(name) / "saved"
     if not folder.exists():

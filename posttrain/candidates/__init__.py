@@ -22,7 +22,10 @@ def load(folder: Path, open_policy: OpenPolicy | None = None) -> Candidate:
     path = folder / "candidate.json"
     data = read_json(path)
     if not isinstance(data, dict) or "class" not in data:
-        raise UserError("not a saved candidate: it has no class", place=str(path),
-                        remedy="give a folder that a run wrote for one of its candidates")
+        raise UserError(
+            "not a saved candidate: it has no class",
+            place=str(path),
+            remedy="give a folder that a run wrote for one of its candidates",
+        )
     candidate: Candidate = find("candidates", data["class"]).load(folder, data, open_policy)
     return candidate

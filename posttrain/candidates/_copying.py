@@ -20,23 +20,33 @@ WORD = re.compile(r"\w+")
 
 def numbers(text: str) -> dict[str, tuple[str, ...]]:
     """The numbers in a text, in order, each with the features of its first occurrence."""
-    found = {match.group(): match for match in reversed(list(NUMBER.finditer(text)))
-             if any(character.isdigit() for character in match.group())}
+    found = {
+        match.group(): match
+        for match in reversed(list(NUMBER.finditer(text)))
+        if any(character.isdigit() for character in match.group())
+    }
     return {number: _features(text, found[number], i, len(found)) for i, number in enumerate(reversed(found))}
 
 
 def _features(text: str, match: re.Match[str], position: int, count: int) -> tuple[str, ...]:
     number = match.group()
     shape = re.sub(r"[^\W\d_]", "A", re.sub(r"\d", "9", number))
-    before = [word.lower() for word in WORD.findall(text[:match.start()])[-2:]]
-    after = [word.lower() for word in WORD.findall(text[match.end():match.end() + 40])[:1]]
+    before = [word.lower() for word in WORD.findall(text[: match.start()])[-2:]]
+    after = [word.lower() for word in WORD.findall(text[match.end() : match.end() + 40])[:1]]
     loose = re.sub(r"(.)\1+", r"\1", shape)
-    return (f"shape {shape}", f"loose shape {loose}",
-            f"letters {''.join(filter(str.isalpha, number)).lower()}", f"length {len(number)}",
-            f"before {before[-1] if before else ''}", f"two before {' '.join(before)}",
-            f"after {after[0] if after else ''}", f"sign {text[:match.start()][-1:].strip()}",
-            "first" if position == 0 else "later", "only" if count == 1 else "one of several",
-            "alone" if number == text.strip() else "in a text")
+    return (
+        f"shape {shape}",
+        f"loose shape {loose}",
+        f"letters {''.join(filter(str.isalpha, number)).lower()}",
+        f"length {len(number)}",
+        f"before {before[-1] if before else ''}",
+        f"two before {' '.join(before)}",
+        f"after {after[0] if after else ''}",
+        f"sign {text[: match.start()][-1:].strip()}",
+        "first" if position == 0 else "later",
+        "only" if count == 1 else "one of several",
+        "alone" if number == text.strip() else "in a text",
+    )
 
 
 @dataclass(frozen=True, eq=False)

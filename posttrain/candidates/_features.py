@@ -43,14 +43,20 @@ class TextFeatures:
             terms.append(tuple(sorted(term for term, count in frequency.items() if count >= least)))
             idf += [numpy.log((1 + len(texts)) / (1 + frequency[term])) + 1 for term in terms[-1]]
         if not idf:
-            raise UserError("there is no text to learn from", place="train",
-                            remedy="check that the last message of each row holds the question")
+            raise UserError(
+                "there is no text to learn from",
+                place="train",
+                remedy="check that the last message of each row holds the question",
+            )
         return TextFeatures(tuple(terms), numpy.array(idf, dtype=numpy.float32))
 
     @cached_property
     def _counters(self) -> list[CountVectorizer]:
-        return [CountVectorizer(**part, vocabulary={term: i for i, term in enumerate(terms)})
-                for part, terms in zip(PARTS, self.terms, strict=True) if terms]
+        return [
+            CountVectorizer(**part, vocabulary={term: i for i, term in enumerate(terms)})
+            for part, terms in zip(PARTS, self.terms, strict=True)
+            if terms
+        ]
 
     def of(self, texts: Sequence[str]) -> sparse.csr_matrix:
         """[texts, terms] float32; counts damped to 1 + log, times idf, each part of unit length."""
@@ -58,7 +64,7 @@ class TextFeatures:
         for counter in self._counters:
             counts = counter.transform(texts).astype(numpy.float32)
             counts.data = 1 + numpy.log(counts.data)
-            idf = self.idf[start:start + counts.shape[1]]
+            idf = self.idf[start : start + counts.shape[1]]
             parts.append(normalize(counts @ sparse.diags(idf)))
             start += len(idf)
         return sparse.hstack(parts, format="csr", dtype=numpy.float32)

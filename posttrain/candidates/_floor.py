@@ -24,8 +24,9 @@ class Answer:
     confidence: float | None = None
 
 
-def rollouts(rows: Sequence[Row], answer: Callable[[Sequence[Row]], Sequence[Answer]], n: int,
-             on_text: OnText | None) -> list[list[Rollout]]:
+def rollouts(
+    rows: Sequence[Row], answer: Callable[[Sequence[Row]], Sequence[Answer]], n: int, on_text: OnText | None
+) -> list[list[Rollout]]:
     """`n` equal rollouts per row: a floor has nothing to draw by lot."""
     started = time.monotonic()
     answers = answer(rows)
@@ -56,5 +57,6 @@ def load_arrays(path: Path) -> dict[str, NDArray]:
         with numpy.load(path, allow_pickle=False) as file:
             return dict(file)
     except (OSError, ValueError) as error:
-        raise UserError(f"not readable as arrays: {error}", place=str(path),
-                        remedy="teach the candidate again") from error
+        raise UserError(
+            f"not readable as arrays: {error}", place=str(path), remedy="teach the candidate again"
+        ) from error

@@ -22,8 +22,14 @@ class ConstantCandidate:
     kind: Kind = "floor"
     model: str = ""
 
-    async def attempt(self, rows: Sequence[Row], *, n: int = 1, sampling: Sampling | None = None,  # noqa: ARG002
-                      on_text: OnText | None = None) -> list[list[Rollout]]:
+    async def attempt(
+        self,
+        rows: Sequence[Row],
+        *,
+        n: int = 1,
+        sampling: Sampling | None = None,  # noqa: ARG002
+        on_text: OnText | None = None,
+    ) -> list[list[Rollout]]:
         return rollouts(rows, lambda rows: [Answer(self.text, self.confidence) for _ in rows], n, on_text)
 
     async def save(self, folder: Path) -> None:

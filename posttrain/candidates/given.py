@@ -25,8 +25,14 @@ class GivenCandidate:
         """The answers that came with the rows."""
         return GivenCandidate(name, {row.id: row.answer for row in rows if row.answer is not None})
 
-    async def attempt(self, rows: Sequence[Row], *, n: int = 1, sampling: Sampling | None = None,  # noqa: ARG002
-                      on_text: OnText | None = None) -> list[list[Rollout]]:
+    async def attempt(
+        self,
+        rows: Sequence[Row],
+        *,
+        n: int = 1,
+        sampling: Sampling | None = None,  # noqa: ARG002
+        on_text: OnText | None = None,
+    ) -> list[list[Rollout]]:
         groups = []
         for index, row in enumerate(rows):
             groups.append([self._rollout(row)] * n)
@@ -41,8 +47,9 @@ class GivenCandidate:
         return Rollout(row, row.messages, Completion(self.answers[row.id], "stop", prompt=row.messages))
 
     async def save(self, folder: Path) -> None:
-        write_json(folder / "candidate.json",
-                   {"schema": 1, "class": "given", "name": self.name, "answers": dict(self.answers)})
+        write_json(
+            folder / "candidate.json", {"schema": 1, "class": "given", "name": self.name, "answers": dict(self.answers)}
+        )
 
 
 def load(folder: Path, data: Mapping[str, Any], open_policy: object = None) -> GivenCandidate:  # noqa: ARG001

@@ -50,8 +50,14 @@ class LinearCandidate:
     kind: Kind = "floor"
     model: str = ""
 
-    async def attempt(self, rows: Sequence[Row], *, n: int = 1, sampling: Sampling | None = None,  # noqa: ARG002
-                      on_text: OnText | None = None) -> list[list[Rollout]]:
+    async def attempt(
+        self,
+        rows: Sequence[Row],
+        *,
+        n: int = 1,
+        sampling: Sampling | None = None,  # noqa: ARG002
+        on_text: OnText | None = None,
+    ) -> list[list[Rollout]]:
         return rollouts(rows, self._answers, n, on_text)
 
     def _answers(self, rows: Sequence[Row]) -> list[Answer]:
@@ -77,11 +83,21 @@ class LinearCandidate:
                 arrays[f"bias_{i}"] = field.bias
                 fields.append({"name": name, "values": field.values})
             else:
-                fields.append({"name": name, "features": field.names, "bias": field.bias, "fallback": field.fallback,
-                               "certainty": field.certainty, "numeric": field.numeric})
+                fields.append(
+                    {
+                        "name": name,
+                        "features": field.names,
+                        "bias": field.bias,
+                        "fallback": field.fallback,
+                        "certainty": field.certainty,
+                        "numeric": field.numeric,
+                    }
+                )
         save_arrays(folder / "arrays.npz", arrays)
-        write_json(folder / "candidate.json", {"schema": 1, "class": "linear", "name": self.name,
-                                               "terms": self.features.terms, "fields": fields})
+        write_json(
+            folder / "candidate.json",
+            {"schema": 1, "class": "linear", "name": self.name, "terms": self.features.terms, "fields": fields},
+        )
 
 
 def load(folder: Path, data: Mapping[str, Any], open_policy: object = None) -> LinearCandidate:  # noqa: ARG001
@@ -92,9 +108,17 @@ def load(folder: Path, data: Mapping[str, Any], open_policy: object = None) -> L
     for i, field in enumerate(data["fields"]):
         weights = arrays[f"weights_{i}"]
         fields[field["name"]] = (
-            Classifier(tuple(field["values"]), weights, arrays[f"bias_{i}"]) if "values" in field
-            else Copier(tuple(field["features"]), weights, field["bias"], field["fallback"], field["certainty"],
-                        field["numeric"]))
+            Classifier(tuple(field["values"]), weights, arrays[f"bias_{i}"])
+            if "values" in field
+            else Copier(
+                tuple(field["features"]),
+                weights,
+                field["bias"],
+                field["fallback"],
+                field["certainty"],
+                field["numeric"],
+            )
+        )
     return LinearCandidate(data["name"], features, fields)
 
 

@@ -26,8 +26,14 @@ class NearestCandidate:
     kind: Kind = "floor"
     model: str = ""
 
-    async def attempt(self, rows: Sequence[Row], *, n: int = 1, sampling: Sampling | None = None,  # noqa: ARG002
-                      on_text: OnText | None = None) -> list[list[Rollout]]:
+    async def attempt(
+        self,
+        rows: Sequence[Row],
+        *,
+        n: int = 1,
+        sampling: Sampling | None = None,  # noqa: ARG002
+        on_text: OnText | None = None,
+    ) -> list[list[Rollout]]:
         return rollouts(rows, self._answers, n, on_text)
 
     def _answers(self, rows: Sequence[Row]) -> list[Answer]:
@@ -40,8 +46,10 @@ class NearestCandidate:
     async def save(self, folder: Path) -> None:
         vectors = {name: getattr(self.vectors, name) for name in ("data", "indices", "indptr")}
         save_arrays(folder / "arrays.npz", {"idf": self.features.idf, **vectors})
-        write_json(folder / "candidate.json", {"schema": 1, "class": "nearest", "name": self.name,
-                                               "terms": self.features.terms, "targets": self.targets})
+        write_json(
+            folder / "candidate.json",
+            {"schema": 1, "class": "nearest", "name": self.name, "terms": self.features.terms, "targets": self.targets},
+        )
 
 
 def load(folder: Path, data: Mapping[str, Any], open_policy: object = None) -> NearestCandidate:  # noqa: ARG001

@@ -84,7 +84,7 @@ class PolicyCandidate:
             return [shown for shown in self.demonstrations if shown.row_id != row.id]
         retriever, by_id = self._demonstrations
         found = [by_id[document.id] for document, _ in retriever.search(row.text, self.nearest + 1)]
-        return [shown for shown in found if shown.row_id != row.id][:self.nearest][::-1]
+        return [shown for shown in found if shown.row_id != row.id][: self.nearest][::-1]
 
     def retrieved(self, row: Row) -> list[Document]:
         """The documents shown for a row, best first."""
@@ -105,43 +105,69 @@ class PolicyCandidate:
         """How this candidate answers when it is evaluated or served: greedy, under the task's output constraint."""
         return Sampling(max_tokens=self.output.max_tokens, output=self.output)
 
-    async def attempt(self, rows: Sequence[Row], *, n: int = 1, sampling: Sampling | None = None,
-                      on_text: OnText | None = None) -> list[list[Rollout]]:
+    async def attempt(
+        self, rows: Sequence[Row], *, n: int = 1, sampling: Sampling | None = None, on_text: OnText | None = None
+    ) -> list[list[Rollout]]:
         """See types.Candidate."""
         conversations = [self.messages(row) for row in rows]
         started = time.monotonic()
         if self.votes > 1 and sampling is None:
             voting = replace(self.serving(), temperature=self.votes_temperature)
             ballots = await self._sample(rows, conversations, n * self.votes, voting, None)
-            outcomes = [[_majority(ballot[i * self.votes:(i + 1) * self.votes]) for i in range(n)] for ballot in ballots]
+            outcomes = [
+                [_majority(ballot[i * self.votes : (i + 1) * self.votes]) for i in range(n)] for ballot in ballots
+            ]
         else:
             outcomes = await self._sample(rows, conversations, n, sampling or self.serving(), on_text)
         seconds = time.monotonic() - started
-        return [[Rollout(row, messages, seconds=seconds, error=outcome) if isinstance(outcome, str)
-                 else Rollout(row, messages, outcome, seconds=seconds) for outcome in given]
-                for row, messages, given in zip(rows, conversations, outcomes, strict=True)]
+        return [
+            [
+                Rollout(row, messages, seconds=seconds, error=outcome)
+                if isinstance(outcome, str)
+                else Rollout(row, messages, outcome, seconds=seconds)
+                for outcome in given
+            ]
+            for row, messages, given in zip(rows, conversations, outcomes, strict=True)
+        ]
 
-    async def _sample(self, rows: Sequence[Row], conversations: Sequence[Sequence[Message]], n: int, sampling: Sampling,
-                      on_text: OnText | None) -> list[list[Completion | str]]:
+    async def _sample(
+        self,
+        rows: Sequence[Row],
+        conversations: Sequence[Sequence[Message]],
+        n: int,
+        sampling: Sampling,
+        on_text: OnText | None,
+    ) -> list[list[Completion | str]]:
         """Per row n completions, or the errors that took their place."""
-        prompts = [self.policy.renderer.prompt(messages, row.tools)
-                   for messages, row in zip(conversations, rows, strict=True)]
+        prompts = [
+            self.policy.renderer.prompt(messages, row.tools) for messages, row in zip(conversations, rows, strict=True)
+        ]
         remote = getattr(self.policy, "remote", False)
         room = self.policy.context_length - sampling.max_tokens
         fits = [i for i, prompt in enumerate(prompts) if remote or len(prompt) <= room]
         numbers = [fits] if not remote else [[i] for i in fits]
         results: list[list[Completion | str]] = [
-            [f"policy: a prompt of {len(prompt)} tokens leaves no room in the context of {self.policy.context_length}"] * n
-            for prompt in prompts]
-        batches = [self._boundary([prompts[i] for i in batch], n, sampling, _renumbered(on_text, batch))
-                   for batch in numbers if batch]
+            [f"policy: a prompt of {len(prompt)} tokens leaves no room in the context of {self.policy.context_length}"]
+            * n
+            for prompt in prompts
+        ]
+        batches = [
+            self._boundary([prompts[i] for i in batch], n, sampling, _renumbered(on_text, batch))
+            for batch in numbers
+            if batch
+        ]
         for batch, outcomes in zip([batch for batch in numbers if batch], await asyncio.gather(*batches), strict=True):
             for i, outcome in zip(batch, outcomes, strict=True):
                 results[i] = outcome
         return results
 
-    async def _boundary(self, prompts: Sequence[Prompt], n: int, sampling: Sampling, on_text: OnText | None,
-                        ) -> list[list[Completion | str]]:
+    async def _boundary(
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        sampling: Sampling,
+        on_text: OnText | None,
+    ) -> list[list[Completion | str]]:
         try:
             return [list(group) for group in await self.policy.sample(prompts, n=n, sampling=sampling, on_text=on_text)]
         except RolloutError as error:  # one request to an endpoint failed: that rollout failed, not the run
@@ -149,15 +175,35 @@ class PolicyCandidate:
 
     async def save(self, folder: Path) -> None:
         """See types.Candidate.  Weights, where there are any, go to adapter/ in PEFT's format."""
-        saved = {key: getattr(self, key) for key in ("name", "kind", "model", "instructions", "nearest", "passages",
-                                                     "votes", "votes_temperature", "details")}
+        saved = {
+            key: getattr(self, key)
+            for key in (
+                "name",
+                "kind",
+                "model",
+                "instructions",
+                "nearest",
+                "passages",
+                "votes",
+                "votes_temperature",
+                "details",
+            )
+        }
         trained = self.kind == "weights"
         if trained:
             await self.policy.save(folder / "adapter")
-        write_json(folder / "candidate.json", {
-            "schema": 1, "class": "policy", **saved, "output": asdict(self.output), "adapter": trained,
-            "demonstrations": [asdict(shown) for shown in self.demonstrations],
-            "documents": [asdict(document) for document in self.documents]})
+        write_json(
+            folder / "candidate.json",
+            {
+                "schema": 1,
+                "class": "policy",
+                **saved,
+                "output": asdict(self.output),
+                "adapter": trained,
+                "demonstrations": [asdict(shown) for shown in self.demonstrations],
+                "documents": [asdict(document) for document in self.documents],
+            },
+        )
 
 
 def load(folder: Path, data: Mapping[str, Any], open_policy: OpenPolicy | None) -> PolicyCandidate:
@@ -167,10 +213,19 @@ def load(folder: Path, data: Mapping[str, Any], open_policy: OpenPolicy | None) 
     policy = open_policy(data["model"], folder / "adapter" if data["adapter"] else None)
     output = Output(tuple(data["output"]["labels"]), data["output"]["schema"], data["output"]["max_tokens"])
     return PolicyCandidate(
-        data["name"], data["kind"], policy, data["instructions"], output,
-        tuple(Demonstration(**shown) for shown in data["demonstrations"]), data["nearest"],
-        tuple(Document(**document) for document in data["documents"]), data["passages"], data["votes"],
-        data["votes_temperature"], data["details"])
+        data["name"],
+        data["kind"],
+        policy,
+        data["instructions"],
+        output,
+        tuple(Demonstration(**shown) for shown in data["demonstrations"]),
+        data["nearest"],
+        tuple(Document(**document) for document in data["documents"]),
+        data["passages"],
+        data["votes"],
+        data["votes_temperature"],
+        data["details"],
+    )
 
 
 def _majority(ballot: Sequence[Completion | str]) -> Completion | str:
@@ -180,7 +235,9 @@ def _majority(ballot: Sequence[Completion | str]) -> Completion | str:
         return ballot[0]
     text, count = Counter(vote.text for vote in votes).most_common(1)[0]
     winner = next(vote for vote in votes if vote.text == text)
-    return replace(winner, confidence=count / len(ballot), completion_tokens=sum(vote.completion_tokens for vote in votes))
+    return replace(
+        winner, confidence=count / len(ballot), completion_tokens=sum(vote.completion_tokens for vote in votes)
+    )
 
 
 def _renumbered(on_text: OnText | None, batch: Sequence[int]) -> OnText | None:

@@ -31,26 +31,43 @@ def add(app: typer.Typer) -> None:
 
 
 def compare(
-    source: Annotated[str, typer.Argument(metavar="TASK|FILE", help="A task folder, a built-in task, or a file of "
-                                          "examples (CSV, JSONL, Parquet ...).", show_default=False)] = "",
-    candidates: Annotated[str, typer.Option(help="What to try, for example base,few_shot,sft+grpo. Default: all that "
-                                            "fit the task.")] = "",
-    model: Annotated[list[str] | None, typer.Option("--model", help="smollm2 (embedded), a folder, a hub name, or "
-                                                    "chat:URL#NAME. Can be repeated.")] = None,
-    answers: Annotated[list[str] | None, typer.Option("--answers", metavar="NAME=FILE", help="Answers of the system you "
-                                                      "run today, to compare with.")] = None,
-    minutes: Minutes = None, runs: Runs = places.RUNS, seed: Seed = 0, as_json: Json = False,
-    input: Input = "", target: Target = "",
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="TASK|FILE",
+            help="A task folder, a built-in task, or a file of examples (CSV, JSONL, Parquet ...).",
+            show_default=False,
+        ),
+    ] = "",
+    candidates: Annotated[
+        str, typer.Option(help="What to try, for example base,few_shot,sft+grpo. Default: all that fit the task.")
+    ] = "",
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="smollm2 (embedded), a folder, a hub name, or chat:URL#NAME. Can be repeated."),
+    ] = None,
+    answers: Annotated[
+        list[str] | None,
+        typer.Option("--answers", metavar="NAME=FILE", help="Answers of the system you run today, to compare with."),
+    ] = None,
+    minutes: Minutes = None,
+    runs: Runs = places.RUNS,
+    seed: Seed = 0,
+    as_json: Json = False,
+    input: Input = "",
+    target: Target = "",
     test: Annotated[Path | None, typer.Option(help="Rows to test on, if they are in a file of their own.")] = None,
     grader: Annotated[str, typer.Option(help="How to judge an answer (guessed if not given).")] = "",
     volume: Annotated[float | None, typer.Option(help="Your requests per month, for what pays.")] = None,
     price_per_hour: Annotated[float | None, typer.Option(help="Price of the device per hour.")] = None,
     price_input: Annotated[float | None, typer.Option(help="Endpoint: price of a million prompt tokens.")] = None,
     price_output: Annotated[float | None, typer.Option(help="Endpoint: price of a million completion tokens.")] = None,
-    resume: Annotated[str, typer.Option(metavar="RUN", help="Go on with a run that was stopped (latest, an id, a "
-                                        "folder).")] = "",
-    like: Annotated[str, typer.Option(metavar="RUN", help="Repeat a run on another --model: does its winner still "
-                                      "win?")] = "",
+    resume: Annotated[
+        str, typer.Option(metavar="RUN", help="Go on with a run that was stopped (latest, an id, a folder).")
+    ] = "",
+    like: Annotated[
+        str, typer.Option(metavar="RUN", help="Repeat a run on another --model: does its winner still win?")
+    ] = "",
 ) -> None:
     """Try every way of teaching a task, and see in one table what each bought and cost.
 
@@ -69,21 +86,34 @@ def compare(
     if not source:
         raise UserError("nothing to compare", place="TASK|FILE", remedy="for example: posttrain compare tickets.csv")
     task = places.load_task(source, input=input, target=options.names(target), test=test, grader=grader, seed=seed)
-    settings = Settings(prices=Prices(per_hour=price_per_hour, input_per_million=price_input,
-                                      output_per_million=price_output), volume_per_month=volume)
+    settings = Settings(
+        prices=Prices(per_hour=price_per_hour, input_per_million=price_input, output_per_million=price_output),
+        volume_per_month=volume,
+    )
     chosen = options.names(candidates) or earlier.get("candidates", [])
     if like and not chosen:
-        chosen = [result.technique for result in comparing.read(places.find_run(like, runs)).candidates
-                  if result.kind != "given"]
+        chosen = [
+            result.technique
+            for result in comparing.read(places.find_run(like, runs)).candidates
+            if result.kind != "given"
+        ]
     models = model or ([] if like else earlier.get("models", [])) or [DEFAULT_MODEL]
     if not as_json:
         _introduce(task, models)
     with show.progress(quiet=as_json) as shown:
         result = api.compare(
-            task, candidates=chosen, models=models, minutes=minutes if minutes is not None else earlier.get("minutes"),
-            answers=options.pairs(answers or [], "--answers") or earlier.get("answers", {}), runs=runs,
-            seed=seed or earlier.get("seed", 0), settings=settings, resume=places.find_run(resume, runs) if resume else None,
-            listener=Listener() if as_json else _listener(), on_progress=shown)
+            task,
+            candidates=chosen,
+            models=models,
+            minutes=minutes if minutes is not None else earlier.get("minutes"),
+            answers=options.pairs(answers or [], "--answers") or earlier.get("answers", {}),
+            runs=runs,
+            seed=seed or earlier.get("seed", 0),
+            settings=settings,
+            resume=places.find_run(resume, runs) if resume else None,
+            listener=Listener() if as_json else _listener(),
+            on_progress=shown,
+        )
     folder = places.find_run(places.LATEST, runs) if not resume else places.find_run(resume, runs)
     if as_json:
         options.print_json({**result.to_report(), "run": str(folder)})
@@ -96,18 +126,22 @@ def compare(
 def _introduce(task: Task, models: list[str]) -> None:
     counts = ", ".join(f"{len(rows)} {split}" for split, rows in task.splits.items() if rows)
     documents = f", {len(task.documents)} documents" if task.documents else ""
-    show.console.print(f"[bold]{task.name}[/] version {task.version}: {counts} rows{documents}; model {', '.join(models)}")
+    show.console.print(
+        f"[bold]{task.name}[/] version {task.version}: {counts} rows{documents}; model {', '.join(models)}"
+    )
     for note in task.notes:
-        show.console.print(textwrap.fill(note, show.width(), initial_indent="  ", subsequent_indent="    "), style="dim")
+        show.console.print(
+            textwrap.fill(note, show.width(), initial_indent="  ", subsequent_indent="    "), style="dim"
+        )
 
 
 def _listener() -> Listener:
-    width, started = show.width(), []
+    width = show.width()
+    headings = iter([table.header(width)])
 
     def result(finished: CandidateResult, left: float | None) -> None:
-        if not started:
-            show.console.print(table.header(width))
-            started.append(True)
+        for heading in headings:  # once, before the first row
+            show.console.print(heading)
         show.console.print(table.row(finished, seconds_left=left, width=width))
 
     return Listener(result, lambda text: show.console.print(text, style="cyan"))
@@ -120,10 +154,13 @@ def _conclude(result: ComparisonResult, task: Task, folder: Path, source: str) -
     for sentence in result.recommendation.sentences:
         show.console.print(sentence, style="bold")
     n = len(task.rows("test"))
-    show.console.print(f"{verdict.detectable_sentence(result.detectable_difference, n)}; these test rows have been used "
-                       f"{'once' if result.test_uses == 1 else f'{result.test_uses} times'}.\n", style="dim")
+    show.console.print(
+        f"{verdict.detectable_sentence(result.detectable_difference, n)}; these test rows have been used "
+        f"{'once' if result.test_uses == 1 else f'{result.test_uses} times'}.\n",
+        style="dim",
+    )
     _differences(result)
-    for line in result.notes[len(task.notes):]:
+    for line in result.notes[len(task.notes) :]:
         show.console.print(f"[dim]{line}[/]")
     show.console.print(f"report: [bold]{folder / 'report.html'}[/]   took {_took(result)}\n")
     show.console.print("next:")
@@ -142,14 +179,20 @@ def _took(result: ComparisonResult) -> str:
 def _differences(result: ComparisonResult) -> None:
     """Three rows where the best prompt and the best taught candidate differ."""
     judged = [each for each in result.candidates if each.dev_score is not None]
-    prompted = max((each for each in judged if each.kind == "prompt"), key=lambda each: each.dev_score or 0, default=None)
-    taught = max((each for each in judged if each.kind == "weights"), key=lambda each: each.dev_score or 0, default=None)
+    prompted = max(
+        (each for each in judged if each.kind == "prompt"), key=lambda each: each.dev_score or 0, default=None
+    )
+    taught = max(
+        (each for each in judged if each.kind == "weights"), key=lambda each: each.dev_score or 0, default=None
+    )
     if prompted is None or taught is None:
         return
     for row in disagreements.differing_rows(prompted.evaluation, taught.evaluation, n=3, seed=result.seed):
         show.console.print(textwrap.shorten(row.text, 200), style="italic")
-        for name, answer, right in ((prompted.name, row.first_answer, row.first_passed),
-                                    (taught.name, row.second_answer, not row.first_passed)):
+        for name, answer, right in (
+            (prompted.name, row.first_answer, row.first_passed),
+            (taught.name, row.second_answer, not row.first_passed),
+        ):
             mark = "[green]✓[/]" if right else "[red]✗[/]"
             show.console.print(f"  {mark} {name:<22} ", end="")
             show.console.print(textwrap.shorten(answer, 120), markup=False)
@@ -162,16 +205,22 @@ def _still_wins(old: ComparisonResult, new: ComparisonResult) -> str:
     again = next((each for each in new.candidates if each.technique == before.technique), None)
     if again is None:
         return f"The old winner, {before.name}, could not be tried on {new.model}."
-    verdict_word = "still wins" if new.recommendation.candidate == again.name else \
-        f"no longer wins: {new.recommendation.candidate} does"
-    return (f"The old winner on {old.model}, {before.name} ({before.score:.0%}), {verdict_word} on {new.model} "
-            f"({again.score:.0%}).")
+    verdict_word = (
+        "still wins"
+        if new.recommendation.candidate == again.name
+        else f"no longer wins: {new.recommendation.candidate} does"
+    )
+    return (
+        f"The old winner on {old.model}, {before.name} ({before.score:.0%}), {verdict_word} on {new.model} "
+        f"({again.score:.0%})."
+    )
 
 
 def show_run(
     run: Annotated[str, typer.Argument(help="latest, a run's id, or its folder.")] = places.LATEST,
     everything: Annotated[bool, typer.Option("--all", help="Also tokens, training, seeds, parts and slices.")] = False,
-    runs: Runs = places.RUNS, as_json: Json = False,
+    runs: Runs = places.RUNS,
+    as_json: Json = False,
 ) -> None:
     """Show a finished comparison again.
 
@@ -192,7 +241,8 @@ def show_run(
 
 def clean(
     keep: Annotated[int, typer.Option(help="How many of the newest runs to keep.", min=0)] = 5,
-    runs: Runs = places.RUNS, as_json: Json = False,
+    runs: Runs = places.RUNS,
+    as_json: Json = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove old runs and say what was freed.

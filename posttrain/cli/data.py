@@ -24,9 +24,11 @@ def init(
     file: Annotated[str, typer.Argument(help="CSV, TSV, JSONL, JSON, YAML, Parquet, or hub:NAME.")],
     test: Annotated[Path | None, typer.Option(help="Rows to test on, if they are in a file of their own.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder to make; default tasks/<name of the file>.")] = None,
-    input: Input = "", target: Target = "",
+    input: Input = "",
+    target: Target = "",
     grader: Annotated[str, typer.Option(help="exact, contains, choice, number, json, similarity, python.")] = "",
-    seed: Seed = 0, as_json: Json = False,
+    seed: Seed = 0,
+    as_json: Json = False,
 ) -> None:
     """Make a task folder of a file of examples, and say what was guessed.
 
@@ -37,10 +39,20 @@ def init(
       posttrain init tickets.csv --input message --target queue,urgency --output tasks/triage
     """
     folder = output or places.TASKS / Path(file.removeprefix("hub:")).stem
-    task = tasks.create(file, folder=folder, test=test, input=input, target=options.names(target), grader=grader, seed=seed)
+    task = tasks.create(
+        file, folder=folder, test=test, input=input, target=options.names(target), grader=grader, seed=seed
+    )
     if as_json:
-        options.print_json({"schema": 1, "folder": str(folder), "name": task.name, "hash": task.hash, "notes": task.notes,
-                            "splits": {split: len(rows) for split, rows in task.splits.items()}})
+        options.print_json(
+            {
+                "schema": 1,
+                "folder": str(folder),
+                "name": task.name,
+                "hash": task.hash,
+                "notes": task.notes,
+                "splits": {split: len(rows) for split, rows in task.splits.items()},
+            }
+        )
         return
     show.console.print(f"[bold]{folder}[/]")
     for note in task.notes:

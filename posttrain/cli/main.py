@@ -1,4 +1,4 @@
-"""The command line: `posttrain COMMAND`.  Each command is one verb of the Python door with its options and its words."""
+"""The command line: `posttrain COMMAND`.  Each command is a verb of the Python door with its options and its words."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ from posttrain.cli import comparing, data, teaching, using
 from posttrain.cli.show import errors
 from posttrain.types import UserError
 
-app = typer.Typer(name="posttrain", no_args_is_help=True, rich_markup_mode="rich", add_completion=False,
-                  pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
-                  help="Codify a task once, try every way of teaching it, serve the winner.\n\n"
-                       "Start with: [bold]posttrain compare FILE[/] (a CSV or JSONL of inputs and wanted outputs).")
+app = typer.Typer(
+    name="posttrain",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Codify a task once, try every way of teaching it, serve the winner.\n\n"
+    "Start with: [bold]posttrain compare FILE[/] (a CSV or JSONL of inputs and wanted outputs).",
+)
 
 for module in (comparing, teaching, using, data):
     module.add(app)
@@ -41,9 +47,15 @@ def main() -> None:
         sys.exit(130)
     except Exception as error:
         if type(error).__module__.startswith("click") or type(error).__module__.startswith("typer"):
-            errors.print(f"[red]{getattr(error, 'format_message', lambda: str(error))()}[/]\n  try: posttrain --help")
+            errors.print(f"[red]{_said(error)}[/]\n  try: posttrain --help")
             sys.exit(2)
         raise
+
+
+def _said(error: Exception) -> str:
+    """A command-line mistake in the parser's own words."""
+    message = getattr(error, "format_message", None)
+    return str(message() if message else error)
 
 
 def _fail(error: UserError, as_json: bool) -> None:

@@ -30,7 +30,9 @@ def pairs(values: Sequence[str], option: str) -> dict[str, str]:
     for value in values:
         name, equals, rest = value.partition("=")
         if not (name and equals and rest):
-            raise UserError(f"{value!r} is not NAME=VALUE", place=option, remedy=f"for example {option} ours=production.jsonl")
+            raise UserError(
+                f"{value!r} is not NAME=VALUE", place=option, remedy=f"for example {option} ours=production.jsonl"
+            )
         found[name] = rest
     return found
 

@@ -21,9 +21,15 @@ class Shown:
     """One line that follows the work at hand: a bar on a terminal, a line now and then elsewhere."""
 
     def __init__(self) -> None:
-        self.bars = Bars(TextColumn("{task.description}"), BarColumn(bar_width=24), TaskProgressColumn(),
-                         TimeRemainingColumn(compact=True), TextColumn("[dim]{task.fields[detail]}"), console=errors,
-                         transient=True)
+        self.bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("[dim]{task.fields[detail]}"),
+            console=errors,
+            transient=True,
+        )
         self.work = self.bars.add_task("", total=None, visible=False, detail="")
         self.description, self.written = "", time.monotonic()
 
@@ -31,8 +37,14 @@ class Shown:
         if errors.is_terminal:
             if progress.description != self.description:
                 self.bars.reset(self.work)
-            self.bars.update(self.work, description=progress.description, completed=progress.done,
-                             total=progress.total, detail=progress.detail, visible=True)
+            self.bars.update(
+                self.work,
+                description=progress.description,
+                completed=progress.done,
+                total=progress.total,
+                detail=progress.detail,
+                visible=True,
+            )
         elif time.monotonic() - self.written > 15:
             self.written = time.monotonic()
             errors.print(f"  {progress.description}: {progress.done:g} of {progress.total:g}  {progress.detail}")

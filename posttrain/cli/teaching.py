@@ -19,18 +19,26 @@ from posttrain.types import UserError
 def add(app: typer.Typer) -> None:
     app.command("teach")(teach)
     app.command("evaluate")(evaluate)
-    app.command("train", hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
+    app.command("train", hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+        train
+    )
 
 
 def teach(
     technique: Annotated[str, typer.Argument(help="A technique or a chain: sft, grpo, retrieval+sft, sft+grpo ...")],
     source: Annotated[str, typer.Argument(metavar="TASK|FILE")],
     model: Annotated[str, typer.Option(help="smollm2 (embedded), a folder, a hub name.")] = "smollm2",
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the last "
-                                                       "technique, for example learning_rate=3e-4.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="A setting of the last technique, for example learning_rate=3e-4."
+        ),
+    ] = None,
     minutes: Minutes = None,
     steps: Annotated[int | None, typer.Option(help="Stop after this many optimiser steps.", min=1)] = None,
-    runs: Runs = places.RUNS, seed: Seed = 0, as_json: Json = False,
+    runs: Runs = places.RUNS,
+    seed: Seed = 0,
+    as_json: Json = False,
 ) -> None:
     """Teach one technique and keep the result as a run.
 
@@ -43,16 +51,35 @@ def teach(
       posttrain teach sft+grpo tasks/tickets --set steps=40
     """
     with show.progress(quiet=as_json) as shown:
-        lesson = api.teach(technique, source, model=model, minutes=minutes, steps=steps, runs=runs, seed=seed,
-                           settings={name: _value(text) for name, text in
-                                     options.pairs(settings or [], "--set").items()}, on_progress=shown)
+        lesson = api.teach(
+            technique,
+            source,
+            model=model,
+            minutes=minutes,
+            steps=steps,
+            runs=runs,
+            seed=seed,
+            settings={name: _value(text) for name, text in options.pairs(settings or [], "--set").items()},
+            on_progress=shown,
+        )
     if as_json:
-        options.print_json({"schema": 1, "run": str(lesson.folder), "technique": technique, "split": "dev",
-                            "before": lesson.before.score, "after": lesson.after.score, "n": lesson.after.n})
+        options.print_json(
+            {
+                "schema": 1,
+                "run": str(lesson.folder),
+                "technique": technique,
+                "split": "dev",
+                "before": lesson.before.score,
+                "after": lesson.after.score,
+                "n": lesson.after.n,
+            }
+        )
         return
     show.console.print(f"dev rows right: {_score(lesson.before)} before, [bold]{_score(lesson.after)}[/] after")
-    show.console.print(f"run: {lesson.folder}\n\nnext:\n  posttrain chat latest\n  posttrain evaluate latest {source}\n"
-                       "  posttrain serve latest")
+    show.console.print(
+        f"run: {lesson.folder}\n\nnext:\n  posttrain chat latest\n  posttrain evaluate latest {source}\n"
+        "  posttrain serve latest"
+    )
 
 
 def _value(text: str) -> object:
@@ -66,7 +93,8 @@ def evaluate(
     place: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="latest, a run, RUN/CANDIDATE, or a model.")],
     source: Annotated[str, typer.Argument(metavar="TASK|FILE")],
     split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
-    runs: Runs = places.RUNS, as_json: Json = False,
+    runs: Runs = places.RUNS,
+    as_json: Json = False,
 ) -> None:
     """Judge a run's winner, or a bare model, on a task.
 
@@ -75,12 +103,24 @@ def evaluate(
     with show.progress(quiet=as_json) as shown:
         evaluation = api.evaluate(place, source, split=split, runs=runs, on_progress=shown)
     if as_json:
-        options.print_json({"schema": 1, "candidate": evaluation.candidate, "split": split, "score": evaluation.score,
-                            "interval": evaluation.interval, "n": evaluation.n, "valid_rate": evaluation.valid_rate,
-                            "error_rate": evaluation.error_rate, "parts": evaluation.parts()})
+        options.print_json(
+            {
+                "schema": 1,
+                "candidate": evaluation.candidate,
+                "split": split,
+                "score": evaluation.score,
+                "interval": evaluation.interval,
+                "n": evaluation.n,
+                "valid_rate": evaluation.valid_rate,
+                "error_rate": evaluation.error_rate,
+                "parts": evaluation.parts(),
+            }
+        )
         return
-    show.console.print(f"{evaluation.candidate} on {evaluation.task}, {split}: [bold]{_score(evaluation)}[/] right; valid "
-                       f"{wording.percent(evaluation.valid_rate)}")
+    show.console.print(
+        f"{evaluation.candidate} on {evaluation.task}, {split}: [bold]{_score(evaluation)}[/] right; valid "
+        f"{wording.percent(evaluation.valid_rate)}"
+    )
     for name, value in evaluation.parts().items():
         show.console.print(f"  {name:<20} {value:.0%}")
 

@@ -32,7 +32,9 @@ def predict(
     file: Annotated[Path, typer.Argument(help="Unlabelled rows: CSV, JSONL ...")],
     threshold: Annotated[float, typer.Option(help="Abstain below this confidence (0 to 1).", min=0, max=1)] = 0.0,
     output: Annotated[Path | None, typer.Option(help="CSV to write; default: to the terminal.")] = None,
-    input: Input = "", runs: Runs = places.RUNS, as_json: Json = False,
+    input: Input = "",
+    runs: Runs = places.RUNS,
+    as_json: Json = False,
 ) -> None:
     """Answer unlabelled rows, with a confidence.
 
@@ -43,18 +45,21 @@ def predict(
     if as_json:
         options.print_json({"schema": 1, "predictions": [asdict(prediction) for prediction in predictions]})
         return
-    with output.open("w", newline="", encoding="utf-8") if output else sys.stdout as stream:  # type: ignore[union-attr]
+    with output.open("w", newline="", encoding="utf-8") if output else sys.stdout as stream:
         writer = csv.writer(stream)
         writer.writerow(("id", "answer", "confidence", "abstained"))
         for one in predictions:
             sure = "" if one.confidence is None else f"{one.confidence:.3f}"
-            writer.writerow((one.id, "" if one.abstained else one.answer, sure, one.error or ("yes" if one.abstained else "")))
+            writer.writerow(
+                (one.id, "" if one.abstained else one.answer, sure, one.error or ("yes" if one.abstained else ""))
+            )
     abstained = sum(prediction.abstained for prediction in predictions)
     show.errors.print(f"{len(predictions)} rows, {abstained} abstained{f'; written to {output}' if output else ''}")
 
 
 def chat(
-    place: Annotated[str, typer.Argument(metavar="RUN|MODEL")] = places.LATEST, runs: Runs = places.RUNS,
+    place: Annotated[str, typer.Argument(metavar="RUN|MODEL")] = places.LATEST,
+    runs: Runs = places.RUNS,
 ) -> None:
     """Talk to a run's winner, or to a bare model, in the terminal.  An empty line ends it.
 
@@ -84,8 +89,9 @@ async def _talk(candidate: Candidate) -> None:
 
 
 def serve(
-    what: Annotated[list[str] | None, typer.Argument(metavar="RUN|MODEL ...", help="Default: the latest run's "
-                                                     "winner.")] = None,
+    what: Annotated[
+        list[str] | None, typer.Argument(metavar="RUN|MODEL ...", help="Default: the latest run's winner.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
     data: Annotated[Path, typer.Option("--data", help="Folder of the runs.")] = places.RUNS,
@@ -94,6 +100,7 @@ def serve(
 
     Example: posttrain serve latest --port 8000
     """
+
     def ready(url: str, names: list[str]) -> None:
         show.console.print(f"serving [bold]{', '.join(names)}[/] at {url}/v1  (Ctrl-C stops)\n")
         show.console.print(how_to_call(url, names[0]), markup=False)
@@ -107,7 +114,8 @@ def export(
     place: Annotated[str, typer.Argument(metavar="RUN", help="latest, a run, RUN/CANDIDATE.")],
     to: Annotated[str, typer.Option(help="peft (adapter) or merged (whole model).")] = "peft",
     output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("export"),
-    runs: Runs = places.RUNS, as_json: Json = False,
+    runs: Runs = places.RUNS,
+    as_json: Json = False,
 ) -> None:
     """Write trained weights in a format others read, and prove them equal to what was trained.
 

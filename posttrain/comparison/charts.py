@@ -21,8 +21,16 @@ from posttrain.comparison.wording import DEVICE_SECONDS, signed
 WIDTHS = {"wide": 720, "narrow": 340}
 INK, MUTED = "currentColor", "var(--muted)"
 KIND_COLOUR = altair.Scale(domain=list(SIMPLEST_FIRST), range=[f"var(--{kind})" for kind in SIMPLEST_FIRST])
-TIME_TICKS = {1e-3: "1 ms", 1.0: "1 s", 60.0: "1 min", 3600.0: "1 h", 86400.0: "1 day", 2592000.0: "30 days",
-              31536000.0: "1 year", 315360000.0: "10 years"}
+TIME_TICKS = {
+    1e-3: "1 ms",
+    1.0: "1 s",
+    60.0: "1 min",
+    3600.0: "1 h",
+    86400.0: "1 day",
+    2592000.0: "30 days",
+    31536000.0: "1 year",
+    315360000.0: "10 years",
+}
 
 Drawing = Callable[[int], Any]
 """A chart for a width in pixels."""
@@ -33,12 +41,25 @@ def drawn(name: str, drawing: Drawing) -> str:
     parts = []
     for size, width in WIDTHS.items():
         chart = drawing(width).configure(
-            background="transparent", aria=False, font="system-ui, sans-serif",
-            autosize={"type": "fit", "contains": "padding"}, padding={"left": 10, "right": 8, "top": 4, "bottom": 4})
+            background="transparent",
+            aria=False,
+            font="system-ui, sans-serif",
+            autosize={"type": "fit", "contains": "padding"},
+            padding={"left": 10, "right": 8, "top": 4, "bottom": 4},
+        )
         chart = chart.configure_view(stroke=None).configure_axis(
-            labelColor=INK, titleColor=INK, gridColor=INK, gridOpacity=0.12, domainColor=MUTED, tickColor=MUTED,
-            labelFontSize=12, titleFontSize=12, titleFontWeight="normal", titlePadding=12,
-            labelLimit=170 if width > 400 else 110)
+            labelColor=INK,
+            titleColor=INK,
+            gridColor=INK,
+            gridOpacity=0.12,
+            domainColor=MUTED,
+            tickColor=MUTED,
+            labelFontSize=12,
+            titleFontSize=12,
+            titleFontWeight="normal",
+            titlePadding=12,
+            labelLimit=170 if width > 400 else 110,
+        )
         svg = vl_convert.vegalite_to_svg(chart.to_dict())
         svg = re.sub(r"\b(clip|gradient_)(\d+)\b", rf"{name}-{size}-\1\2", svg)
         parts.append(f'<div class="{size}">{svg}</div>')
@@ -49,42 +70,70 @@ def forest(comparison: ComparisonResult, width: int) -> Any:
     """Paired differences to the reference with their intervals, in points; the band is the margin of no worse."""
     found = [(comparison.candidate(c.a), c) for c in comparison.comparisons if c.family == "reference"]
     values: list[dict[str, Any]] = [
-        {"name": result.name, "kind": result.kind, "difference": 100 * c.difference, "rank": -c.difference,
-         "low": 100 * c.interval[0], "high": 100 * c.interval[1], "label": f"{signed(c.difference)} {c.word}"}
-        for result, c in found]
-    names = altair.Y("name:N", sort=altair.EncodingSortField("rank", op="min"), title=None,
-                     axis=altair.Axis(domain=False, ticks=False))
+        {
+            "name": result.name,
+            "kind": result.kind,
+            "difference": 100 * c.difference,
+            "rank": -c.difference,
+            "low": 100 * c.interval[0],
+            "high": 100 * c.interval[1],
+            "label": f"{signed(c.difference)} {c.word}",
+        }
+        for result, c in found
+    ]
+    names = altair.Y(
+        "name:N",
+        sort=altair.EncodingSortField("rank", op="min"),
+        title=None,
+        axis=altair.Axis(domain=False, ticks=False),
+    )
     reach = max(abs(end) for value in values for end in (value["low"], value["high"]))
     scale = altair.Scale(domain=[-1.45 * reach, 1.45 * reach] if width < 400 else [-1.25 * reach, 1.25 * reach])
     colour = altair.Color("kind:N", scale=KIND_COLOUR, legend=None)
     base = altair.Chart(altair.Data(values=values)).encode(color=colour)
     title = "points against the reference"
     margin = 100 * comparison.margin
-    band = _chart({"low": -margin, "high": margin}).mark_rect(color=INK, opacity=0.1).encode(
-        x=altair.X("low:Q", scale=scale, title=title), x2="high:Q")
+    band = (
+        _chart({"low": -margin, "high": margin})
+        .mark_rect(color=INK, opacity=0.1)
+        .encode(x=altair.X("low:Q", scale=scale, title=title), x2="high:Q")
+    )
     zero = _chart({"x": 0}).mark_rule(color=INK, opacity=0.6).encode(x=altair.X("x:Q", scale=scale))
     lines = base.mark_rule(strokeWidth=3).encode(y=names, x=altair.X("low:Q", scale=scale, title=title), x2="high:Q")
     dots = base.mark_point(filled=True, size=90, opacity=1).encode(y=names, x=altair.X("difference:Q", scale=scale))
     words = base.mark_text(align="left", dx=7, fontSize=12, color=INK).encode(
-        y=names, x=altair.X("high:Q", scale=scale), text="label:N", color=altair.value(INK))
+        y=names, x=altair.X("high:Q", scale=scale), text="label:N", color=altair.value(INK)
+    )
     return altair.layer(band, zero, lines, dots, words).properties(width=width, height=34 * len(values) + 50)
 
 
 def cost_against_requests(comparison: ComparisonResult, results: Sequence[CandidateResult], width: int) -> Any:
     """Total cost after N requests, F + N c, on logarithmic axes; the user's volume is marked."""
     unit = next(result.cost.unit for result in results if result.cost)
-    last = max([1e5, *(10 * result.break_even.value for result in results
-                       if result.break_even and result.break_even.value)], default=1e5)
+    last = max(
+        [1e5, *(10 * result.break_even.value for result in results if result.break_even and result.break_even.value)],
+        default=1e5,
+    )
     last = max(last, 20 * (comparison.volume_per_month or 0))
     requests = np.geomspace(10, last, 60)
     decades = [10.0**power for power in range(1, int(np.log10(last)) + 1)]
     values: list[dict[str, Any]] = [
-        {"name": result.name, "kind": result.kind, "requests": float(n),
-         "cost": max(1e-9, result.cost.one_off + n * result.cost.per_request)}
-        for result in results if result.cost for n in requests]
-    x = altair.X("requests:Q", scale=altair.Scale(type="log", domain=[10, last * (9 if width > 400 else 90)]),
-                 title="requests",
-                 axis=altair.Axis(format="~s", values=decades[:: 1 if width > 400 else 2], grid=False))
+        {
+            "name": result.name,
+            "kind": result.kind,
+            "requests": float(n),
+            "cost": max(1e-9, result.cost.one_off + n * result.cost.per_request),
+        }
+        for result in results
+        if result.cost
+        for n in requests
+    ]
+    x = altair.X(
+        "requests:Q",
+        scale=altair.Scale(type="log", domain=[10, last * (9 if width > 400 else 90)]),
+        title="requests",
+        axis=altair.Axis(format="~s", values=decades[:: 1 if width > 400 else 2], grid=False),
+    )
     costs: list[float] = [value["cost"] for value in values]
     log = altair.Scale(type="log", domain=[min(costs) / 2, max(costs) * 2])
     y = altair.Y("cost:Q", scale=log, title=_cost_title("total", unit), axis=_cost_axis(unit))
@@ -93,14 +142,19 @@ def cost_against_requests(comparison: ComparisonResult, results: Sequence[Candid
     lines = base.mark_line(strokeWidth=2.5).encode(x=x, y=y, color=colour, detail="name:N")
     at_end = [value for value in values if value["requests"] == float(requests[-1])]
     ends = _spread(at_end, "cost", np.log10(max(costs) / min(costs) * 4) / 250, logarithmic=True)
-    labels = altair.Chart(altair.Data(values=ends)).mark_text(align="left", dx=6, fontSize=12).encode(
-        x=x, y=altair.Y("spread:Q", scale=log), text="name:N", color=altair.value(INK))
+    labels = (
+        altair.Chart(altair.Data(values=ends))
+        .mark_text(align="left", dx=6, fontSize=12)
+        .encode(x=x, y=altair.Y("spread:Q", scale=log), text="name:N", color=altair.value(INK))
+    )
     layers = [lines, labels]
     if comparison.volume_per_month:
         volume = comparison.volume_per_month
         mark = _chart({"requests": volume, "text": f"{volume:,.0f}, a month of yours"})
-        layers += [mark.mark_rule(color=INK, strokeDash=[4, 4]).encode(x=x),
-                   mark.mark_text(align="right", dx=-5, y=8, fontSize=12, color=INK).encode(x=x, text="text:N")]
+        layers += [
+            mark.mark_rule(color=INK, strokeDash=[4, 4]).encode(x=x),
+            mark.mark_text(align="right", dx=-5, y=8, fontSize=12, color=INK).encode(x=x, text="text:N"),
+        ]
     return altair.layer(*layers).properties(width=width, height=320)
 
 
@@ -115,25 +169,43 @@ def score_against_rows(curves: dict[str, tuple[Sequence[tuple[int, float]], Fore
         lines += [{"name": name, "rows": n, "score": 100 * score} for n, score in forecast.line if n >= last]
         if forecast.gain is not None and forecast.interval:
             score = dict(curve)[last]
-            reach.append({"name": name, "rows": (last + forecast.more) * (1 + 0.012 * i),
-                          "low": 100 * (score + forecast.interval[0]), "high": 100 * (score + forecast.interval[1])})
+            reach.append(
+                {
+                    "name": name,
+                    "rows": (last + forecast.more) * (1 + 0.012 * i),
+                    "low": 100 * (score + forecast.interval[0]),
+                    "high": 100 * (score + forecast.interval[1]),
+                }
+            )
     furthest = max(value["rows"] for value in [*measured, *lines])
-    x = altair.X("rows:Q", title="labelled rows", scale=altair.Scale(domain=[0, 1.06 * furthest], nice=False),
-                 axis=altair.Axis(tickCount=8 if width > 400 else 4, grid=False))
+    x = altair.X(
+        "rows:Q",
+        title="labelled rows",
+        scale=altair.Scale(domain=[0, 1.06 * furthest], nice=False),
+        axis=altair.Axis(tickCount=8 if width > 400 else 4, grid=False),
+    )
     y = altair.Y("score:Q", title="right, %", scale=altair.Scale(zero=False, nice=True), axis=altair.Axis(tickCount=6))
     colours = altair.Scale(domain=list(curves), range=[f"var(--line{i % 6})" for i in range(len(curves))])
-    colour = altair.Color("name:N", title=None, scale=colours,
-                          legend=altair.Legend(orient="top", labelColor=INK, labelFontSize=12, columns=3,
-                                                 columnPadding=34))
+    colour = altair.Color(
+        "name:N",
+        title=None,
+        scale=colours,
+        legend=altair.Legend(orient="top", labelColor=INK, labelFontSize=12, columns=3, columnPadding=34),
+    )
     points = altair.Chart(altair.Data(values=measured))
-    layers = [points.mark_line(strokeWidth=2.5).encode(x=x, y=y, color=colour),
-              points.mark_point(filled=True, size=70, opacity=1).encode(x=x, y=y, color=colour)]
+    layers = [
+        points.mark_line(strokeWidth=2.5).encode(x=x, y=y, color=colour),
+        points.mark_point(filled=True, size=70, opacity=1).encode(x=x, y=y, color=colour),
+    ]
     if lines:
         onward = altair.Chart(altair.Data(values=lines)).mark_line(strokeDash=[5, 5])
         layers.append(onward.encode(x=x, y=y, color=colour))
     if reach:
-        layers.append(altair.Chart(altair.Data(values=reach)).mark_rule(strokeWidth=2, opacity=0.6).encode(
-            x=x, y=altair.Y("low:Q"), y2="high:Q", color=colour))
+        layers.append(
+            altair.Chart(altair.Data(values=reach))
+            .mark_rule(strokeWidth=2, opacity=0.6)
+            .encode(x=x, y=altair.Y("low:Q"), y2="high:Q", color=colour)
+        )
     return altair.layer(*layers).properties(width=width, height=300)
 
 
@@ -141,37 +213,65 @@ def quality_against_cost(results: Sequence[CandidateResult], width: int) -> Any:
     """Share right against cost per 1,000 requests: up and to the left is better."""
     unit = next(result.cost.unit for result in results if result.cost)
     values: list[dict[str, Any]] = [
-        {"name": result.name, "kind": result.kind, "cost": max(1e-6, 1000 * result.cost.per_request),
-         "score": 100 * result.score, "low": 100 * result.evaluation.interval[0],
-         "high": 100 * result.evaluation.interval[1]} for result in results if result.cost]
+        {
+            "name": result.name,
+            "kind": result.kind,
+            "cost": max(1e-6, 1000 * result.cost.per_request),
+            "score": 100 * result.score,
+            "low": 100 * result.evaluation.interval[0],
+            "high": 100 * result.evaluation.interval[1],
+        }
+        for result in results
+        if result.cost
+    ]
     costs = [value["cost"] for value in values]
     domain = [min(costs) / 2, max(costs) * (8 if width > 400 else 60)]
-    x = altair.X("cost:Q", scale=altair.Scale(type="log", domain=domain), title=_cost_title("per 1,000 requests", unit),
-                 axis=_cost_axis(unit, grid=False))
+    x = altair.X(
+        "cost:Q",
+        scale=altair.Scale(type="log", domain=domain),
+        title=_cost_title("per 1,000 requests", unit),
+        axis=_cost_axis(unit, grid=False),
+    )
     colour = altair.Color("kind:N", scale=KIND_COLOUR, legend=None)
     base = altair.Chart(altair.Data(values=values)).encode(x=x, color=colour)
     y = altair.Y("score:Q", title="right, %")
     bars = base.mark_rule(opacity=0.4, strokeWidth=2).encode(y=altair.Y("low:Q"), y2="high:Q")
     dots = base.mark_point(filled=True, size=90, opacity=1).encode(y=y)
-    labels = altair.Chart(altair.Data(values=_spread(values, "score", 85 / 250))).mark_text(
-        align="left", dx=9, fontSize=12).encode(x=x, y=altair.Y("spread:Q"), text="name:N", color=altair.value(INK))
+    labels = (
+        altair.Chart(altair.Data(values=_spread(values, "score", 85 / 250)))
+        .mark_text(align="left", dx=9, fontSize=12)
+        .encode(x=x, y=altair.Y("spread:Q"), text="name:N", color=altair.value(INK))
+    )
     return altair.layer(bars, dots, labels).properties(width=width, height=320)
 
 
 def training(result: CandidateResult, width: int) -> Any:
     """What training logged, one small panel a number (loss, score on dev, reward ...)."""
-    numbers = [name for name in dict.fromkeys(key for record in result.curves for key in record)
-               if name not in ("step", "schema", "seconds", "epoch")]
+    numbers = [
+        name
+        for name in dict.fromkeys(key for record in result.curves for key in record)
+        if name not in ("step", "schema", "seconds", "epoch")
+    ]
     panels = []
     for name in numbers[:6]:
-        values = [{"step": record.get("step", i), "value": record[name]} for i, record in enumerate(result.curves)
-                  if isinstance(record.get(name), int | float) and np.isfinite(record[name])]
+        values = [
+            {"step": record.get("step", i), "value": record[name]}
+            for i, record in enumerate(result.curves)
+            if isinstance(record.get(name), int | float) and np.isfinite(record[name])
+        ]
         if len(values) > 1:
             line = altair.Chart(altair.Data(values=values)).mark_line(color="var(--weights)", strokeWidth=2)
-            panels.append(line.encode(
-                x=altair.X("step:Q", title="step", axis=altair.Axis(tickCount=4)),
-                y=altair.Y("value:Q", title=name.replace("_", " "), scale=altair.Scale(zero=False),
-                           axis=altair.Axis(tickCount=4))).properties(width=200 if width > 400 else 250, height=110))
+            panels.append(
+                line.encode(
+                    x=altair.X("step:Q", title="step", axis=altair.Axis(tickCount=4)),
+                    y=altair.Y(
+                        "value:Q",
+                        title=name.replace("_", " "),
+                        scale=altair.Scale(zero=False),
+                        axis=altair.Axis(tickCount=4),
+                    ),
+                ).properties(width=200 if width > 400 else 250, height=110)
+            )
     return altair.concat(*panels, columns=2 if width > 400 else 1) if panels else None
 
 
@@ -190,8 +290,9 @@ def _cost_axis(unit: str, grid: bool = True) -> altair.Axis:
     return altair.Axis(values=list(TIME_TICKS), labelExpr=f"{names} : ''", grid=grid)
 
 
-def _spread(values: Sequence[dict[str, Any]], field: str, per_pixel: float, *,
-            logarithmic: bool = False) -> list[dict[str, Any]]:
+def _spread(
+    values: Sequence[dict[str, Any]], field: str, per_pixel: float, *, logarithmic: bool = False
+) -> list[dict[str, Any]]:
     """The same values with `spread`: `field` pushed up where labels 14 pixels high would overlap.
 
     `per_pixel` is the height of a pixel on the axis (in decades, when `logarithmic`).

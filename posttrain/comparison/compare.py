@@ -7,6 +7,7 @@ A candidate whose result.json is there is not redone, so a comparison that was s
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from typing import Any
 from posttrain.candidates.given import GivenCandidate
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.comparison import html, verdict
-from posttrain.comparison.estimate import Forecast, Speed, calibrate, forecast
+from posttrain.comparison.estimate import Speed, calibrate, forecast
 from posttrain.comparison.latency import measure
 from posttrain.comparison.money import Cost, Prices, break_even, device_cost, hosted_cost, payback
 from posttrain.comparison.plan import default_candidates, ordered, share
@@ -61,13 +62,14 @@ class Comparing:
     results: list[CandidateResult] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    expected: dict[str, float] = field(default_factory=dict)  # seconds, by candidate
     estimate_seconds: float | None = None
 
     async def all(self) -> ComparisonResult:
         """Runs the whole comparison and writes report.json and report.html."""
         started = time.monotonic()
         for candidate in self.given:
-            await self._one(candidate.name, "given", lambda candidate=candidate: _ready(candidate), None)
+            await self._one(candidate.name, "given", functools.partial(_ready, candidate), None)
         for number, (model, policy) in enumerate(self.policies.items()):
             await self._one_model(model, policy, first=number == 0)
         seeded = await self._more_seeds()
@@ -87,52 +89,58 @@ class Comparing:
             expressions = self._only_prompts(expressions, model)
         teaching = await self._share_time(start, expressions) if trainable else dict.fromkeys(expressions)
         for expression, seconds in teaching.items():
-            name = expression if len(self.policies) == 1 or chain.kind(expression) == "floor" else f"{expression}@{model}"
+            name = (
+                expression if len(self.policies) == 1 or chain.kind(expression) == "floor" else f"{expression}@{model}"
+            )
 
             def taught(expression: str = expression, name: str = name, seconds: float | None = seconds) -> Any:
                 return self._teach(expression, name, start, seconds)
 
-            await self._one(name, expression, taught, self._still_to_come(teaching, expression))
+            await self._one(name, expression, taught, self._still_to_come(list(teaching), expression))
 
     def _only_prompts(self, expressions: Sequence[str], model: str) -> list[str]:
         refused = [expression for expression in expressions if chain.kind(expression) == "weights"]
         if refused and self.settings.candidates:
-            raise UserError(f"{', '.join(refused)} would train {model}, which is an endpoint: it can only be prompted",
-                            place="--candidates", remedy="leave it out, or give a local --model")
+            raise UserError(
+                f"{', '.join(refused)} would train {model}, which is an endpoint: it can only be prompted",
+                place="--candidates",
+                remedy="leave it out, or give a local --model",
+            )
         return [expression for expression in expressions if expression not in refused]
 
     async def _share_time(self, start: PolicyCandidate, expressions: Sequence[str]) -> dict[str, float | None]:
         """Calibrates, says how long it will take, and gives each candidate its share of the time there is."""
         done = [expression for expression in expressions if self._kept(expression)]
-        if all(expression in done or chain.kind(expression) == "floor" for expression in expressions):
+        to_do = [expression for expression in expressions if expression not in done]
+        if all(chain.kind(expression) == "floor" for expression in to_do):
             return dict.fromkeys(expressions)
         self.run.progress("calibrating", 0, 1)
         with self._timed("calibration"):
             speed = await calibrate(start, self.task)
-            forecasts = {expression: await forecast(expression, start, self.task, speed, latency=self.settings.latency)
-                         for expression in expressions if expression not in done}
+            forecasts = {
+                name: await forecast(name, start, self.task, speed, latency=self.settings.latency) for name in to_do
+            }
         teaching, left_out = share(self.run.seconds_left, forecasts)
         for expression, why in left_out.items():
             self.notes.append(f"{expression} {why}; give more --minutes, or name it in --candidates")
-        seconds = sum(teaching[name] if teaching[name] is not None else forecasts[name].teaching for name in teaching)  # type: ignore[misc]
-        seconds += sum(forecasts[name].judging for name in teaching)
-        self.estimate_seconds = (self.estimate_seconds or 0.0) + seconds
-        self._forecasts = forecasts
-        self.listener.say(_estimate_sentence(seconds, speed, left_out))
-        return {expression: teaching.get(expression) for expression in expressions
-                if expression in done or expression in teaching}
+        given = {name: forecasts[name].teaching if seconds is None else seconds for name, seconds in teaching.items()}
+        self.expected = {name: seconds + forecasts[name].judging for name, seconds in given.items()}
+        self.estimate_seconds = (self.estimate_seconds or 0.0) + sum(self.expected.values())
+        self.listener.say(_estimate_sentence(sum(self.expected.values()), speed, left_out))
+        return {name: teaching.get(name) for name in expressions if name in done or name in teaching}
 
-    def _still_to_come(self, teaching: Mapping[str, float | None], current: str) -> float | None:
-        forecasts: Mapping[str, Forecast] = getattr(self, "_forecasts", {})
-        names = list(teaching)
-        later = [name for name in names[names.index(current) + 1:] if name in forecasts]
-        return sum((teaching[name] if teaching[name] is not None else forecasts[name].teaching)  # type: ignore[misc]
-                   + forecasts[name].judging for name in later) if forecasts else None
+    def _still_to_come(self, names: Sequence[str], current: str) -> float | None:
+        later = names[names.index(current) + 1 :]
+        return sum(self.expected.get(name, 0.0) for name in later) if self.expected else None
 
     async def _teach(self, expression: str, name: str, start: PolicyCandidate, seconds: float | None) -> Candidate:
         minutes = None if seconds is None else seconds / 60
-        run = Run(self._folder(name) / "teaching", seed=self.run.seed, budget=Budget(minutes, self.run.budget.steps),
-                  on_progress=self.run.on_progress)
+        run = Run(
+            self._folder(name) / "teaching",
+            seed=self.run.seed,
+            budget=Budget(minutes, self.run.budget.steps),
+            on_progress=self.run.on_progress,
+        )
         return _named(await chain.teach(expression, start, self.task, run), name)
 
     def _folder(self, name: str) -> Path:
@@ -145,7 +153,9 @@ class Comparing:
         """Teaches, judges and measures one candidate, or takes its result from disk."""
         folder = self._folder(name)
         if self._kept(name):
-            result = CandidateResult.from_report(read_json(folder / "result.json"), Evaluation.read(folder / "test.jsonl"))
+            result = CandidateResult.from_report(
+                read_json(folder / "result.json"), Evaluation.read(folder / "test.jsonl")
+            )
             self.results.append(result)
             self.listener.result(result, left)
             return
@@ -177,13 +187,21 @@ class Comparing:
         details = getattr(candidate, "details", {}).get("training", {})
         kind = candidate.kind
         result = CandidateResult(
-            name=name, label="the system you run" if kind == "given" else chain.label(expression),
-            technique=expression, model=candidate.model, kind=kind, evaluation=test, dev_score=dev.score if dev else None,
+            name=name,
+            label="the system you run" if kind == "given" else chain.label(expression),
+            technique=expression,
+            model=candidate.model,
+            kind=kind,
+            evaluation=test,
+            dev_score=dev.score if dev else None,
             training_seconds=seconds if kind in ("weights", "floor") else 0.0,
             search_seconds=seconds if kind == "prompt" else 0.0,
-            trained_tokens=int(details.get("trained_tokens", 0)), training_runs=1 if kind == "weights" else 0,
+            trained_tokens=int(details.get("trained_tokens", 0)),
+            training_runs=1 if kind == "weights" else 0,
             update_rule=_update_rule(candidate, seconds),
-            curves=tuple(_curve(folder / "teaching")), notes=_notes(candidate))
+            curves=tuple(_curve(folder / "teaching")),
+            notes=_notes(candidate),
+        )
         return await self._measured(result, candidate)
 
     async def _measured(self, result: CandidateResult, candidate: Candidate) -> CandidateResult:
@@ -196,11 +214,17 @@ class Comparing:
         attempts = result.evaluation.attempts
         cost: Cost | None
         if isinstance(candidate, PolicyCandidate) and getattr(candidate.policy, "remote", False):
-            cost = hosted_cost(self.settings.prices, prompt_tokens=[attempt.prompt_tokens for attempt in attempts],
-                               completion_tokens=[attempt.completion_tokens for attempt in attempts])
+            cost = hosted_cost(
+                self.settings.prices,
+                prompt_tokens=[attempt.prompt_tokens for attempt in attempts],
+                completion_tokens=[attempt.completion_tokens for attempt in attempts],
+            )
         else:
-            cost = device_cost(self.settings.prices, one_off_seconds=result.training_seconds + result.search_seconds,
-                               request_seconds=measured.request_seconds)
+            cost = device_cost(
+                self.settings.prices,
+                one_off_seconds=result.training_seconds + result.search_seconds,
+                request_seconds=measured.request_seconds,
+            )
         return replace(result, latency=measured.latency, cost=cost)
 
     # ---- after the candidates
@@ -221,8 +245,12 @@ class Comparing:
             if not spent or (self.run.seconds_left or 0.0) < spent * 1.1:
                 break
             with self._timed(f"{best.name}: seed {seed}"):
-                run = Run(self._folder(best.name) / f"seed-{seed}", seed=seed, on_progress=self.run.on_progress,
-                          budget=Budget(minutes=self.timings[f"{best.name}: teaching"] / 60))
+                run = Run(
+                    self._folder(best.name) / f"seed-{seed}",
+                    seed=seed,
+                    on_progress=self.run.on_progress,
+                    budget=Budget(minutes=self.timings[f"{best.name}: teaching"] / 60),
+                )
                 candidate = _named(await chain.teach(best.technique, start, self.task, run), best.name)
                 scores.append((await evaluate(candidate, self.task, "test", self.run)).score)
         return {best.name: tuple(scores)} if len(scores) > 1 else {}
@@ -230,42 +258,79 @@ class Comparing:
     def finish(self, seeded: Mapping[str, tuple[float, ...]]) -> ComparisonResult:
         """The verdict over everything that finished."""
         if not self.results:
-            raise UserError("no candidate finished", place=str(self.run.folder), remedy="; ".join(self.notes) or "try again")
-        results = [replace(result, seed_scores=seeded[result.name], training_runs=len(seeded[result.name]))
-                   if result.name in seeded else result for result in self.results]
+            raise UserError(
+                "no candidate finished", place=str(self.run.folder), remedy="; ".join(self.notes) or "try again"
+            )
+        results = [
+            replace(result, seed_scores=seeded[result.name], training_runs=len(seeded[result.name]))
+            if result.name in seeded
+            else result
+            for result in self.results
+        ]
         yours = self.given[0].name if self.given else None
         comparisons, recommendation = verdict.decide(results, given=yours, margin=self.settings.margin)
         reference = verdict.choose_reference(results, yours, self.settings.margin)
         low = {found.a: found.interval[0] for found in comparisons if found.family == "reference"}
         if reference is not None:
             results = [self._broken_even(result, reference, low.get(result.name)) for result in results]
-            comparisons, recommendation = verdict.decide(results, given=yours, margin=self.settings.margin)  # money seen
+            comparisons, recommendation = verdict.decide(
+                results, given=yours, margin=self.settings.margin
+            )  # money seen
         n = len(self.task.rows("test"))
         return ComparisonResult(
-            task=self.task.name, task_version=self.task.version, task_hash=self.task.hash,
-            model=", ".join(self.policies), candidates=tuple(results), comparisons=tuple(comparisons),
-            recommendation=recommendation, reference=reference.name if reference else None, margin=self.settings.margin,
-            volume_per_month=self.settings.volume_per_month, ceiling=self.task.ceiling,
-            detectable_difference=verdict.detectable(comparisons, n), test_uses=_count_test_use(self.run, self.task),
-            seed=self.run.seed, seeds=tuple(range(self.run.seed, self.run.seed + max(map(len, seeded.values()), default=1))),
-            estimate_seconds=self.estimate_seconds, actual_seconds=self.timings.get("total"), timings=self.timings,
-            notes=(*self.task.notes, *self.notes))
+            task=self.task.name,
+            task_version=self.task.version,
+            task_hash=self.task.hash,
+            model=", ".join(self.policies),
+            candidates=tuple(results),
+            comparisons=tuple(comparisons),
+            recommendation=recommendation,
+            reference=reference.name if reference else None,
+            margin=self.settings.margin,
+            volume_per_month=self.settings.volume_per_month,
+            ceiling=self.task.ceiling,
+            detectable_difference=verdict.detectable(comparisons, n),
+            test_uses=_count_test_use(self.run, self.task),
+            seed=self.run.seed,
+            seeds=tuple(range(self.run.seed, self.run.seed + max(map(len, seeded.values()), default=1))),
+            estimate_seconds=self.estimate_seconds,
+            actual_seconds=self.timings.get("total"),
+            timings=self.timings,
+            notes=(*self.task.notes, *self.notes),
+        )
 
     def _broken_even(self, result: CandidateResult, reference: CandidateResult, low: float | None) -> CandidateResult:
         if low is None or result.kind == "given":
             return result
         even = break_even(reference.cost, result.cost, quality_low=low, margin=self.settings.margin, seed=self.run.seed)
         volume = self.settings.volume_per_month
-        paid = payback(reference.cost, result.cost, volume=volume, quality_low=low, margin=self.settings.margin,
-                       seed=self.run.seed) if volume else None
+        paid = (
+            payback(
+                reference.cost,
+                result.cost,
+                volume=volume,
+                quality_low=low,
+                margin=self.settings.margin,
+                seed=self.run.seed,
+            )
+            if volume
+            else None
+        )
         return replace(result, break_even=even, payback=paid)
 
     def _timed(self, part: str) -> _Clock:
         return _Clock(self.timings, part)
 
 
-async def compare(task: Task, policies: Mapping[str, Policy], run: Run, settings: Settings = Settings(), *,
-                  given: Sequence[GivenCandidate] = (), listener: Listener = Listener()) -> ComparisonResult:
+async def compare(
+    task: Task,
+    policies: Mapping[str, Policy],
+    run: Run,
+    settings: Settings = Settings(),
+    *,
+    given: Sequence[GivenCandidate] = (),
+    listener: Listener = Listener(),
+) -> ComparisonResult:
     """Compares every candidate on one task; the result is also in the run's folder.  Raises UserError."""
     return await Comparing(task, policies, given, run, settings, listener).all()
 
@@ -279,11 +344,16 @@ def write(comparison: ComparisonResult, folder: Path) -> None:
 def read(folder: Path) -> ComparisonResult:
     """The comparison in a run's folder.  Raises UserError when there is none, or an unfinished one."""
     if not (folder / "report.json").exists():
-        raise UserError("this run has no report: it is no comparison, or was stopped before it ended", place=str(folder),
-                        remedy=f"go on with: posttrain compare --resume {folder}")
+        raise UserError(
+            "this run has no report: it is no comparison, or was stopped before it ended",
+            place=str(folder),
+            remedy=f"go on with: posttrain compare --resume {folder}",
+        )
     report = read_json(folder / "report.json")
-    evaluations = [Evaluation.read(folder / "candidates" / folder_name(entry["name"]) / "test.jsonl")
-                   for entry in report["candidates"]]
+    evaluations = [
+        Evaluation.read(folder / "candidates" / folder_name(entry["name"]) / "test.jsonl")
+        for entry in report["candidates"]
+    ]
     return ComparisonResult.from_report(report, evaluations)
 
 
@@ -312,7 +382,7 @@ async def _ready(candidate: Candidate) -> Candidate:
 
 
 def _named(candidate: Any, name: str) -> Candidate:
-    return replace(candidate, name=name)  # type: ignore[no-any-return]
+    return replace(candidate, name=name)
 
 
 def _update_rule(candidate: Candidate, seconds: float) -> str:
@@ -331,8 +401,12 @@ def _notes(candidate: Candidate) -> tuple[str, ...]:
 
 def _curve(folder: Path) -> list[dict[str, Any]]:
     """The records of training, of every technique of the chain."""
-    return [record for path in sorted(folder.glob("*/metrics.jsonl")) for record in Run(path.parent).metrics()
-            if "step" in record]
+    return [
+        record
+        for path in sorted(folder.glob("*/metrics.jsonl"))
+        for record in Run(path.parent).metrics()
+        if "step" in record
+    ]
 
 
 def _estimate_sentence(seconds: float, speed: Speed, left_out: Mapping[str, str]) -> str:

@@ -50,7 +50,8 @@ def differing_rows(first: Evaluation, second: Evaluation, *, n: int = 3, seed: i
     for one, other in by_row([first, second]):
         if one.passed != other.passed:
             wins[one.passed].append(
-                Disagreement(one.row_id, one.text, one.target, one.answer, other.answer, one.passed))
+                Disagreement(one.row_id, one.text, one.target, one.answer, other.answer, one.passed)
+            )
     draw = random.Random(seed)
     more, fewer = sorted(wins.values(), key=len, reverse=True)
     rare = draw.sample(fewer, min(len(fewer), n // 3 or 1)) if n > 1 else []

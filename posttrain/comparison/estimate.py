@@ -94,7 +94,9 @@ async def forecast(expression: str, candidate: PolicyCandidate, task: Task, spee
     work = chain.work(expression, task)
     judged = len(task.rows("dev")) + len(task.rows("test"))
     alone = (speed.alone + own * speed.read) * (ROWS + 2 + ROWS / 3) if latency else 0.0
-    return Forecast(work.rows_answered * per_row + work.rows_trained * own * 1.2 * speed.train, judged * per_row + alone)
+    return Forecast(
+        work.rows_answered * per_row + work.rows_trained * own * 1.2 * speed.train, judged * per_row + alone
+    )
 
 
 def _own_tokens(candidate: PolicyCandidate, task: Task) -> float:

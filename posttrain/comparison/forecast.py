@@ -43,17 +43,28 @@ def forecast(curve: Sequence[tuple[int, float]], *, scored_rows: int, seed: int 
     gain = float(_gains(sizes, scores[None], scored_rows, last, more)[0])
     low, high = (float(end) for end in np.quantile(gains, [0.025, 0.975]))
     if low <= 1e-9:
-        return Forecast(more, None, (low, high), (), f"The curve does not tell whether {more} more rows would help "
-                        f"({signed_span((low, high))} points).")
+        return Forecast(
+            more,
+            None,
+            (low, high),
+            (),
+            f"The curve does not tell whether {more} more rows would help ({signed_span((low, high))} points).",
+        )
     slope, intercept = _fit(sizes, scores[None], scored_rows)
     reach = np.linspace(sizes.min(), last + more, 40).astype(int)
     line = tuple((int(n), float(1 - np.exp(intercept[0] + slope[0] * np.log(n)))) for n in reach)
-    return Forecast(more, gain, (low, high), line, f"{more} more rows: about {signed(gain)} points "
-                    f"({signed_span((low, high))}), if the curve goes on as it went.")
+    return Forecast(
+        more,
+        gain,
+        (low, high),
+        line,
+        f"{more} more rows: about {signed(gain)} points ({signed_span((low, high))}), if the curve goes on as it went.",
+    )
 
 
-def _fit(sizes: NDArray[np.float64], scores: NDArray[np.float64],
-         scored_rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _fit(
+    sizes: NDArray[np.float64], scores: NDArray[np.float64], scored_rows: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Slope and intercept of log error against log rows, for each row of `scores`; half a row is the least error."""
     errors = np.log(np.maximum(1 - scores, 0.5 / scored_rows))
     x = np.log(sizes)
@@ -62,8 +73,9 @@ def _fit(sizes: NDArray[np.float64], scores: NDArray[np.float64],
     return slope, errors.mean(axis=1) - slope * x.mean()
 
 
-def _gains(sizes: NDArray[np.float64], scores: NDArray[np.float64], scored_rows: int, last: int,
-           more: int) -> NDArray[np.float64]:
+def _gains(
+    sizes: NDArray[np.float64], scores: NDArray[np.float64], scored_rows: int, last: int, more: int
+) -> NDArray[np.float64]:
     slope, intercept = _fit(sizes, scores, scored_rows)
     return np.exp(intercept + slope * np.log(last)) - np.exp(intercept + slope * np.log(last + more))
 

@@ -26,8 +26,13 @@ from posttrain.runs import write_text
 MOST_ROWS = 400
 """Rows in the browser; of more, a seeded draw is shown, and the page says so."""
 
-_PAGE = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
-                    trim_blocks=True, lstrip_blocks=True)
+_PAGE = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 
 
 def render(comparison: ComparisonResult, evaluations: Sequence[Evaluation], path: Path) -> None:
@@ -39,14 +44,20 @@ def render(comparison: ComparisonResult, evaluations: Sequence[Evaluation], path
     pictures = _pictures(comparison, forecasts)
     trained = {f"training{i}": result for i, result in enumerate(comparison.ranked) if f"training{i}" in pictures}
     page = _PAGE.get_template("report.html").render(
-        comparison=comparison, wording=wording, pictures=pictures, forecasts=forecasts, training=trained,
+        comparison=comparison,
+        wording=wording,
+        pictures=pictures,
+        forecasts=forecasts,
+        training=trained,
         style=Markup((folder / "report.css").read_text(encoding="utf-8")),
-        script=Markup((folder / "report.js").read_text(encoding="utf-8")), rows=_embedded(_rows(comparison, ranked)),
+        script=Markup((folder / "report.js").read_text(encoding="utf-8")),
+        rows=_embedded(_rows(comparison, ranked)),
         missed=missed_alike([evaluation for evaluation in ranked if evaluation.score > 0]),
         slices=_shares(comparison, lambda r: {f"{s.name}, n={s.n}": s.score for s in r.evaluation.slices()}),
         parts=_shares(comparison, lambda r: r.evaluation.parts()),
         units={result.cost.unit for result in comparison.candidates if result.cost},
-        limit=detectable_sentence(comparison.detectable_difference, ranked[0].n if ranked else 0))
+        limit=detectable_sentence(comparison.detectable_difference, ranked[0].n if ranked else 0),
+    )
     write_text(path, page)
 
 
@@ -60,8 +71,9 @@ def _forecasts(comparison: ComparisonResult) -> dict[str, tuple[Sequence[tuple[i
     return found
 
 
-def _pictures(comparison: ComparisonResult,
-              forecasts: dict[str, tuple[Sequence[tuple[int, float]], Forecast]]) -> dict[str, Markup]:
+def _pictures(
+    comparison: ComparisonResult, forecasts: dict[str, tuple[Sequence[tuple[int, float]], Forecast]]
+) -> dict[str, Markup]:
     """SVG by name; a picture that has nothing to show is left out."""
     priced = [result for result in comparison.ranked if result.cost]
     units = {result.cost.unit for result in priced if result.cost}
@@ -88,7 +100,7 @@ def _contenders(comparison: ComparisonResult) -> list[CandidateResult]:
     names = dict.fromkeys([comparison.recommendation.candidate, comparison.reference])
     for kind in ("given", "floor", "prompt", "weights"):
         of_kind = [result for result in comparison.ranked if result.kind == kind]
-        names.update(dict.fromkeys(result.name for result in of_kind[:2 if kind == "weights" else 1]))
+        names.update(dict.fromkeys(result.name for result in of_kind[: 2 if kind == "weights" else 1]))
     return [result for result in comparison.ranked if result.cost and result.name in names]
 
 
@@ -106,20 +118,35 @@ def _rows(comparison: ComparisonResult, evaluations: Sequence[Evaluation]) -> di
     if len(differing) > MOST_ROWS:
         chosen = sorted(random.Random(comparison.seed).sample(range(len(differing)), MOST_ROWS))
         shown = [differing[i] for i in chosen]
-    rows = [{"id": attempts[0].row_id, "slices": attempts[0].slices, "text": attempts[0].text,
-             "target": attempts[0].target, "attempts": [_attempt(attempt, pool) for attempt in attempts]}
-            for attempts in shown]
+    rows = [
+        {
+            "id": attempts[0].row_id,
+            "slices": attempts[0].slices,
+            "text": attempts[0].text,
+            "target": attempts[0].target,
+            "attempts": [_attempt(attempt, pool) for attempt in attempts],
+        }
+        for attempts in shown
+    ]
     kinds = {result.name: result.kind for result in comparison.candidates}
-    return {"candidates": [{"name": e.candidate, "kind": kinds[e.candidate]} for e in evaluations], "rows": rows,
-            "differing": len(differing), "texts": list(pool)}
+    return {
+        "candidates": [{"name": e.candidate, "kind": kinds[e.candidate]} for e in evaluations],
+        "rows": rows,
+        "differing": len(differing),
+        "texts": list(pool),
+    }
 
 
 def _attempt(attempt: Attempt, pool: dict[str, int]) -> dict[str, Any]:
     def pooled(text: str) -> int:
         return pool.setdefault(text, len(pool))
 
-    return {"passed": attempt.passed, "answer": pooled(attempt.answer), "error": attempt.error,
-            "messages": [[message["role"], pooled(message["content"])] for message in attempt.messages]}
+    return {
+        "passed": attempt.passed,
+        "answer": pooled(attempt.answer),
+        "error": attempt.error,
+        "messages": [[message["role"], pooled(message["content"])] for message in attempt.messages],
+    }
 
 
 def _embedded(value: Any) -> Markup:

@@ -42,8 +42,12 @@ async def measure(candidate: Candidate, rows: Sequence[Row]) -> Measured:
     await asyncio.gather(*(user() for _ in range(USERS)))
     busy = time.perf_counter() - started
     share = busy / sum(loaded)
-    return Measured(Latency(float(numpy.percentile(alone, 50)), float(numpy.percentile(alone, 95)),
-                            float(numpy.percentile(loaded, 95))), tuple(seconds * share for seconds in loaded))
+    return Measured(
+        Latency(
+            float(numpy.percentile(alone, 50)), float(numpy.percentile(alone, 95)), float(numpy.percentile(loaded, 95))
+        ),
+        tuple(seconds * share for seconds in loaded),
+    )
 
 
 async def _timed(candidate: Candidate, row: Row) -> float:

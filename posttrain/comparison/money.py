@@ -56,8 +56,14 @@ class BreakEven:
         return self.verdict.startswith("only")
 
 
-def device_cost(prices: Prices, *, one_off_seconds: float, request_seconds: Sequence[float], people: float = 0.0,
-                standing_per_month: float = 0.0) -> Cost:
+def device_cost(
+    prices: Prices,
+    *,
+    one_off_seconds: float,
+    request_seconds: Sequence[float],
+    people: float = 0.0,
+    standing_per_month: float = 0.0,
+) -> Cost:
     """Cost of a candidate that runs on our device.
 
     `one_off_seconds` are search and training; `request_seconds` busy device seconds of each measured row;
@@ -66,17 +72,26 @@ def device_cost(prices: Prices, *, one_off_seconds: float, request_seconds: Sequ
     if not request_seconds:
         raise ValueError("no request was measured")
     if prices.per_hour is None and (people or standing_per_month):
-        raise UserError("people's time and standing costs are money, device time has no price", place="prices",
-                        remedy="state the price of the device per hour")
+        raise UserError(
+            "people's time and standing costs are money, device time has no price",
+            place="prices",
+            remedy="state the price of the device per hour",
+        )
     second = 1.0 if prices.per_hour is None else prices.per_hour / 3600
     rows = tuple(seconds * second for seconds in request_seconds)
     unit = DEVICE_SECONDS if prices.per_hour is None else prices.currency
     return Cost(one_off_seconds * second + people, sum(rows) / len(rows), standing_per_month, unit, rows)
 
 
-def hosted_cost(prices: Prices, *, prompt_tokens: Sequence[int], completion_tokens: Sequence[int],
-                cached_tokens: Sequence[int] = (), one_off: float = 0.0,
-                standing_per_month: float = 0.0) -> Cost | None:
+def hosted_cost(
+    prices: Prices,
+    *,
+    prompt_tokens: Sequence[int],
+    completion_tokens: Sequence[int],
+    cached_tokens: Sequence[int] = (),
+    one_off: float = 0.0,
+    standing_per_month: float = 0.0,
+) -> Cost | None:
     """Cost of a hosted model, row by row; None when the user stated no token prices.
 
     `cached_tokens` are part of `prompt_tokens`; `one_off` is money already spent on searching a prompt.
@@ -86,15 +101,19 @@ def hosted_cost(prices: Prices, *, prompt_tokens: Sequence[int], completion_toke
     if not prompt_tokens:
         raise ValueError("no request was measured")
     cached_price = prices.input_per_million if prices.cached_per_million is None else prices.cached_per_million
-    rows = tuple(((prompt - cached) * prices.input_per_million + cached * cached_price
-                  + completion * prices.output_per_million) / 1e6
-                 for prompt, completion, cached in zip(prompt_tokens, completion_tokens,
-                                                       cached_tokens or [0] * len(prompt_tokens), strict=True))
+    rows = tuple(
+        ((prompt - cached) * prices.input_per_million + cached * cached_price + completion * prices.output_per_million)
+        / 1e6
+        for prompt, completion, cached in zip(
+            prompt_tokens, completion_tokens, cached_tokens or [0] * len(prompt_tokens), strict=True
+        )
+    )
     return Cost(one_off, sum(rows) / len(rows), standing_per_month, prices.currency, rows)
 
 
-def break_even(reference: Cost | None, taught: Cost | None, *, quality_low: float, margin: float = MARGIN,
-               seed: int = 0) -> BreakEven:
+def break_even(
+    reference: Cost | None, taught: Cost | None, *, quality_low: float, margin: float = MARGIN, seed: int = 0
+) -> BreakEven:
     """After how many requests `taught` is the cheaper one.
 
     `quality_low` is the lower bound of its score minus the reference's: at -margin or below, being cheaper
@@ -115,8 +134,15 @@ def break_even(reference: Cost | None, taught: Cost | None, *, quality_low: floa
     return BreakEven(value, interval, f"after {count(value)} requests" if value else "from the first request")
 
 
-def payback(reference: Cost | None, taught: Cost | None, *, volume: float, quality_low: float, margin: float = MARGIN,
-            seed: int = 0) -> BreakEven:
+def payback(
+    reference: Cost | None,
+    taught: Cost | None,
+    *,
+    volume: float,
+    quality_low: float,
+    margin: float = MARGIN,
+    seed: int = 0,
+) -> BreakEven:
     """After how many months at `volume` requests a month `taught` has paid for itself."""
     refused = _refused(reference, taught, quality_low, margin)
     if refused or reference is None or taught is None:

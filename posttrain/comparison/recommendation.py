@@ -38,8 +38,12 @@ class Case:
 def recommend(case: Case) -> Recommendation:
     """Walks the reasons not to take the winner, strongest first; where none holds, there is a winner."""
     if not case.others:
-        return _say(case.winner, "no clear winner", f"{case.winner.name} is the only candidate and gets "
-                    f"{_right(case.winner)}.", "Nothing was compared, so nothing was shown.")
+        return _say(
+            case.winner,
+            "no clear winner",
+            f"{case.winner.name} is the only candidate and gets {_right(case.winner)}.",
+            "Nothing was compared, so nothing was shown.",
+        )
     better = [other for other in case.others if case.against[other.name].word == "worse"]
     if better:
         return _contradicted(case, max(better, key=lambda other: other.score))
@@ -57,33 +61,51 @@ def recommend(case: Case) -> Recommendation:
 
 def _contradicted(case: Case, better: CandidateResult) -> Recommendation:
     """Test shows something better than the dev winner."""
-    first = (f"{case.winner.name} was chosen on dev, but on test it {_gap(case.against[better.name])}, which gets "
-             f"{_right(better)}.")
+    first = (
+        f"{case.winner.name} was chosen on dev, but on test it {_gap(case.against[better.name])}, which gets "
+        f"{_right(better)}."
+    )
     if better.kind == "given":
         return _say(better, "keep what you have", first, "Keep what you have: nothing tried here beats it.")
     if better.kind == "floor":
         return _say(better, "a floor wins", first, "A floor wins: no language model is needed for this.")
-    return _say(better, "no clear winner", first,
-                f"No clear winner, because dev and test disagree: let fresh test rows confirm {better.name} first.")
+    return _say(
+        better,
+        "no clear winner",
+        first,
+        f"No clear winner, because dev and test disagree: let fresh test rows confirm {better.name} first.",
+    )
 
 
 def _beside_own_system(case: Case, own: CandidateResult) -> Recommendation:
     """A system runs already: a winner has to be shown better than it, or no worse and paying for itself."""
     if case.winner is own:
         rival = case.best(*SIMPLEST_FIRST) or case.others[0]
-        return _say(own, "keep what you have", f"Keep what you have: {own.name} gets {_right(own)} and no other "
-                    f"candidate was better on dev by more than {points(case.margin)}.",
-                    f"Against {rival.name}, the nearest other, it {_gap(case.against[rival.name])}.")
+        return _say(
+            own,
+            "keep what you have",
+            f"Keep what you have: {own.name} gets {_right(own)} and no other "
+            f"candidate was better on dev by more than {points(case.margin)}.",
+            f"Against {rival.name}, the nearest other, it {_gap(case.against[rival.name])}.",
+        )
     comparison = case.against[own.name]
     if comparison.word == "better":
         return _floor_wins(case) if case.winner.kind == "floor" else _wins(case, own)
     pays = case.winner.break_even
     if comparison.word == "no worse" and pays is not None and pays.value is not None and not pays.only_at_first:
         outcome: Outcome = "a floor wins" if case.winner.kind == "floor" else "winner"
-        return _say(case.winner, outcome, f"Take {case.winner.name} because it is cheaper and as good: it "
-                    f"{_gap(comparison)}.", _what_it_takes(case))
-    return _say(own, "keep what you have", f"Keep what you have: {case.winner.name}, the best on dev, gets "
-                f"{_right(case.winner)}, but {_gap(comparison)}.", _what_would_tell(case, comparison))
+        return _say(
+            case.winner,
+            outcome,
+            f"Take {case.winner.name} because it is cheaper and as good: it {_gap(comparison)}.",
+            _what_it_takes(case),
+        )
+    return _say(
+        own,
+        "keep what you have",
+        f"Keep what you have: {case.winner.name}, the best on dev, gets {_right(case.winner)}, but {_gap(comparison)}.",
+        _what_would_tell(case, comparison),
+    )
 
 
 def _floor_wins(case: Case) -> Recommendation:
@@ -91,25 +113,37 @@ def _floor_wins(case: Case) -> Recommendation:
     rival = case.best("prompt", "weights")
     if rival is None:
         return _say(case.winner, "a floor wins", first, "No candidate with a language model was compared.")
-    return _say(case.winner, "a floor wins", first, f"Against {rival.name}, the best candidate with a language model, "
-                f"it {_gap(case.against[rival.name])}, so a model has not earned its cost here.")
+    return _say(
+        case.winner,
+        "a floor wins",
+        first,
+        f"Against {rival.name}, the best candidate with a language model, "
+        f"it {_gap(case.against[rival.name])}, so a model has not earned its cost here.",
+    )
 
 
 def _not_shown(case: Case, rival: CandidateResult) -> Recommendation:
     """The winner is not shown better than something simpler; a floor that is level or ahead wins outright."""
     comparison = case.against[rival.name]
     if rival.kind == "floor" and comparison.difference <= 0:
-        return _say(rival, "a floor wins", f"A floor wins: {rival.name}, which needs no language model, gets "
-                    f"{_right(rival)}.", f"{case.winner.name}, the best on dev, {_gap(comparison)}, so a model has not "
-                    "earned its cost here.")
+        return _say(
+            rival,
+            "a floor wins",
+            f"A floor wins: {rival.name}, which needs no language model, gets {_right(rival)}.",
+            f"{case.winner.name}, the best on dev, {_gap(comparison)}, so a model has not earned its cost here.",
+        )
     first = f"No clear winner: {case.winner.name}, the best on dev, gets {_right(case.winner)}, but {_gap(comparison)}."
     choice = case.winner if comparison.difference > 0 else rival
     return _say(choice, "no clear winner", first, _what_would_tell(case, comparison))
 
 
 def _wins(case: Case, rival: CandidateResult) -> Recommendation:
-    return _say(case.winner, "winner", f"Take {case.winner.name}, because it gets {_right(case.winner)} and "
-                f"{_gap(case.against[rival.name])}.", _what_it_takes(case))
+    return _say(
+        case.winner,
+        "winner",
+        f"Take {case.winner.name}, because it gets {_right(case.winner)} and {_gap(case.against[rival.name])}.",
+        _what_it_takes(case),
+    )
 
 
 def _what_it_takes(case: Case) -> str:

@@ -64,41 +64,83 @@ class CandidateResult:
         """This candidate's entry in report.json."""
         evaluation, cost = self.evaluation, self.cost
         return {
-            "name": self.name, "label": self.label, "technique": self.technique, "model": self.model, "kind": self.kind,
-            "score": evaluation.score, "interval": list(evaluation.interval), "n": evaluation.n,
-            "dev_score": self.dev_score, "valid_rate": evaluation.valid_rate, "error_rate": evaluation.error_rate,
-            "parts": evaluation.parts(), "prompt_tokens_per_request": evaluation.prompt_tokens,
+            "name": self.name,
+            "label": self.label,
+            "technique": self.technique,
+            "model": self.model,
+            "kind": self.kind,
+            "score": evaluation.score,
+            "interval": list(evaluation.interval),
+            "n": evaluation.n,
+            "dev_score": self.dev_score,
+            "valid_rate": evaluation.valid_rate,
+            "error_rate": evaluation.error_rate,
+            "parts": evaluation.parts(),
+            "prompt_tokens_per_request": evaluation.prompt_tokens,
             "completion_tokens_per_request": evaluation.completion_tokens,
             "latency_seconds": asdict(self.latency) if self.latency else None,
-            "training_seconds": self.training_seconds, "search_seconds": self.search_seconds,
-            "trained_tokens": self.trained_tokens, "training_runs": self.training_runs,
-            "seed_scores": list(self.seed_scores), "one_off_cost": cost.one_off if cost else None,
+            "training_seconds": self.training_seconds,
+            "search_seconds": self.search_seconds,
+            "trained_tokens": self.trained_tokens,
+            "training_runs": self.training_runs,
+            "seed_scores": list(self.seed_scores),
+            "one_off_cost": cost.one_off if cost else None,
             "cost_per_request": cost.per_request if cost else None,
             "cost_per_1000_requests": cost.per_request * 1000 if cost else None,
             "standing_cost_per_month": cost.standing_per_month if cost else None,
-            "cost_unit": cost.unit if cost else None, "cost_rows": list(cost.rows) if cost else [],
+            "cost_unit": cost.unit if cost else None,
+            "cost_rows": list(cost.rows) if cost else [],
             "requests_to_break_even": asdict(self.break_even) if self.break_even else None,
             "months_to_pay_back": asdict(self.payback) if self.payback else None,
             "when_a_fact_changes": self.update_rule,
             "slices": [asdict(part) for part in evaluation.slices()],
             "learning_curve": [list(point) for point in self.learning_curve],
-            "curves": [dict(record) for record in self.curves], "notes": list(self.notes)}
+            "curves": [dict(record) for record in self.curves],
+            "notes": list(self.notes),
+        }
 
     @staticmethod
     def from_report(entry: Mapping[str, Any], evaluation: Evaluation) -> CandidateResult:
         """Reads an entry back."""
-        cost = None if entry["cost_unit"] is None else Cost(
-            entry["one_off_cost"], entry["cost_per_request"], entry["standing_cost_per_month"],
-            entry["cost_unit"], tuple(entry["cost_rows"]))
+        cost = (
+            None
+            if entry["cost_unit"] is None
+            else Cost(
+                entry["one_off_cost"],
+                entry["cost_per_request"],
+                entry["standing_cost_per_month"],
+                entry["cost_unit"],
+                tuple(entry["cost_rows"]),
+            )
+        )
         latency = entry["latency_seconds"]
         return CandidateResult(
-            **{name: entry[name] for name in ("name", "label", "technique", "model", "kind", "dev_score",
-                                              "training_seconds", "search_seconds", "trained_tokens", "training_runs")},
-            evaluation=evaluation, latency=Latency(**latency) if latency else None,
-            seed_scores=tuple(entry["seed_scores"]), cost=cost, break_even=_break_even(entry["requests_to_break_even"]),
-            payback=_break_even(entry["months_to_pay_back"]), update_rule=entry["when_a_fact_changes"],
-            learning_curve=tuple((n, score) for n, score in entry["learning_curve"]), curves=tuple(entry["curves"]),
-            notes=tuple(entry["notes"]))
+            **{
+                name: entry[name]
+                for name in (
+                    "name",
+                    "label",
+                    "technique",
+                    "model",
+                    "kind",
+                    "dev_score",
+                    "training_seconds",
+                    "search_seconds",
+                    "trained_tokens",
+                    "training_runs",
+                )
+            },
+            evaluation=evaluation,
+            latency=Latency(**latency) if latency else None,
+            seed_scores=tuple(entry["seed_scores"]),
+            cost=cost,
+            break_even=_break_even(entry["requests_to_break_even"]),
+            payback=_break_even(entry["months_to_pay_back"]),
+            update_rule=entry["when_a_fact_changes"],
+            learning_curve=tuple((n, score) for n, score in entry["learning_curve"]),
+            curves=tuple(entry["curves"]),
+            notes=tuple(entry["notes"]),
+        )
 
 
 @dataclass(frozen=True)
@@ -177,37 +219,67 @@ class ComparisonResult:
     def to_report(self) -> dict[str, Any]:
         """The document report.json: the fields others rely on first, ours beside them."""
         return {
-            "schema": SCHEMA, "task": {"name": self.task, "version": self.task_version, "hash": self.task_hash},
-            "model": self.model, "candidates": [result.to_report() for result in self.candidates],
+            "schema": SCHEMA,
+            "task": {"name": self.task, "version": self.task_version, "hash": self.task_hash},
+            "model": self.model,
+            "candidates": [result.to_report() for result in self.candidates],
             "comparisons": [{**asdict(c), "interval": list(c.interval)} for c in self.comparisons],
             "recommendation": {**asdict(self.recommendation), "reason": self.recommendation.reason},
-            "reference": self.reference, "margin": self.margin,
-            "volume_per_month": self.volume_per_month, "ceiling": self.ceiling,
-            "detectable_difference": self.detectable_difference, "test_uses": self.test_uses, "seed": self.seed,
-            "seeds": list(self.seeds), "estimate_seconds": self.estimate_seconds, "actual_seconds": self.actual_seconds,
-            "timings": dict(self.timings or {}), "notes": list(self.notes)}
+            "reference": self.reference,
+            "margin": self.margin,
+            "volume_per_month": self.volume_per_month,
+            "ceiling": self.ceiling,
+            "detectable_difference": self.detectable_difference,
+            "test_uses": self.test_uses,
+            "seed": self.seed,
+            "seeds": list(self.seeds),
+            "estimate_seconds": self.estimate_seconds,
+            "actual_seconds": self.actual_seconds,
+            "timings": dict(self.timings or {}),
+            "notes": list(self.notes),
+        }
 
     @staticmethod
     def from_report(report: Mapping[str, Any], evaluations: Sequence[Evaluation]) -> ComparisonResult:
         """Reads report.json back; `evaluations` are the test records of the same run.  Raises UserError."""
         if report.get("schema") != SCHEMA:
-            raise UserError(f"a report of schema {report.get('schema')}, this version reads {SCHEMA}",
-                            place="report.json", remedy="run the comparison again")
+            raise UserError(
+                f"a report of schema {report.get('schema')}, this version reads {SCHEMA}",
+                place="report.json",
+                remedy="run the comparison again",
+            )
         by_name = {evaluation.candidate: evaluation for evaluation in evaluations}
         missing = [entry["name"] for entry in report["candidates"] if entry["name"] not in by_name]
         if missing:
-            raise UserError(f"no evaluation of {', '.join(missing)}", place="report.json",
-                            remedy="run the comparison again: finished candidates are not redone")
-        same = ("model", "reference", "margin", "volume_per_month", "ceiling", "detectable_difference", "test_uses",
-                "seed", "estimate_seconds", "actual_seconds", "timings")
+            raise UserError(
+                f"no evaluation of {', '.join(missing)}",
+                place="report.json",
+                remedy="run the comparison again: finished candidates are not redone",
+            )
+        same = (
+            "model",
+            "reference",
+            "margin",
+            "volume_per_month",
+            "ceiling",
+            "detectable_difference",
+            "test_uses",
+            "seed",
+            "estimate_seconds",
+            "actual_seconds",
+            "timings",
+        )
         return ComparisonResult(
-            task=report["task"]["name"], task_version=report["task"]["version"], task_hash=report["task"]["hash"],
+            task=report["task"]["name"],
+            task_version=report["task"]["version"],
+            task_hash=report["task"]["hash"],
             candidates=tuple(CandidateResult.from_report(e, by_name[e["name"]]) for e in report["candidates"]),
             comparisons=tuple(Comparison(**{**c, "interval": _pair(c["interval"])}) for c in report["comparisons"]),
-            recommendation=_recommendation(report["recommendation"]), seeds=tuple(report["seeds"]),
-            notes=tuple(report["notes"]), **{name: report[name] for name in same})
-
-
+            recommendation=_recommendation(report["recommendation"]),
+            seeds=tuple(report["seeds"]),
+            notes=tuple(report["notes"]),
+            **{name: report[name] for name in same},
+        )
 
 
 def _recommendation(entry: Mapping[str, Any]) -> Recommendation:

@@ -37,8 +37,9 @@ class Column:
 def header(width: int = WIDE) -> Text:
     """The heading over the rows that `row` prints."""
     label = max(0, min(34, width - 66))
-    return Text(f"{'candidate':<22} {'':<{label}} {'right':>5} {'95 %':>7} {'valid':>6} {'took':>8} {'left':>8}",
-                style="bold")
+    return Text(
+        f"{'candidate':<22} {'':<{label}} {'right':>5} {'95 %':>7} {'valid':>6} {'took':>8} {'left':>8}", style="bold"
+    )
 
 
 def row(result: CandidateResult, *, seconds_left: float | None = None, width: int = WIDE) -> Text:
@@ -70,13 +71,22 @@ def everything(comparison: ComparisonResult) -> RenderableType:
     more = [
         Column("candidate", _bare_name, 22),
         Column("dev", lambda _, r: wording.percent(r.dev_score), 5, "right"),
-        Column("tokens\nin, out", lambda _, r: f"{r.evaluation.prompt_tokens:.0f},\n"
-               f"{r.evaluation.completion_tokens:.0f}", 8, "right"),
+        Column(
+            "tokens\nin, out",
+            lambda _, r: f"{r.evaluation.prompt_tokens:.0f},\n{r.evaluation.completion_tokens:.0f}",
+            8,
+            "right",
+        ),
         Column("p50\nalone", lambda _, r: wording.duration(r.latency.p50 if r.latency else None), 7, "right"),
-        Column("search,\ntraining", lambda _, r: f"{wording.duration(r.search_seconds)},\n"
-               f"{wording.duration(r.training_seconds)}", 9, "right"),
-        Column("tokens\ntrained", lambda _, r: wording.count(r.trained_tokens) if r.trained_tokens else NOTHING, 9,
-               "right"),
+        Column(
+            "search,\ntraining",
+            lambda _, r: f"{wording.duration(r.search_seconds)},\n{wording.duration(r.training_seconds)}",
+            9,
+            "right",
+        ),
+        Column(
+            "tokens\ntrained", lambda _, r: wording.count(r.trained_tokens) if r.trained_tokens else NOTHING, 9, "right"
+        ),
         Column("training\nruns", _runs, 12),
         Column("failed", lambda _, r: wording.percent(r.evaluation.error_rate), 6, "right"),
     ]
@@ -92,14 +102,22 @@ def _columns(comparison: ComparisonResult) -> list[Column]:
     against = "yours" if own else _cut(comparison.reference or NOTHING, 15)
     return [
         Column("candidate", _name, 22),
-        Column("right", lambda _, r: f"[bold]{wording.percent(r.score)}[/]\n{wording.span(r.evaluation.interval)}", 6,
-               "right"),
+        Column(
+            "right",
+            lambda _, r: f"[bold]{wording.percent(r.score)}[/]\n{wording.span(r.evaluation.interval)}",
+            6,
+            "right",
+        ),
         Column(f"against\n{escape(against)}", _difference, 15),
         Column("worst\nslice", _worst, 12),
         Column("valid\noutput", lambda _, r: wording.percent(r.evaluation.valid_rate), 6, "right"),
         Column("p95 alone\nunder 8", _latency, 9, "right"),
-        Column("per 1,000\nrequests", lambda _, r: wording.amount(r.cost.per_request * 1000, r.cost.unit)
-               if r.cost else NOTHING, 9, "right"),
+        Column(
+            "per 1,000\nrequests",
+            lambda _, r: wording.amount(r.cost.per_request * 1000, r.cost.unit) if r.cost else NOTHING,
+            9,
+            "right",
+        ),
         Column("once", lambda _, r: wording.amount(r.cost.one_off, r.cost.unit) if r.cost else NOTHING, 7, "right"),
         Column("breaks\neven", _break_even, 11),
         Column("when a fact\nchanges", lambda _, r: escape(r.update_rule or NOTHING), 12),
@@ -134,8 +152,10 @@ def _difference(comparison: ComparisonResult, result: CandidateResult) -> str:
     found = comparison.against_reference(result.name)
     if found is None:
         return "[dim]reference[/]" if result.name == comparison.reference else NOTHING
-    return (f"{wording.signed(found.difference)} [{COLOURS[found.word]}]{found.word}[/]\n"
-            f"[dim]{wording.signed_span(found.interval)}[/]")
+    return (
+        f"{wording.signed(found.difference)} [{COLOURS[found.word]}]{found.word}[/]\n"
+        f"[dim]{wording.signed_span(found.interval)}[/]"
+    )
 
 
 def _worst(_: ComparisonResult, result: CandidateResult) -> str:
@@ -165,14 +185,18 @@ def _runs(_: ComparisonResult, result: CandidateResult) -> str:
 
 
 def _legend(comparison: ComparisonResult) -> list[str]:
-    lines = ["Right: the share of rows wholly right, with its 95 % interval. Differences are paired; words hold after "
-             "Holm's adjustment."]
+    lines = [
+        "Right: the share of rows wholly right, with its 95 % interval. Differences are paired; words hold after "
+        "Holm's adjustment."
+    ]
     single = [r.name for r in comparison.ranked if r.kind == "weights" and r.training_runs <= 1]
     if single:
         lines.append(f"One training run: {', '.join(single)}.")
     if comparison.ceiling is not None:
-        lines.append(f"Ceiling: independent labellers agree with the gold answer on "
-                     f"{wording.percent(comparison.ceiling)} of rows.")
+        lines.append(
+            f"Ceiling: independent labellers agree with the gold answer on "
+            f"{wording.percent(comparison.ceiling)} of rows."
+        )
     if any(r.cost and r.cost.unit == DEVICE_SECONDS for r in comparison.candidates):
         lines.append("Costs are busy seconds of this device; state prices to see money.")
     uses = "once" if comparison.test_uses == 1 else f"{comparison.test_uses} times"
@@ -182,9 +206,13 @@ def _legend(comparison: ComparisonResult) -> list[str]:
 
 def _shares(comparison: ComparisonResult) -> list[Table]:
     """Parts of the score and slices: one line a candidate, seven columns a table."""
-    shares = [{**{f"{name}": value for name, value in result.evaluation.parts().items()},
-               **{f"{part.name}\nn={part.n}": part.score for part in result.evaluation.slices()}}
-              for result in comparison.ranked]
+    shares = [
+        {
+            **{f"{name}": value for name, value in result.evaluation.parts().items()},
+            **{f"{part.name}\nn={part.n}": part.score for part in result.evaluation.slices()},
+        }
+        for result in comparison.ranked
+    ]
     names = list(dict.fromkeys(name for each in shares for name in each))
     tables = []
     for start in range(0, len(names), 7):
@@ -205,9 +233,15 @@ def _tests(comparison: ComparisonResult) -> Table:
         table.add_column(heading)
     for found in comparison.comparisons:
         if found.family == "winner":
-            table.add_row(escape(found.a), escape(found.b), wording.signed(found.difference),
-                          wording.signed_span(found.interval), f"{found.p_value:.2g}", f"{found.p_value_adjusted:.2g}",
-                          f"[{COLOURS[found.word]}]{found.word}[/]")
+            table.add_row(
+                escape(found.a),
+                escape(found.b),
+                wording.signed(found.difference),
+                wording.signed_span(found.interval),
+                f"{found.p_value:.2g}",
+                f"{found.p_value_adjusted:.2g}",
+                f"[{COLOURS[found.word]}]{found.word}[/]",
+            )
     return table
 
 

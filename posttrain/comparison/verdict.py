@@ -31,15 +31,19 @@ def choose_winner(results: Sequence[CandidateResult], margin: float = MARGIN) ->
     """
     scored = [(result, result.dev_score) for result in results if result.dev_score is not None]
     if not scored:
-        raise UserError("no candidate has a dev score, so no winner can be chosen", place="dev",
-                        remedy="compare at least one candidate that can answer the dev rows")
+        raise UserError(
+            "no candidate has a dev score, so no winner can be chosen",
+            place="dev",
+            remedy="compare at least one candidate that can answer the dev rows",
+        )
     best = max(score for _, score in scored)
     near = [(result, score) for result, score in scored if score >= best - margin - 1e-9]
     return min(near, key=lambda one: (SIMPLEST_FIRST.index(one[0].kind), _cost_per_request(one[0]), -one[1]))[0]
 
 
-def choose_reference(results: Sequence[CandidateResult], given: str | None = None,
-                     margin: float = MARGIN) -> CandidateResult | None:
+def choose_reference(
+    results: Sequence[CandidateResult], given: str | None = None, margin: float = MARGIN
+) -> CandidateResult | None:
     """The user's own system if named, else the best prompt on dev; None when there is neither.  Raises UserError."""
     if given is not None:
         own = [result for result in results if result.name == given]
@@ -50,8 +54,9 @@ def choose_reference(results: Sequence[CandidateResult], given: str | None = Non
     return choose_winner(prompts, margin) if prompts else None
 
 
-def decide(results: Sequence[CandidateResult], *, given: str | None = None,
-           margin: float = MARGIN) -> tuple[list[Comparison], Recommendation]:
+def decide(
+    results: Sequence[CandidateResult], *, given: str | None = None, margin: float = MARGIN
+) -> tuple[list[Comparison], Recommendation]:
     """The tests on the test rows, and what to do.
 
     Two families of tests, each adjusted by Holm: the winner against every other candidate, and every other
@@ -67,17 +72,28 @@ def decide(results: Sequence[CandidateResult], *, given: str | None = None,
     return comparisons, recommend(case)
 
 
-def _tested(family: Literal["winner", "reference"], couples: Sequence[tuple[CandidateResult, CandidateResult]],
-            margin: float) -> list[Comparison]:
+def _tested(
+    family: Literal["winner", "reference"], couples: Sequence[tuple[CandidateResult, CandidateResult]], margin: float
+) -> list[Comparison]:
     counted = [one.evaluation.pairs(other.evaluation) for one, other in couples]
     p_values = [mcnemar_p_value(pairs) for pairs in counted]
     comparisons = []
     for (one, other), pairs, p_value, adjusted in zip(couples, counted, p_values, holm(p_values), strict=True):
         interval = newcombe_interval(pairs)
-        comparisons.append(Comparison(
-            a=one.name, b=other.name, family=family, difference=pairs.difference, interval=interval, p_value=p_value,
-            p_value_adjusted=adjusted, test="exact McNemar, Holm", word=word(interval, adjusted, margin),
-            discordance=pairs.discordance))
+        comparisons.append(
+            Comparison(
+                a=one.name,
+                b=other.name,
+                family=family,
+                difference=pairs.difference,
+                interval=interval,
+                p_value=p_value,
+                p_value_adjusted=adjusted,
+                test="exact McNemar, Holm",
+                word=word(interval, adjusted, margin),
+                discordance=pairs.discordance,
+            )
+        )
     return comparisons
 
 

@@ -50,9 +50,16 @@ class Reply:
         """One per choice.  The usage of a request is shared out evenly, so that it adds up to what was billed."""
         labels = sampling.output.labels if sampling.output else ()
         share, rest = divmod(self.completion_tokens, len(self.texts))
-        return [Completion(text=_unwrapped(text) if labels else text, stop_reason=_stop_reason(reason),
-                           prompt=messages, prompt_tokens=self.prompt_tokens, completion_tokens=share + (index < rest))
-                for index, (text, reason) in enumerate(zip(self.texts, self.finish_reasons, strict=True))]
+        return [
+            Completion(
+                text=_unwrapped(text) if labels else text,
+                stop_reason=_stop_reason(reason),
+                prompt=messages,
+                prompt_tokens=self.prompt_tokens,
+                completion_tokens=share + (index < rest),
+            )
+            for index, (text, reason) in enumerate(zip(self.texts, self.finish_reasons, strict=True))
+        ]
 
     def _open(self, index: int) -> None:
         while len(self.texts) <= index:
@@ -70,10 +77,13 @@ def request_body(model: str, messages: Sequence[Message], n: int, sampling: Samp
 
     Messages are bare texts: the renderer has put tools into words.
     """
-    body: dict[str, Any] = {"model": model,
-                            "messages": [{"role": message.role, "content": message.content} for message in messages],
-                            "temperature": sampling.temperature, "max_tokens": sampling.max_tokens,
-                            "seed": sampling.seed}
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": [{"role": message.role, "content": message.content} for message in messages],
+        "temperature": sampling.temperature,
+        "max_tokens": sampling.max_tokens,
+        "seed": sampling.seed,
+    }
     if n > 1:
         body["n"] = n
     if sampling.top_p != 1:
@@ -81,8 +91,10 @@ def request_body(model: str, messages: Sequence[Message], n: int, sampling: Samp
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     if schema := _schema(sampling.output):
-        body["response_format"] = {"type": "json_schema",
-                                   "json_schema": {"name": "answer", "strict": True, "schema": schema}}
+        body["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "strict": True, "schema": schema},
+        }
     return body
 
 
@@ -90,8 +102,12 @@ def _schema(output: Output | None) -> Mapping[str, Any] | None:
     """The JSON schema to ask for.  The dialect wants an object, so a label is asked for inside one."""
     if output is None or not output.labels:
         return output.schema if output else None
-    return {"type": "object", "properties": {"label": {"type": "string", "enum": list(output.labels)}},
-            "required": ["label"], "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": {"label": {"type": "string", "enum": list(output.labels)}},
+        "required": ["label"],
+        "additionalProperties": False,
+    }
 
 
 def _unwrapped(text: str) -> str:

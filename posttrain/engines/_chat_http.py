@@ -53,8 +53,9 @@ class Patience:
     longest_pause_seconds: float = 60.0
 
 
-async def post(client: httpx.AsyncClient, url: str, body: Mapping[str, Any], patience: Patience,
-               on_event: OnEvent | None = None) -> Event:
+async def post(
+    client: httpx.AsyncClient, url: str, body: Mapping[str, Any], patience: Patience, on_event: OnEvent | None = None
+) -> Event:
     """The endpoint's reply; with `on_event` the body must ask for a stream, whose events go there instead.
 
     Raises Refusal (400, 422), UserError (no such endpoint or model, no access, no credit), Unreachable, or
@@ -134,11 +135,17 @@ def _failure(url: str, response: httpx.Response, text: str) -> Exception:
     status = response.status_code
     message = f"{status} {_error_message(reply) or text[:200] or response.reason_phrase}"
     if status in (401, 403):
-        return UserError(f"the endpoint refuses access: {message}", place=url,
-                         remedy="set OPENAI_API_KEY to a key that may use this model")
+        return UserError(
+            f"the endpoint refuses access: {message}",
+            place=url,
+            remedy="set OPENAI_API_KEY to a key that may use this model",
+        )
     if status == 404:
-        return UserError(f"no such endpoint or model: {message}", place=url,
-                         remedy="check chat:URL#NAME; URL usually ends in /v1, GET URL/models lists the names")
+        return UserError(
+            f"no such endpoint or model: {message}",
+            place=url,
+            remedy="check chat:URL#NAME; URL usually ends in /v1, GET URL/models lists the names",
+        )
     if details.get("code") == "insufficient_quota":
         return UserError(f"the account has no credit left: {message}", place=url, remedy="add credit and run again")
     if status == 429 or status >= 500:

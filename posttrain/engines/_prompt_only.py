@@ -38,6 +38,9 @@ class PromptOnly:
         self._refuse("be trained")
 
     def _refuse(self, verb: str) -> NoReturn:
-        raise UserError(f"an endpoint can only be prompted: it cannot {verb}", place=self.model,
-                        remedy="use base, few_shot, knn_few_shot, prompt_search, retrieval or best_of with it, "
-                               "or a local --model to train")
+        raise UserError(
+            f"an endpoint can only be prompted: it cannot {verb}",
+            place=self.model,
+            remedy="use base, few_shot, knn_few_shot, prompt_search, retrieval or best_of with it, "
+            "or a local --model to train",
+        )

@@ -84,8 +84,11 @@ class WordRenderer:
             weight = message.weight if message.role == "assistant" else 0.0
             weights += [0.0] + [weight] * (len(new) - 1)
         if not any(weights):
-            raise UserError("nothing to train: no assistant message has a weight", place="messages",
-                            remedy='end the conversation with an assistant message whose "weight" is not 0')
+            raise UserError(
+                "nothing to train: no assistant message has a weight",
+                place="messages",
+                remedy='end the conversation with an assistant message whose "weight" is not 0',
+            )
         return Datum(tuple(tokens), tuple(weights))
 
     def _message(self, message: Message) -> list[int]:

@@ -67,8 +67,11 @@ class ChatApiPolicy(PromptOnly):
         """The policy for `chat:URL#NAME`.  Nothing is sent yet.  Raises UserError when it is not of that form."""
         url, _, name = spec.removeprefix(PREFIX).partition("#")
         if not spec.startswith(PREFIX) or not name or not url.startswith(("http://", "https://")):
-            raise UserError("not a chat endpoint", place=spec,
-                            remedy="write chat:URL#NAME, for example chat:http://localhost:8000/v1#my-model")
+            raise UserError(
+                "not a chat endpoint",
+                place=spec,
+                remedy="write chat:URL#NAME, for example chat:http://localhost:8000/v1#my-model",
+            )
         return ChatApiPolicy(url, name, patience=patience, concurrency=concurrency)
 
     @property
@@ -80,8 +83,9 @@ class ChatApiPolicy(PromptOnly):
         self._replies_path = path
         self._replies = {} if path is None else _read_replies(path)
 
-    async def sample(self, prompts: Sequence[Prompt], *, n: int = 1, sampling: Sampling,
-                     on_text: OnText | None = None) -> list[list[Completion]]:
+    async def sample(
+        self, prompts: Sequence[Prompt], *, n: int = 1, sampling: Sampling, on_text: OnText | None = None
+    ) -> list[list[Completion]]:
         """`n` completions per prompt, in order.  All prompts are tried, then the first failure is raised.
 
         Raises RolloutError("policy", ...) for a prompt that failed, UserError when no prompt can succeed.
@@ -93,15 +97,20 @@ class ChatApiPolicy(PromptOnly):
             return None if on_text is None else lambda choice, text: on_text(prompt, choice, text)
 
         answers = await asyncio.gather(
-            *(self._answer(cast(tuple[Message, ...], prompt), n, sampling, shower(index))
-              for index, prompt in enumerate(prompts)), return_exceptions=True)
+            *(
+                self._answer(cast(tuple[Message, ...], prompt), n, sampling, shower(index))
+                for index, prompt in enumerate(prompts)
+            ),
+            return_exceptions=True,
+        )
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
         return cast(list[list[Completion]], answers)
 
-    async def _answer(self, messages: tuple[Message, ...], n: int, sampling: Sampling,
-                      show: ShowText | None) -> list[Completion]:
+    async def _answer(
+        self, messages: tuple[Message, ...], n: int, sampling: Sampling, show: ShowText | None
+    ) -> list[Completion]:
         """Asks until there are `n` completions: some endpoints give one at a time, whatever `n` says."""
         completions: list[Completion] = []
         whole = sampling.output is not None and bool(sampling.output.labels)  # a label is shown unwrapped
@@ -132,8 +141,9 @@ class ChatApiPolicy(PromptOnly):
             except Unreachable as error:
                 if self._reached:
                     raise  # it was there before: this request failed, not the run
-                raise UserError(f"cannot reach the endpoint: {error.message}", place=self.model,
-                                remedy="start it, or check the URL") from error
+                raise UserError(
+                    f"cannot reach the endpoint: {error.message}", place=self.model, remedy="start it, or check the URL"
+                ) from error
             reply.seconds = round(time.monotonic() - started, 4)
         self._reached = True
         if not reply.texts:
@@ -141,8 +151,10 @@ class ChatApiPolicy(PromptOnly):
         if not reply.prompt_tokens:
             self._note("it reports no token counts: they are shown as 0")
         if self._replies_path is not None:
-            append_line(self._replies_path, {"schema": SCHEMA, "key": key, "url": self.url, "request": body,
-                                             "reply": asdict(reply)})
+            append_line(
+                self._replies_path,
+                {"schema": SCHEMA, "key": key, "url": self.url, "request": body, "reply": asdict(reply)},
+            )
             self._replies[key] = reply
         return reply
 
@@ -181,8 +193,11 @@ class ChatApiPolicy(PromptOnly):
         if field in SPARED and (field != "temperature" or sent["temperature"] == 0):
             return {field}
         if field and field != "messages":
-            raise UserError(f"the endpoint refuses {field}: {refusal.message}", place=self.model,
-                            remedy=f"change or leave out {field}") from refusal
+            raise UserError(
+                f"the endpoint refuses {field}: {refusal.message}",
+                place=self.model,
+                remedy=f"change or leave out {field}",
+            ) from refusal
         raise RolloutError("policy", f"{self.url}: {refusal.message}") from refusal
 
     def _note(self, note: str) -> None:

@@ -92,13 +92,16 @@ class SchemaConstraint:
     """A JSON schema, written as `json.dumps` writes it, keys in the schema's order."""
 
     def __init__(self, tokenizer: llguidance.LLTokenizer, schema: Any, stop: int) -> None:
-        style = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+        style: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
         grammar = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=style)
         self.matcher = llguidance.LLMatcher(tokenizer, grammar)
         self.stop = stop
         if self.matcher.is_error():
-            raise UserError(f"this JSON schema cannot be enforced: {self.matcher.get_error()}", place="task.toml [output]",
-                            remedy="simplify the schema (types, enum, properties, required, pattern are supported)")
+            raise UserError(
+                f"this JSON schema cannot be enforced: {self.matcher.get_error()}",
+                place="task.toml [output]",
+                remedy="simplify the schema (types, enum, properties, required, pattern are supported)",
+            )
 
     def forced(self) -> list[int]:
         tokens = self.matcher.compute_ff_tokens()

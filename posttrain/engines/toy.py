@@ -53,8 +53,15 @@ class ToyPolicy:
     remote = False
     context_length = 4096
 
-    def __init__(self, name: str, words: Words, tables: dict[str, Tensor], *, trainable: bool, version: int = 0,
-                 ) -> None:
+    def __init__(
+        self,
+        name: str,
+        words: Words,
+        tables: dict[str, Tensor],
+        *,
+        trainable: bool,
+        version: int = 0,
+    ) -> None:
         self.name, self.words, self.trainable, self.version = name, words, trainable, version
         self.renderer = WordRenderer(words)
         self.tables = {key: table.detach().clone().requires_grad_(trainable) for key, table in tables.items()}
@@ -79,8 +86,9 @@ class ToyPolicy:
 
     # -- the five verbs
 
-    async def sample(self, prompts: Sequence[Prompt], *, n: int = 1, sampling: Sampling,
-                     on_text: OnText | None = None) -> list[list[Completion]]:
+    async def sample(
+        self, prompts: Sequence[Prompt], *, n: int = 1, sampling: Sampling, on_text: OnText | None = None
+    ) -> list[list[Completion]]:
         """See types.Policy.  Raises UserError for a prompt that leaves no room for an answer."""
         for prompt in prompts:
             self._check_length(len(prompt) + sampling.max_tokens)
@@ -88,8 +96,10 @@ class ToyPolicy:
         def shower(i: int, j: int) -> Callable[[str], None] | None:
             return None if on_text is None else lambda text: on_text(i, j, text)
 
-        return [[self._complete(cast(Tokens, prompt), j, sampling, shower(i, j)) for j in range(n)]
-                for i, prompt in enumerate(prompts)]
+        return [
+            [self._complete(cast(Tokens, prompt), j, sampling, shower(i, j)) for j in range(n)]
+            for i, prompt in enumerate(prompts)
+        ]
 
     async def logprobs(self, data: Sequence[Datum]) -> list[list[float]]:
         """See types.Policy."""
@@ -102,13 +112,20 @@ class ToyPolicy:
         for datum in data:
             self._check_length(len(datum.tokens))
             if datum.weights[0] != 0 or not datum.trained:
-                raise UserError("a training sequence has nothing to train, or trains its first token",
-                                remedy="give every row an answer after its prompt")
+                raise UserError(
+                    "a training sequence has nothing to train, or trains its first token",
+                    remedy="give every row an answer after its prompt",
+                )
         total, metrics = loss([self._trained_logprobs(datum) for datum in data], data)
         (total / normaliser).backward()
         tokens = float(sum(len(datum.tokens) for datum in data))
-        return {**metrics, "loss": total.item() / normaliser, "tokens": tokens, "forwarded_tokens": tokens,
-                "trained_tokens": float(sum(len(datum.trained) for datum in data))}
+        return {
+            **metrics,
+            "loss": total.item() / normaliser,
+            "tokens": tokens,
+            "forwarded_tokens": tokens,
+            "trained_tokens": float(sum(len(datum.trained) for datum in data)),
+        }
 
     async def optim_step(self, adam: Adam) -> Metrics:
         """See types.Policy.  Raises UserError when there is no gradient: nothing would be learnt."""
@@ -119,8 +136,9 @@ class ToyPolicy:
         norm = clip_grad_norm_(tables, adam.max_grad_norm or float("inf"))
         self._optimiser = self._optimiser or torch.optim.AdamW(tables)
         for group in self._optimiser.param_groups:
-            group.update(lr=adam.learning_rate, betas=(adam.beta1, adam.beta2), eps=adam.epsilon,
-                         weight_decay=adam.weight_decay)
+            group.update(
+                lr=adam.learning_rate, betas=(adam.beta1, adam.beta2), eps=adam.epsilon, weight_decay=adam.weight_decay
+            )
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         self.version += 1
@@ -131,8 +149,12 @@ class ToyPolicy:
         self._check_trainable()
         tensors = {key: table.detach() for key, table in self.tables.items()}
         state = self._optimiser.state if optimiser and self._optimiser else {}
-        tensors |= {f"{moment}.{key}": state[table][moment] for key, table in self.tables.items() if table in state
-                    for moment in MOMENTS}
+        tensors |= {
+            f"{moment}.{key}": state[table][moment]
+            for key, table in self.tables.items()
+            if table in state
+            for moment in MOMENTS
+        }
         about = {"version": str(self.version), "words": json.dumps(self.words.words)}
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -168,7 +190,7 @@ class ToyPolicy:
         if not self.tables:
             raise RuntimeError(f"policy {self.name} was dropped")
         sequence, at = torch.tensor(tokens), torch.tensor(positions)
-        bags = self.tables["bag"][sequence[:max(positions)]].cumsum(0)[at - 1] / at.sqrt()[:, None]
+        bags = self.tables["bag"][sequence[: max(positions)]].cumsum(0)[at - 1] / at.sqrt()[:, None]
         before = torch.where((at > 1)[:, None], self.tables["previous"][sequence[(at - 2).clamp(min=0)]], 0.0)
         hidden = torch.tanh(self.tables["last"][sequence[at - 1]] + before + bags)
         return hidden @ self.tables["out"].T
@@ -180,22 +202,40 @@ class ToyPolicy:
         return logprobs.gather(1, targets[:, None])[:, 0]
 
     @torch.inference_mode()
-    def _complete(self, prompt: Tokens, number: int, sampling: Sampling, show: Callable[[str], None] | None,
-                  ) -> Completion:
-        row = Writing(prompt=prompt, sampling=sampling, constraint=self._constraints.start(sampling.output),
-                      generator=generator_for(sampling, prompt, number))
+    def _complete(
+        self,
+        prompt: Tokens,
+        number: int,
+        sampling: Sampling,
+        show: Callable[[str], None] | None,
+    ) -> Completion:
+        row = Writing(
+            prompt=prompt,
+            sampling=sampling,
+            constraint=self._constraints.start(sampling.output),
+            generator=generator_for(sampling, prompt, number),
+        )
         row.force()
         while (reason := row.ended({STOP})) is None and not any(stop in self._text(row) for stop in sampling.stop):
             tokens = prompt + tuple(row.tokens)
             logprob = (self._logits(tokens, [len(tokens)])[0] / (sampling.temperature or 1.0)).log_softmax(dim=0)
             row.take(logprob, {STOP})
         text = self._text(row)
-        text = text[:min((text.find(stop) for stop in sampling.stop if stop in text), default=len(text))]
+        text = text[: min((text.find(stop) for stop in sampling.stop if stop in text), default=len(text))]
         if show and text:
             show(text)
-        return Completion(text, reason or "stop", tuple(row.tokens), tuple(row.logprobs), tuple(row.chosen),
-                          confidence=float(torch.tensor(row.log_confidence).exp()), version=self.version, prompt=prompt,
-                          prompt_tokens=len(prompt), completion_tokens=len(row.tokens))
+        return Completion(
+            text,
+            reason or "stop",
+            tuple(row.tokens),
+            tuple(row.logprobs),
+            tuple(row.chosen),
+            confidence=float(torch.tensor(row.log_confidence).exp()),
+            version=self.version,
+            prompt=prompt,
+            prompt_tokens=len(prompt),
+            completion_tokens=len(row.tokens),
+        )
 
     def _text(self, row: Writing) -> str:
         return self.words.decode(row.tokens)  # the stop token is empty text
@@ -207,11 +247,13 @@ class ToyPolicy:
                 about = file.metadata()
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (it is no mapping)
         except (OSError, SafetensorError) as error:
-            raise UserError(f"not a saved toy: {error}", place=str(path),
-                            remedy="give a folder that a toy wrote") from error
+            raise UserError(
+                f"not a saved toy: {error}", place=str(path), remedy="give a folder that a toy wrote"
+            ) from error
         if json.loads(about["words"]) != self.words.words:
-            raise UserError("this toy was trained with other words", place=str(path),
-                            remedy="open it for the same task")
+            raise UserError(
+                "this toy was trained with other words", place=str(path), remedy="open it for the same task"
+            )
         with torch.no_grad():
             for key, table in self.tables.items():
                 table.copy_(tensors[key])
@@ -227,6 +269,7 @@ class ToyPolicy:
 
     def _check_length(self, tokens: int) -> None:
         if tokens > self.context_length:
-            raise UserError(f"{tokens} tokens do not fit into the model's {self.context_length}",
-                            remedy="shorten the row, or use fewer demonstrations")
-
+            raise UserError(
+                f"{tokens} tokens do not fit into the model's {self.context_length}",
+                remedy="shorten the row, or use fewer demonstrations",
+            )

@@ -62,8 +62,12 @@ class Writing:
         return reason
 
 
-def draw(logprob: Tensor, sampling: Sampling, constraint: Constraint | None, generator: torch.Generator,
-         ) -> tuple[int, float]:
+def draw(
+    logprob: Tensor,
+    sampling: Sampling,
+    constraint: Constraint | None,
+    generator: torch.Generator,
+) -> tuple[int, float]:
     """The next token from log-probabilities [vocabulary]: constraint, then top-k, then top-p, then the draw.
 
     Also gives the log-probability of the choice among what the constraint allowed.

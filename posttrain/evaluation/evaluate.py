@@ -19,7 +19,7 @@ async def evaluate(candidate: Candidate, task: Task, split: str, run: Run) -> Ev
     rollouts: list[Rollout] = []
     for start in range(0, len(rows), ROWS_AT_ONCE):
         run.progress(f"{candidate.name}: {split} rows", start, len(rows))
-        batch = rows[start:start + ROWS_AT_ONCE]
+        batch = rows[start : start + ROWS_AT_ONCE]
         rollouts += [group[0] for group in await play(candidate, batch, task.grader)]
     return Evaluation.from_rollouts(candidate.name, task, split, rollouts)
 

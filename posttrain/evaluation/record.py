@@ -48,15 +48,22 @@ class Attempt:
         if score is None and not rollout.error:
             raise ValueError(f"the rollout of row {row.id} was never graded")
         return Attempt(
-            row_id=row.id, slices=row.slices, text=row.text,
+            row_id=row.id,
+            slices=row.slices,
+            text=row.text,
             target=None if row.target is None else target_text(row.target),
             messages=tuple({"role": message.role, "content": message.content} for message in rollout.messages),
-            answer=rollout.answer, value=score.value if score else 0.0, passed=bool(score and score.passed),
+            answer=rollout.answer,
+            value=score.value if score else 0.0,
+            passed=bool(score and score.passed),
             parts=dict(score.parts) if score else {},
             valid=bool(score.parts["valid"]) if score and "valid" in score.parts else None,
-            error=rollout.error, prompt_tokens=completion.prompt_tokens if completion else 0,
+            error=rollout.error,
+            prompt_tokens=completion.prompt_tokens if completion else 0,
             completion_tokens=completion.completion_tokens if completion else 0,
-            confidence=completion.confidence if completion else None, seconds=rollout.seconds)
+            confidence=completion.confidence if completion else None,
+            seconds=rollout.seconds,
+        )
 
 
 @dataclass(frozen=True)
@@ -126,8 +133,10 @@ class Evaluation:
     def parts(self) -> dict[str, float]:
         """Mean of every part of the score (fields, criteria) over the rows that have it."""
         names = dict.fromkeys(name for attempt in self.attempts for name in attempt.parts)
-        return {name: _mean([attempt.parts[name] for attempt in self.attempts if name in attempt.parts]) or 0.0
-                for name in names}
+        return {
+            name: _mean([attempt.parts[name] for attempt in self.attempts if name in attempt.parts]) or 0.0
+            for name in names
+        }
 
     def slices(self) -> list[SliceScore]:
         """One score per slice, by name."""
@@ -135,8 +144,10 @@ class Evaluation:
         for attempt in self.attempts:
             for name in attempt.slices:
                 grouped.setdefault(name, []).append(attempt.passed)
-        return [SliceScore(name, sum(passed) / len(passed), wilson_interval(sum(passed), len(passed)), len(passed))
-                for name, passed in sorted(grouped.items())]
+        return [
+            SliceScore(name, sum(passed) / len(passed), wilson_interval(sum(passed), len(passed)), len(passed))
+            for name, passed in sorted(grouped.items())
+        ]
 
     def worst_slice(self, at_least: int = 5) -> SliceScore | None:
         """The slice with the lowest score, among those of `at_least` rows where there are any."""
@@ -151,8 +162,14 @@ class Evaluation:
 
     def write(self, path: Path) -> None:
         """Writes the record whole.  Raises UserError (disk)."""
-        header = {"schema": SCHEMA, "candidate": self.candidate, "task": self.task, "task_hash": self.task_hash,
-                  "split": self.split, "n": self.n}
+        header = {
+            "schema": SCHEMA,
+            "candidate": self.candidate,
+            "task": self.task,
+            "task_hash": self.task_hash,
+            "split": self.split,
+            "n": self.n,
+        }
         lines = [header, *({"schema": SCHEMA, **asdict(attempt)} for attempt in self.attempts)]
         write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
@@ -161,8 +178,11 @@ class Evaluation:
         """Reads what `write` wrote.  Raises UserError when it is missing, cut short or of another schema."""
         header, *lines = _lines(path) or [{}]
         if header.get("schema") != SCHEMA or header.get("n") != len(lines):
-            raise UserError("not a whole evaluation of this version", place=str(path),
-                            remedy="remove the file and run the comparison again; only this candidate is redone")
+            raise UserError(
+                "not a whole evaluation of this version",
+                place=str(path),
+                remedy="remove the file and run the comparison again; only this candidate is redone",
+            )
         attempts = []
         for line in lines:
             fields = {name: value for name, value in line.items() if name != "schema"}
@@ -174,11 +194,18 @@ def refuse_unlike(one: Evaluation, other: Evaluation) -> None:
     """Raises UserError unless both answer the same rows of the same version of a task."""
     place = f"{one.candidate} and {other.candidate}"
     if one.task_hash != other.task_hash:
-        raise UserError(f"evaluated on different versions of a task ({one.task} {one.task_hash[:12]}, "
-                        f"{other.task} {other.task_hash[:12]})", place=place, remedy="evaluate both on one version")
+        raise UserError(
+            f"evaluated on different versions of a task ({one.task} {one.task_hash[:12]}, "
+            f"{other.task} {other.task_hash[:12]})",
+            place=place,
+            remedy="evaluate both on one version",
+        )
     if {attempt.row_id for attempt in one.attempts} != {attempt.row_id for attempt in other.attempts}:
-        raise UserError(f"evaluated on different rows ({one.split}: {one.n}, {other.split}: {other.n})", place=place,
-                        remedy="evaluate both on the same split, every row of it")
+        raise UserError(
+            f"evaluated on different rows ({one.split}: {one.n}, {other.split}: {other.n})",
+            place=place,
+            remedy="evaluate both on the same split, every row of it",
+        )
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -122,8 +122,10 @@ def bootstrap_difference(first: Sequence[float], second: Sequence[float], *, see
     if len(first) == len(second):
         return bootstrap_interval([one - other for one, other in zip(first, second, strict=True)], seed=seed)
     draw = np.random.default_rng(seed)
-    one, other = (np.asarray(values)[draw.integers(0, len(values), size=(10_000, len(values)))].mean(axis=1)
-                  for values in (first, second))
+    one, other = (
+        np.asarray(values)[draw.integers(0, len(values), size=(10_000, len(values)))].mean(axis=1)
+        for values in (first, second)
+    )
     low, high = np.quantile(one - other, [0.025, 0.975])
     return float(low), float(high)
 

@@ -22,8 +22,11 @@ class LocalPolicy(Policy, Protocol):
 def trained(candidate: Candidate, folder: Path) -> tuple[PolicyCandidate, LocalPolicy]:
     """The candidate and its policy.  Raises UserError when it has no trained weights of its own."""
     if not isinstance(candidate, PolicyCandidate) or candidate.kind != "weights":
-        raise UserError(f"nothing to export: {candidate.name} has no trained weights", place=str(folder),
-                        remedy="export a candidate taught by sft, dpo or grpo")
+        raise UserError(
+            f"nothing to export: {candidate.name} has no trained weights",
+            place=str(folder),
+            remedy="export a candidate taught by sft, dpo or grpo",
+        )
     return candidate, cast(LocalPolicy, candidate.policy)
 
 
@@ -35,11 +38,18 @@ def write_companions(candidate: PolicyCandidate, policy: LocalPolicy, folder: Pa
         tokenizer.chat_template = getattr(policy.renderer, "_template", None)
     tokenizer.save_pretrained(folder)
     _generation(source, policy).save_pretrained(folder)
-    write_json(folder / "prompt.json", {
-        "schema": 1, "instructions": candidate.instructions, "output": asdict(candidate.output),
-        "demonstrations": [{"asked": shown.asked, "answer": shown.answer} for shown in candidate.demonstrations],
-        "nearest": candidate.nearest, "passages": candidate.passages,
-        "documents": [asdict(document) for document in candidate.documents] if candidate.passages else []})
+    write_json(
+        folder / "prompt.json",
+        {
+            "schema": 1,
+            "instructions": candidate.instructions,
+            "output": asdict(candidate.output),
+            "demonstrations": [{"asked": shown.asked, "answer": shown.answer} for shown in candidate.demonstrations],
+            "nearest": candidate.nearest,
+            "passages": candidate.passages,
+            "documents": [asdict(document) for document in candidate.documents] if candidate.passages else [],
+        },
+    )
     write_text(folder / "README.md", _readme(candidate, load))
 
 
@@ -51,22 +61,32 @@ def _generation(source: str, policy: Policy) -> GenerationConfig:
         given = GenerationConfig()
     ends: Any = given.eos_token_id
     stops = {*(ends if isinstance(ends, list) else [ends]), *getattr(policy.renderer, "stop_tokens", ())} - {None}
-    return GenerationConfig(bos_token_id=given.bos_token_id, eos_token_id=sorted(stops),
-                            pad_token_id=min(stops) if given.pad_token_id is None else given.pad_token_id,
-                            max_new_tokens=None, do_sample=False)
+    return GenerationConfig(
+        bos_token_id=given.bos_token_id,
+        eos_token_id=sorted(stops),
+        pad_token_id=min(stops) if given.pad_token_id is None else given.pad_token_id,
+        max_new_tokens=None,
+        do_sample=False,
+    )
 
 
 def _readme(candidate: PolicyCandidate, load: str) -> str:
     shown = ""
     if candidate.nearest:
-        shown += (f"\nFor each question it was shown the {candidate.nearest} demonstrations of prompt.json nearest to "
-                  "the question by BM25, the nearest last. The code below shows all: choose them first.\n")
+        shown += (
+            f"\nFor each question it was shown the {candidate.nearest} demonstrations of prompt.json nearest to "
+            "the question by BM25, the nearest last. The code below shows all: choose them first.\n"
+        )
     if candidate.passages:
-        shown += (f"\nIt was given the {candidate.passages} documents of prompt.json nearest to the question by BM25, "
-                  'as "title\\ntext" with a blank line between, then "\\n\\n---\\n", then the question.\n')
+        shown += (
+            f"\nIt was given the {candidate.passages} documents of prompt.json nearest to the question by BM25, "
+            'as "title\\ntext" with a blank line between, then "\\n\\n---\\n", then the question.\n'
+        )
     if candidate.output.labels or candidate.output.schema:
-        shown += ("\nIts answers were held to the form in prompt.json (`output`) while decoding; the code below "
-                  "decodes freely. To keep the form, use your server's structured output.\n")
+        shown += (
+            "\nIts answers were held to the form in prompt.json (`output`) while decoding; the code below "
+            "decodes freely. To keep the form, use your server's structured output.\n"
+        )
     return f"""# {candidate.name}
 
 Taught with posttrain on {candidate.model}. `proof.json` says how closely these files were found to equal what was

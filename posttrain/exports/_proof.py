@@ -43,13 +43,21 @@ class Proof:
         return self.max_difference <= self.tolerance and self.answers_equal == self.answers
 
     def __str__(self) -> str:
-        return (f"log-probabilities differ by at most {self.max_difference:.1e} nats (allowed {self.tolerance:g}) over "
-                f"{self.tokens} tokens of {self.sequences} sequences; {self.answers_equal} of {self.answers} greedy "
-                "answers are equal")
+        return (
+            f"log-probabilities differ by at most {self.max_difference:.1e} nats (allowed {self.tolerance:g}) over "
+            f"{self.tokens} tokens of {self.sequences} sequences; {self.answers_equal} of {self.answers} greedy "
+            "answers are equal"
+        )
 
 
-async def proven(folder: Path, policy: Policy, write: Callable[[Path], Awaitable[None]], read: Callable[[Path], Any],
-                 probes: Sequence[Datum], prompts: Sequence[Tokens]) -> Proof:
+async def proven(
+    folder: Path,
+    policy: Policy,
+    write: Callable[[Path], Awaitable[None]],
+    read: Callable[[Path], Any],
+    probes: Sequence[Datum],
+    prompts: Sequence[Tokens],
+) -> Proof:
     """Writes the export with `write`, reloads it with `read`, and keeps it as `folder` when it equals `policy`.
 
     Raises UserError when the folder is taken or the export is not equal.
@@ -66,8 +74,11 @@ async def proven(folder: Path, policy: Policy, write: Callable[[Path], Awaitable
             await write(partial)
         proof = await compare(policy, lambda: read(partial), GenerationConfig.from_pretrained(partial), probes, prompts)
         if not proof.holds:
-            raise UserError(f"the export is not equal to the trained policy: {proof}", place=str(folder),
-                            remedy="it was not kept; load the policy in float32 on the CPU and export again")
+            raise UserError(
+                f"the export is not equal to the trained policy: {proof}",
+                place=str(folder),
+                remedy="it was not kept; load the policy in float32 on the CPU and export again",
+            )
         write_json(partial / "proof.json", {"schema": 1, **asdict(proof)})
         with disk_errors(folder):
             partial.rename(folder)
@@ -76,32 +87,54 @@ async def proven(folder: Path, policy: Policy, write: Callable[[Path], Awaitable
     return proof
 
 
-async def compare(policy: Policy, read: Callable[[], Any], generation: GenerationConfig, probes: Sequence[Datum],
-                  prompts: Sequence[Tokens]) -> Proof:
+async def compare(
+    policy: Policy,
+    read: Callable[[], Any],
+    generation: GenerationConfig,
+    probes: Sequence[Datum],
+    prompts: Sequence[Tokens],
+) -> Proof:
     """The policy beside the network that `read` loads.
 
     All tokens are compared, not only the trained ones: of an answer learnt by heart any copy is as sure.
     """
     probes = [replace(datum, weights=(0.0, *[1.0] * (len(datum.tokens) - 1))) for datum in probes]
     expected = await policy.logprobs(probes)
-    wanted = [completions[0].tokens for completions in await policy.sample(
-        list(prompts), sampling=Sampling(max_tokens=ANSWER_TOKENS))]
+    wanted = [
+        completions[0].tokens
+        for completions in await policy.sample(list(prompts), sampling=Sampling(max_tokens=ANSWER_TOKENS))
+    ]
     return await asyncio.to_thread(_compare, read, generation, probes, expected, prompts, wanted)
 
 
 @torch.inference_mode()
-def _compare(read: Callable[[], Any], generation: GenerationConfig, probes: Sequence[Datum],
-             expected: Sequence[Sequence[float]], prompts: Sequence[Tokens], wanted: Sequence[Tokens]) -> Proof:
+def _compare(
+    read: Callable[[], Any],
+    generation: GenerationConfig,
+    probes: Sequence[Datum],
+    expected: Sequence[Sequence[float]],
+    prompts: Sequence[Tokens],
+    wanted: Sequence[Tokens],
+) -> Proof:
     network = read().eval()
     generation.max_new_tokens = ANSWER_TOKENS
-    differences = [abs(ours - theirs) for datum, ours_all in zip(probes, expected, strict=True)
-                   for ours, theirs in zip(ours_all, _logprobs(network, datum), strict=True)]
+    differences = [
+        abs(ours - theirs)
+        for datum, ours_all in zip(probes, expected, strict=True)
+        for ours, theirs in zip(ours_all, _logprobs(network, datum), strict=True)
+    ]
     # max() would pass over a nan
     largest = math.inf if any(map(math.isnan, differences)) else max(differences)
-    equal = sum(_same_answer(network, generation, prompt, answer)
-                for prompt, answer in zip(prompts, wanted, strict=True))
-    return Proof(max_difference=largest, sequences=len(probes), tokens=len(differences), answers_equal=equal,
-                 answers=len(prompts))
+    equal = sum(
+        _same_answer(network, generation, prompt, answer) for prompt, answer in zip(prompts, wanted, strict=True)
+    )
+    return Proof(
+        max_difference=largest,
+        sequences=len(probes),
+        tokens=len(differences),
+        answers_equal=equal,
+        answers=len(prompts),
+    )
 
 
 def _logprobs(network: Any, datum: Datum) -> list[float]:
@@ -114,7 +147,7 @@ def _same_answer(network: Any, generation: GenerationConfig, prompt: Tokens, ans
     """Whether `generate` writes `answer`; of two tokens equally likely (within TOLERANCE) either may be chosen."""
     tokens = torch.tensor([prompt])
     (whole,) = network.generate(tokens, attention_mask=torch.ones_like(tokens), generation_config=generation)
-    written = whole[len(prompt):].tolist()
+    written = whole[len(prompt) :].tolist()
     if tuple(written) == tuple(answer):
         return True
     fork = next((i for i, (ours, theirs) in enumerate(zip(answer, written, strict=False)) if ours != theirs), None)

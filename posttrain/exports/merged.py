@@ -19,11 +19,11 @@ from posttrain.exports._companions import LocalPolicy, trained, write_companions
 from posttrain.exports._proof import Proof, proven
 from posttrain.types import Candidate, Datum, Tokens
 
-LOADING = '''from transformers import AutoModelForCausalLM, AutoTokenizer
+LOADING = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained(folder)
 tokenizer = AutoTokenizer.from_pretrained(folder)
-'''
+"""
 
 
 async def export(candidate: Candidate, folder: Path, probes: Sequence[Datum], prompts: Sequence[Tokens]) -> Proof:

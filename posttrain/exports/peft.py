@@ -16,14 +16,14 @@ from posttrain.exports._companions import trained, write_companions
 from posttrain.exports._proof import Proof, proven
 from posttrain.types import Candidate, Datum, Tokens
 
-LOADING = '''from peft import PeftModel
+LOADING = """from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 base = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
 model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)
 model.generation_config = GenerationConfig.from_pretrained(folder)
 tokenizer = AutoTokenizer.from_pretrained(folder)
-'''
+"""
 
 
 async def export(candidate: Candidate, folder: Path, probes: Sequence[Datum], prompts: Sequence[Tokens]) -> Proof:

@@ -30,8 +30,11 @@ def load(name: str, options: Mapping[str, Any], folder: Path | None = None, outp
         if option not in known:
             nearest = difflib.get_close_matches(option, known, n=1)
             hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-            raise UserError(f"grader {name} has no option {option!r}", place=place,
-                            remedy=f"{hint}known: {', '.join(known) or 'none'}")
+            raise UserError(
+                f"grader {name} has no option {option!r}",
+                place=place,
+                remedy=f"{hint}known: {', '.join(known) or 'none'}",
+            )
     output = output or Output()
     given = {"labels": output.labels, "schema": output.schema, "folder": folder}
     try:

@@ -57,8 +57,10 @@ class Grader:
             raise RolloutError("grader", f"row {row.id}: {problem}")
         if not answer.strip():
             return Score(0.0, False, explanation="no answer")  # else an empty answer would meet every not-...
-        parts = {f"{assertion['type']} {number}": float(_met(assertion, answer))
-                 for number, assertion in enumerate(assertions, 1)}
+        parts = {
+            f"{assertion['type']} {number}": float(_met(assertion, answer))
+            for number, assertion in enumerate(assertions, 1)
+        }
         value = sum(parts.values()) / len(parts)
         return Score(value, value == 1.0, parts)
 

@@ -9,8 +9,9 @@ class Grader:
     """Options: `ignore_case`; `ignore_space` (runs of white space count as one, none at the ends);
     `ignore_punctuation` (everything but letters, digits and white space is dropped)."""
 
-    def __init__(self, *, ignore_case: bool = False, ignore_space: bool = True,
-                 ignore_punctuation: bool = False) -> None:
+    def __init__(
+        self, *, ignore_case: bool = False, ignore_space: bool = True, ignore_punctuation: bool = False
+    ) -> None:
         self.ignore_case, self.ignore_space, self.ignore_punctuation = ignore_case, ignore_space, ignore_punctuation
 
     async def grade(self, row: Row, answer: str) -> Score:

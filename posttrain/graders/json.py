@@ -44,8 +44,10 @@ class Grader:
             raise RolloutError("grader", f"the target of row {row.id} is not a record")
         given = read_object(answer)
         valid = given is not None and (self.validator is None or self.validator.is_valid(given))
-        fields = {name: float(given is not None and name in given and self._same(given[name], wanted))
-                  for name, wanted in target.items()}
+        fields = {
+            name: float(given is not None and name in given and self._same(given[name], wanted))
+            for name, wanted in target.items()
+        }
         value = sum(fields.values()) / len(target.keys() | (given or {}).keys())
         wrong = [name for name, right in fields.items() if not right]
         explanation = "not a JSON object" if given is None else f"wrong: {', '.join(wrong)}" if wrong else ""

@@ -24,8 +24,9 @@ class Grader:
     """Options: `file` (default: grade.py, else task.py); `function`; `threshold`, the value at which an answer
     passes when the function does not say."""
 
-    def __init__(self, *, file: str = "", function: str = "grade", threshold: float = 1.0,
-                 folder: Path | None = None) -> None:
+    def __init__(
+        self, *, file: str = "", function: str = "grade", threshold: float = 1.0, folder: Path | None = None
+    ) -> None:
         path = _file(folder, file)
         self.source = path.read_text(encoding="utf-8")
         """The text of the file: part of the task's hash."""
@@ -71,8 +72,11 @@ def _file(folder: Path | None, file: str) -> Path:
     for path in [folder / file] if file else [folder / name for name in FILES]:
         if path.is_file():
             return path
-    raise UserError(f"no {file or ' or '.join(FILES)} for the python grader", place=str(folder),
-                    remedy="write one with a function grade(row, answer)")
+    raise UserError(
+        f"no {file or ' or '.join(FILES)} for the python grader",
+        place=str(folder),
+        remedy="write one with a function grade(row, answer)",
+    )
 
 
 def _run(path: Path) -> ModuleType:
@@ -82,6 +86,7 @@ def _run(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # somebody else's code
-        raise UserError(f"cannot be loaded: {type(error).__name__}: {error}", place=str(path),
-                        remedy="mend the file") from error
+        raise UserError(
+            f"cannot be loaded: {type(error).__name__}: {error}", place=str(path), remedy="mend the file"
+        ) from error
     return module

@@ -27,7 +27,8 @@ from posttrain.types import Datum, Message, Tokens, UserError
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] | capitalize + ':\\n' + message['content'] }}"
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'Assistant:\\n' }}{% endif %}")
+    "{% if add_generation_prompt %}{{ 'Assistant:\\n' }}{% endif %}"
+)
 """For base models, which have no chat template: "User:\\n...\\n\\nAssistant:\\n...", ended by the end-of-text token."""
 
 MARK = re.compile("\ue000(\\d+)\ue001")
@@ -93,8 +94,11 @@ class ChatTemplateRenderer:
                 weights += [message.weight] * (len(new) + len(self._stop(pieces[number + 1])))
                 trained = len(weights)
         if not trained:
-            raise UserError("nothing to train: no assistant message has a weight", place="messages",
-                            remedy='end the conversation with an assistant message whose "weight" is not 0')
+            raise UserError(
+                "nothing to train: no assistant message has a weight",
+                place="messages",
+                remedy='end the conversation with an assistant message whose "weight" is not 0',
+            )
         return Datum(tokens=tuple(tokens[:trained]), weights=tuple(weights[:trained]))
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -114,12 +118,21 @@ class ChatTemplateRenderer:
     def _render(self, messages: Sequence[Message], ask: bool) -> str:
         turns = [{"role": message.role, "content": message.content} for message in messages]
         try:
-            return str(self._tokenizer.apply_chat_template(
-                turns, chat_template=self._template, tokenize=False, add_generation_prompt=ask, enable_thinking=False))
+            return str(
+                self._tokenizer.apply_chat_template(
+                    turns,
+                    chat_template=self._template,
+                    tokenize=False,
+                    add_generation_prompt=ask,
+                    enable_thinking=False,
+                )
+            )
         except TemplateError as error:
             roles = ", ".join(message.role for message in messages)
-            raise UserError(f"the model's chat template refuses this conversation ({roles}): {error}",
-                            remedy="let user and assistant take turns, user first, or choose another model") from error
+            raise UserError(
+                f"the model's chat template refuses this conversation ({roles}): {error}",
+                remedy="let user and assistant take turns, user first, or choose another model",
+            ) from error
 
     @cached_property
     def _takes_system(self) -> bool:
@@ -147,20 +160,28 @@ class ChatTemplateRenderer:
         order = [int(index) for index in parts[1::2]]
         if sorted(order) != list(range(len(messages))):
             lost = next(i for i in range(len(messages)) if order.count(i) != 1)
-            raise UserError(f"the model's chat template drops or repeats the {messages[lost].role} message",
-                            place=f"message {lost + 1}", remedy="leave that message out, or choose another model")
+            raise UserError(
+                f"the model's chat template drops or repeats the {messages[lost].role} message",
+                place=f"message {lost + 1}",
+                remedy="leave that message out, or choose another model",
+            )
         text = self._render(messages, ask)
         if not text.startswith(parts[0]):
-            raise UserError("the model's chat template changes its own text with the messages",
-                            remedy="choose another model")
+            raise UserError(
+                "the model's chat template changes its own text with the messages", remedy="choose another model"
+            )
         pieces, position = [Piece(parts[0])], len(parts[0])
         for index, following in zip(order, parts[2::2], strict=True):
             content = messages[index].content
-            kept = next((kept for kept in (content, content.strip()) if text.startswith(kept + following, position)),
-                        None)
+            kept = next(
+                (kept for kept in (content, content.strip()) if text.startswith(kept + following, position)), None
+            )
             if kept is None:
-                raise UserError(f"the model's chat template alters this {messages[index].role} message",
-                                place=f"message {index + 1}", remedy="remove template marks such as </think> from it")
+                raise UserError(
+                    f"the model's chat template alters this {messages[index].role} message",
+                    place=f"message {index + 1}",
+                    remedy="remove template marks such as </think> from it",
+                )
             position += len(kept + following)
             if messages[index].role == "assistant" or any(special in kept for special in self._special_texts):
                 pieces += [Piece(kept, index), Piece(following)]
@@ -171,9 +192,11 @@ class ChatTemplateRenderer:
     def _check_asked(self, messages: Sequence[Message], answer: int, before: Sequence[Piece]) -> None:
         """Raises UserError unless the pieces `before` an answer are the prompt that will ask for it."""
         if list(before) != self._pieces(messages[:answer], ask=True):
-            raise UserError("the model's chat template writes this assistant message otherwise than it asks for it",
-                            place=f"message {answer + 1}",
-                            remedy='give it "weight": 0, or split the conversation so that it comes last')
+            raise UserError(
+                "the model's chat template writes this assistant message otherwise than it asks for it",
+                place=f"message {answer + 1}",
+                remedy='give it "weight": 0, or split the conversation so that it comes last',
+            )
 
     # -- text to tokens
 
@@ -187,8 +210,10 @@ class ChatTemplateRenderer:
         tokens = self._tokens(after)
         for i, token in enumerate(tokens):
             if token in self._special:
-                return tokens[:i + 1]
+                return tokens[: i + 1]
             if self.decode([token]).strip():
                 break
-        raise UserError("the model's chat template ends an assistant message with no special token",
-                        remedy="choose a model whose template does: without one it cannot learn to stop")
+        raise UserError(
+            "the model's chat template ends an assistant message with no special token",
+            remedy="choose a model whose template does: without one it cannot learn to stop",
+        )

@@ -20,8 +20,9 @@ class MessageRenderer:
 
     def datum(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Datum:  # noqa: ARG002
         """Always raises UserError."""
-        raise UserError("an endpoint cannot be trained", remedy="choose a technique that needs no weights, "
-                        "or give a local --model")
+        raise UserError(
+            "an endpoint cannot be trained", remedy="choose a technique that needs no weights, or give a local --model"
+        )
 
     def count(self, text: str) -> int:
         """An estimate: the endpoint's tokenizer is not known here."""

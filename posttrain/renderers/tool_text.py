@@ -31,8 +31,9 @@ def plain(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) 
             written.append(Message("user", result))
         elif message.tool_calls:
             calls = [write_call(call) for call in message.tool_calls]
-            written.append(Message(message.role, "\n".join([message.content] * bool(message.content) + calls),
-                                   message.weight))
+            written.append(
+                Message(message.role, "\n".join([message.content] * bool(message.content) + calls), message.weight)
+            )
         else:
             written.append(message)
     if tools:

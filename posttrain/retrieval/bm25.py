@@ -39,6 +39,7 @@ class BM25Retriever:
 
 
 def _words(texts: Sequence[str]) -> list[list[str]]:
-    found: list[list[str]] = bm25s.tokenize(list(texts), token_pattern=WORD, stopwords=[], return_ids=False,
-                                            show_progress=False)
+    found: list[list[str]] = bm25s.tokenize(
+        list(texts), token_pattern=WORD, stopwords=[], return_ids=False, show_progress=False
+    )
     return found

@@ -60,7 +60,7 @@ class Question:
             for choice, completion in enumerate(completions):  # what a candidate says only at the end
                 if not completion.text.startswith(shown[choice]):
                     raise ApiError("what was streamed is not what was answered", status=500)
-                if rest := completion.text[len(shown[choice]):]:
+                if rest := completion.text[len(shown[choice]) :]:
                     yield Text(choice, rest)
             yield completions
         finally:
@@ -83,15 +83,21 @@ def question(candidate: Candidate, body: ChatBody, request_id: str) -> Question:
     row = to_row(body, request_id)
     if not _has_model(candidate):
         if body.response_format is not None and body.response_format.type != "text":
-            raise ApiError(f"{candidate.name} has no model in it: its answers cannot be given another form",
-                           param="response_format", code="unsupported_parameter")
+            raise ApiError(
+                f"{candidate.name} has no model in it: its answers cannot be given another form",
+                param="response_format",
+                code="unsupported_parameter",
+            )
         return Question(candidate, row, body.n or 1, None, body)
     served: Output | None = getattr(candidate, "output", None)
     votes = getattr(candidate, "votes", 1) > 1  # one sample taken otherwise would not be what was evaluated
     if (served is None or votes) and body.sampling_fields:
         field = body.sampling_fields[0]
-        raise ApiError(f"{candidate.name} answers only as it was evaluated; leave {field} out", param=field,
-                       code="unsupported_parameter")
+        raise ApiError(
+            f"{candidate.name} answers only as it was evaluated; leave {field} out",
+            param=field,
+            code="unsupported_parameter",
+        )
     return Question(candidate, row, body.n or 1, to_sampling(body, served or Output()), body)
 
 
@@ -124,9 +130,13 @@ def _within(completion: Completion, body: ChatBody) -> Completion:
     tokens, but no tokeniser makes more tokens than bytes: a limit that might be broken is refused.
     """
     ends = [position for stop in body.stop or () if (position := completion.text.find(stop)) >= 0]
-    text = completion.text[:min(ends)] if ends else completion.text
+    text = completion.text[: min(ends)] if ends else completion.text
     size = len(text.encode())
     if body.token_limit is not None and size > body.token_limit:
-        raise ApiError(f"the answer has {size} bytes and, made without a model, no tokens to count: "
-                       f"leave the limit out or raise it to {size}", param="max_tokens", code="unsupported_value")
+        raise ApiError(
+            f"the answer has {size} bytes and, made without a model, no tokens to count: "
+            f"leave the limit out or raise it to {size}",
+            param="max_tokens",
+            code="unsupported_value",
+        )
     return replace(completion, text=text)

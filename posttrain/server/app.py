@@ -28,8 +28,12 @@ def create_app(candidates: Mapping[str, Candidate]) -> FastAPI:
     return app
 
 
-async def serve(candidates: Mapping[str, Candidate], host: str = "127.0.0.1", port: int = 8000,
-                ready: Callable[[str], None] | None = None) -> None:
+async def serve(
+    candidates: Mapping[str, Candidate],
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    ready: Callable[[str], None] | None = None,
+) -> None:
     """Serves until interrupted.  `ready` is called with the URL once requests are answered; port 0 takes a free one.
 
     Raises UserError when the address cannot be had.
@@ -70,8 +74,11 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise UserError(f"cannot listen: {error.strerror or error}", place=f"{host}:{port}",
-                        remedy="choose another --port (0 takes a free one) or --host") from error
+        raise UserError(
+            f"cannot listen: {error.strerror or error}",
+            place=f"{host}:{port}",
+            remedy="choose another --port (0 takes a free one) or --host",
+        ) from error
 
 
 def how_to_call(url: str, model: str) -> str:

@@ -18,9 +18,16 @@ HARMLESS = {"user", "metadata", "store", "safety_identifier", "prompt_cache_key"
 """Fields that say something about the request and nothing about its answer."""
 
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},), "logprobs": (False,),
-    "top_logprobs": (0,), "tools": ([],), "tool_choice": ("none", "auto"), "parallel_tool_calls": (True, False),
-    "modalities": (["text"],), "service_tier": ("auto", "default"),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "parallel_tool_calls": (True, False),
+    "modalities": (["text"],),
+    "service_tier": ("auto", "default"),
 }
 """Fields we have no means to honour, with the values (besides null) that ask for nothing."""
 
@@ -102,16 +109,20 @@ def check(body: ChatBody) -> None:
     if body.stream_options is not None and not body.stream:
         raise ApiError("stream_options needs stream: true", param="stream_options", code="invalid_value")
     if body.max_tokens and body.max_completion_tokens and body.max_tokens != body.max_completion_tokens:
-        raise ApiError("max_tokens and max_completion_tokens differ; send one", param="max_tokens",
-                       code="invalid_value")
+        raise ApiError(
+            "max_tokens and max_completion_tokens differ; send one", param="max_tokens", code="invalid_value"
+        )
 
 
 def to_row(body: ChatBody, request_id: str) -> Row:
     """The row to answer.  Raises ApiError for what cannot be read as one."""
     messages = tuple(_message(message, f"messages[{index}]") for index, message in enumerate(body.messages))
     if messages[-1].role not in ("user", "tool"):
-        raise ApiError("the last message must come from the user or a tool: nothing else asks for an answer",
-                       param="messages", code="invalid_value")
+        raise ApiError(
+            "the last message must come from the user or a tool: nothing else asks for an answer",
+            param="messages",
+            code="invalid_value",
+        )
     return Row(id=request_id, messages=messages)
 
 
@@ -125,17 +136,24 @@ def to_sampling(body: ChatBody, served: Output) -> Sampling | None:
     output = served
     if body.response_format is not None and body.response_format.type != "text":
         output = Output(schema=_schema(body.response_format))
-    return Sampling(max_tokens=body.token_limit or served.max_tokens, temperature=body.temperature or 0.0,
-                    top_p=1.0 if body.top_p is None else body.top_p,
-                    seed=secrets.randbelow(2**31) if body.seed is None else body.seed,
-                    stop=tuple(body.stop or ()), output=output)
+    return Sampling(
+        max_tokens=body.token_limit or served.max_tokens,
+        temperature=body.temperature or 0.0,
+        top_p=1.0 if body.top_p is None else body.top_p,
+        seed=secrets.randbelow(2**31) if body.seed is None else body.seed,
+        stop=tuple(body.stop or ()),
+        output=output,
+    )
 
 
 def _message(message: ChatMessage, place: str) -> Message:
     for name, value in (message.model_extra or {}).items():
         if value not in (None, [], {}):
-            raise ApiError(f"{place}.{name} is not supported here; leave it out", param=f"{place}.{name}",
-                           code="unsupported_parameter")
+            raise ApiError(
+                f"{place}.{name} is not supported here; leave it out",
+                param=f"{place}.{name}",
+                code="unsupported_parameter",
+            )
     if message.content is None and not message.tool_calls:
         raise ApiError(f"{place}.content is missing", param=f"{place}.content", code="invalid_value")
     text = "".join(part.text for part in message.content or ())
@@ -147,6 +165,7 @@ def _schema(wanted: ResponseFormat) -> dict[str, Any]:
     if wanted.type == "json_object":
         return {"type": "object"}
     if wanted.json_schema is None:
-        raise ApiError("response_format.json_schema is missing", param="response_format.json_schema",
-                       code="invalid_value")
+        raise ApiError(
+            "response_format.json_schema is missing", param="response_format.json_schema", code="invalid_value"
+        )
     return wanted.json_schema.wanted

@@ -30,8 +30,12 @@ def routes(candidates: Mapping[str, Candidate]) -> APIRouter:
 
     def candidate(name: str) -> Candidate:
         if name not in candidates:
-            raise ApiError(f"no model {name!r} here; there is: {', '.join(candidates)}", status=404, param="model",
-                           code="model_not_found")
+            raise ApiError(
+                f"no model {name!r} here; there is: {', '.join(candidates)}",
+                status=404,
+                param="model",
+                code="model_not_found",
+            )
         return candidates[name]
 
     @router.get("/v1/models")
@@ -69,13 +73,20 @@ class _Reply:
         self.counts_tokens = body.stream_options is not None and body.stream_options.include_usage
 
     def whole(self, completions: list[Completion]) -> dict[str, Any]:
-        choices = [{"index": index, "message": {"role": "assistant", "content": completion.text, "refusal": None},
-                    "logprobs": None, "finish_reason": completion.stop_reason}
-                   for index, completion in enumerate(completions)]
+        choices = [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": completion.text, "refusal": None},
+                "logprobs": None,
+                "finish_reason": completion.stop_reason,
+            }
+            for index, completion in enumerate(completions)
+        ]
         return self._head("chat.completion") | {"choices": choices, "usage": _usage(completions)}
 
-    async def stream(self, head: Text | list[Completion],
-                     rest: AsyncIterator[Text | list[Completion]]) -> AsyncIterator[str]:
+    async def stream(
+        self, head: Text | list[Completion], rest: AsyncIterator[Text | list[Completion]]
+    ) -> AsyncIterator[str]:
         """Server-sent events, [DONE] at the end; a failure under way becomes an event that the client raises."""
         begun: set[int] = set()
         try:

@@ -48,9 +48,12 @@ def match_answers(task: Task, file: str | Path, *, splits: Sequence[str] = ("tes
     if missing:
         strangers = said.keys() - set(keys.values())
         also = f"; {len(strangers):,} of its {len(said):,} answers are to no row of the task" if strangers else ""
-        raise UserError(f"{len(missing):,} of {len(wanted):,} {' and '.join(splits)} rows have no answer, such as "
-                        f"{missing[0]}{also}", place=str(file),
-                        remedy="give an answer for each row, with its id or its exact input")
+        raise UserError(
+            f"{len(missing):,} of {len(wanted):,} {' and '.join(splits)} rows have no answer, such as "
+            f"{missing[0]}{also}",
+            place=str(file),
+            remedy="give an answer for each row, with its id or its exact input",
+        )
     return answers
 
 
@@ -58,8 +61,10 @@ def _answers(records: Sequence[Record], by_id: bool) -> Mapping[str, str]:
     """Answers by id or by input."""
     columns = None if shape_of(records[0]) else answer_columns(records, need_input=not by_id)
     if columns and by_id:
-        found = [(plain_text(record.fields.get("id")), record.fields.get(columns.target[0]), record.place)
-                 for record in records]
+        found = [
+            (plain_text(record.fields.get("id")), record.fields.get(columns.target[0]), record.place)
+            for record in records
+        ]
         return _once([(key, "" if value is None else plain_text(value), place) for key, value, place in found])
     rows, problems = make_rows(records, "row", columns=columns)
     if problems:
@@ -82,6 +87,9 @@ def _once(found: Sequence[tuple[str, str, str]]) -> dict[str, str]:
     answers: dict[str, str] = {}
     for key, answer, place in found:
         if answers.setdefault(key, answer) != answer:
-            raise UserError("a second, different answer to the same row", place=place,
-                            remedy="give every row its id, or keep one answer")
+            raise UserError(
+                "a second, different answer to the same row",
+                place=place,
+                remedy="give every row its id, or keep one answer",
+            )
     return answers

@@ -72,14 +72,32 @@ async def _graded(reading: Reading) -> list[Finding]:
             broken.append((row, error))
     findings = []
     if broken:
-        findings.append(Finding("error", _place(reading, [row for row, _ in broken]),
-                                f"the grader fails on {_count(broken)}: {broken[0][1].message}", "mend the grader"))
+        findings.append(
+            Finding(
+                "error",
+                _place(reading, [row for row, _ in broken]),
+                f"the grader fails on {_count(broken)}: {broken[0][1].message}",
+                "mend the grader",
+            )
+        )
     if low:
-        findings.append(Finding("error", _place(reading, low), f"the wanted answer scores below 1 on {_count(low)}",
-                                "correct the target or the grader"))
+        findings.append(
+            Finding(
+                "error",
+                _place(reading, low),
+                f"the wanted answer scores below 1 on {_count(low)}",
+                "correct the target or the grader",
+            )
+        )
     if high:
-        findings.append(Finding("error", _place(reading, high), f"an empty answer scores above 0 on {_count(high)}",
-                                "make the grader stricter"))
+        findings.append(
+            Finding(
+                "error",
+                _place(reading, high),
+                f"an empty answer scores above 0 on {_count(high)}",
+                "make the grader stricter",
+            )
+        )
     return findings
 
 
@@ -92,8 +110,14 @@ def _repeated(reading: Reading) -> list[Finding]:
     findings = []
     if conflicts:
         message = f"{_count(conflicts, 'question')} asked with different answers wanted"
-        findings.append(Finding("warning", _place(reading, [row for found in conflicts for _, row in found]), message,
-                                "decide on one answer, or remove them: nobody can get both right"))
+        findings.append(
+            Finding(
+                "warning",
+                _place(reading, [row for found in conflicts for _, row in found]),
+                message,
+                "decide on one answer, or remove them: nobody can get both right",
+            )
+        )
     extra: list[Row] = []
     for found in same.values():
         seen: set[tuple[str, str]] = set()
@@ -102,8 +126,14 @@ def _repeated(reading: Reading) -> list[Finding]:
                 extra.append(row)
             seen.add((split, _wanted(row)))
     if extra:
-        findings.append(Finding("warning", _place(reading, extra), f"{_count(extra, 'duplicate row')} within a split",
-                                "remove them: they count one case several times"))
+        findings.append(
+            Finding(
+                "warning",
+                _place(reading, extra),
+                f"{_count(extra, 'duplicate row')} within a split",
+                "remove them: they count one case several times",
+            )
+        )
     return findings
 
 
@@ -129,23 +159,32 @@ def _leaked(reading: Reading) -> list[Finding]:
             findings.append(Finding("error", _place(reading, same), message, f"remove them from {where}"))
         if alike:
             message = f"{_count(alike)} of {split} {'is' if len(alike) == 1 else 'are'} nearly as one in {where}"
-            findings.append(Finding("warning", _place(reading, alike), message,
-                                    "keep near-duplicates on one side, or scores are flattered"))
+            findings.append(
+                Finding(
+                    "warning",
+                    _place(reading, alike),
+                    message,
+                    "keep near-duplicates on one side, or scores are flattered",
+                )
+            )
     return findings
 
 
 def _labels(reading: Reading) -> list[Finding]:
     """Balance of a closed set, and labels that cannot be learnt or told."""
     task, labels = reading.task, reading.task.output.labels
-    counts = {split: Counter(_wanted(row) for row in rows if row.target is not None)
-              for split, rows in task.splits.items()}
+    counts = {
+        split: Counter(_wanted(row) for row in rows if row.target is not None) for split, rows in task.splits.items()
+    }
     total = sum(counts.values(), Counter[str]())
     findings = []
     if labels and total:
         label, most = total.most_common(1)[0]
         least = min(total[label] for label in labels)
-        message = (f"{len(labels)} labels on {least:,} to {most:,} rows each; "
-                   f"{label!r}, the commonest, is {most / total.total():.0%} of the rows")
+        message = (
+            f"{len(labels)} labels on {least:,} to {most:,} rows each; "
+            f"{label!r}, the commonest, is {most / total.total():.0%} of the rows"
+        )
         findings.append(Finding("note", reading.place, message))
     unseen = [label for label in labels if counts.get("train") and not counts["train"][label]]
     if unseen:
@@ -154,8 +193,9 @@ def _labels(reading: Reading) -> list[Finding]:
     untold = [label for label in labels if label not in task.instructions]
     if untold:
         message = f"the instructions do not name {_count(untold, 'label')}: {_some(untold)}"
-        findings.append(Finding("note", reading.place, message,
-                                "name them, so that a prompted model has a fair chance"))
+        findings.append(
+            Finding("note", reading.place, message, "name them, so that a prompted model has a fair chance")
+        )
     return findings
 
 
@@ -185,16 +225,20 @@ def _lengths(reading: Reading) -> list[Finding]:
     wanted = [row for row in rows if row.target is not None]
     findings = []
     if rows:
-        message = (f"inputs: {_spread([len(_asked(row)) for row in rows])}; "
-                   f"instructions: {len(task.instructions):,} characters")
+        message = (
+            f"inputs: {_spread([len(_asked(row)) for row in rows])}; "
+            f"instructions: {len(task.instructions):,} characters"
+        )
         findings.append(Finding("note", reading.place, message))
     if wanted:
         message = f"targets: {_spread([len(_wanted(row)) for row in wanted])}"
         findings.append(Finding("note", reading.place, message))
     long = [row for row in wanted if len(_wanted(row)) > CHARACTERS_PER_TOKEN * task.output.max_tokens]
     if long:
-        message = (f"{_count(long, 'target')} longer than max_tokens = {task.output.max_tokens} allows, "
-                   f"at about {CHARACTERS_PER_TOKEN} characters a token")
+        message = (
+            f"{_count(long, 'target')} longer than max_tokens = {task.output.max_tokens} allows, "
+            f"at about {CHARACTERS_PER_TOKEN} characters a token"
+        )
         findings.append(Finding("warning", _place(reading, long), message, "raise max_tokens under [output]"))
     return findings
 
@@ -205,14 +249,26 @@ def _size(reading: Reading) -> list[Finding]:
     The interval is the normal approximation's for a share of one half: +-1.96 sqrt(1 / 4n).
     """
     splits = reading.task.splits
-    findings = [Finding("warning", reading.place, f"no {split} rows",
-                        f"add {split}.jsonl: teaching, choosing and testing each need rows of their own")
-                for split in SPLITS if not splits.get(split)]
+    findings = [
+        Finding(
+            "warning",
+            reading.place,
+            f"no {split} rows",
+            f"add {split}.jsonl: teaching, choosing and testing each need rows of their own",
+        )
+        for split in SPLITS
+        if not splits.get(split)
+    ]
     if splits.get("test"):
         sizes = ", ".join(f"{len(rows):,} {split}" for split, rows in splits.items())
         points = 196 * (0.25 / len(splits["test"])) ** 0.5
-        findings.append(Finding("note", reading.place,
-                                f"rows: {sizes}; a test score near 50 % will be known to about ±{points:.0f} points"))
+        findings.append(
+            Finding(
+                "note",
+                reading.place,
+                f"rows: {sizes}; a test score near 50 % will be known to about ±{points:.0f} points",
+            )
+        )
     return findings
 
 

@@ -11,16 +11,75 @@ from posttrain.tasks.rows import Columns, plain_text
 from posttrain.tasks.shapes import shape_of
 from posttrain.types import UserError
 
-ASKED = ("input", "inputs", "text", "question", "query", "prompt", "utterance", "message", "sentence", "instruction",
-         "email", "ticket", "review", "comment", "body", "content", "document", "article", "problem", "description",
-         "user_input", "source", "title")
+ASKED = (
+    "input",
+    "inputs",
+    "text",
+    "question",
+    "query",
+    "prompt",
+    "utterance",
+    "message",
+    "sentence",
+    "instruction",
+    "email",
+    "ticket",
+    "review",
+    "comment",
+    "body",
+    "content",
+    "document",
+    "article",
+    "problem",
+    "description",
+    "user_input",
+    "source",
+    "title",
+)
 """Names of columns that hold what is asked, likeliest first."""
-WANTED = ("target", "targets", "label", "labels", "gold", "expected", "ground_truth", "reference", "category", "class",
-          "intent", "answer", "answers", "output", "completion", "response", "sentiment", "topic", "queue", "tag",
-          "label_text", "summary", "translation", "solution", "rating", "score")
+WANTED = (
+    "target",
+    "targets",
+    "label",
+    "labels",
+    "gold",
+    "expected",
+    "ground_truth",
+    "reference",
+    "category",
+    "class",
+    "intent",
+    "answer",
+    "answers",
+    "output",
+    "completion",
+    "response",
+    "sentiment",
+    "topic",
+    "queue",
+    "tag",
+    "label_text",
+    "summary",
+    "translation",
+    "solution",
+    "rating",
+    "score",
+)
 """Names of columns that hold what is wanted, likeliest first."""
-SAID = ("answer", "prediction", "predicted", "predicted_label", "response", "output", "completion", "generated",
-        "label", "target", "category", "text")
+SAID = (
+    "answer",
+    "prediction",
+    "predicted",
+    "predicted_label",
+    "response",
+    "output",
+    "completion",
+    "generated",
+    "label",
+    "target",
+    "category",
+    "text",
+)
 """Names of columns that hold what a system said, likeliest first."""
 FULL = 0.9
 """Share of rows with a value from which a column counts as filled in."""
@@ -42,10 +101,20 @@ def guess_columns(records: Sequence[Record], file: str, asked: str = "", wanted:
     if shape and not asked and not wanted:
         return Guess(None, (f"{len(records):,} rows read from {file} ({shape})",))
     columns = list(dict.fromkeys(name for record in records[:1000] for name in record.fields))
-    free = [name for name in columns if name.casefold() not in NEITHER and name not in wanted
-            and any(record.fields.get(name) is not None for record in records)]
-    inputs = tuple(name.strip() for name in asked.split(",")) if asked and asked not in columns else \
-        (asked,) if asked else ()
+    free = [
+        name
+        for name in columns
+        if name.casefold() not in NEITHER
+        and name not in wanted
+        and any(record.fields.get(name) is not None for record in records)
+    ]
+    inputs = (
+        tuple(name.strip() for name in asked.split(","))
+        if asked and asked not in columns
+        else (asked,)
+        if asked
+        else ()
+    )
     targets = tuple(wanted)
     if not inputs and not targets:
         inputs = _named(free, ASKED) or inputs
@@ -54,12 +123,14 @@ def guess_columns(records: Sequence[Record], file: str, asked: str = "", wanted:
     if not inputs:
         inputs = _guess_input([name for name in free if name not in targets], records)
     if not inputs or not targets:
-        raise UserError("cannot tell which column is asked and which is wanted", place=first.place,
-                        remedy=f"say --input COLUMN --target COLUMN; columns: {', '.join(columns)}")
+        raise UserError(
+            "cannot tell which column is asked and which is wanted",
+            place=first.place,
+            remedy=f"say --input COLUMN --target COLUMN; columns: {', '.join(columns)}",
+        )
     guessed = " (guessed; --input and --target say otherwise)" if not (asked and wanted) else ""
     unused = [name for name in columns if name not in (*inputs, *targets, "id", "slices", "contexts", "answer")]
-    notes = [f"{len(records):,} rows read from {file}",
-             f"asked: {_words(inputs)}; wanted: {_words(targets)}{guessed}"]
+    notes = [f"{len(records):,} rows read from {file}", f"asked: {_words(inputs)}; wanted: {_words(targets)}{guessed}"]
     if unused:
         notes.append(f"not used: {_words(unused)}")
     return Guess(Columns(inputs, targets), tuple(notes))
@@ -73,8 +144,11 @@ def input_column(records: Sequence[Record]) -> Columns | None:
     free = [name for name in first.fields if name.casefold() not in NEITHER]
     inputs = tuple(free) if len(free) == 1 else _named(free, ASKED)
     if not inputs:
-        raise UserError("cannot tell which column is asked", place=first.place,
-                        remedy=f"say --input COLUMN; columns: {', '.join(first.fields)}")
+        raise UserError(
+            "cannot tell which column is asked",
+            place=first.place,
+            remedy=f"say --input COLUMN; columns: {', '.join(first.fields)}",
+        )
     return Columns(inputs)
 
 
@@ -86,8 +160,11 @@ def answer_columns(records: Sequence[Record], *, need_input: bool) -> Columns:
     rest = [name for name in free if name not in inputs]
     said = _named(rest, SAID) or tuple(rest if len(rest) == 1 else ())
     if not said or (need_input and not inputs):
-        raise UserError("cannot tell which column is the answer" if inputs else "neither ids nor inputs of the task",
-                        place=first.place, remedy="call the columns `id` or `input`, and `answer`")
+        raise UserError(
+            "cannot tell which column is the answer" if inputs else "neither ids nor inputs of the task",
+            place=first.place,
+            remedy="call the columns `id` or `input`, and `answer`",
+        )
     return Columns(inputs, said)
 
 

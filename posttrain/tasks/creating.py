@@ -25,16 +25,27 @@ from posttrain.tasks.writing import card, row_line, toml
 from posttrain.types import Row, Task, UserError
 
 
-def create(file: str | Path, *, folder: Path, test: str | Path | None = None, input: str = "",
-           target: Sequence[str] = (), grader: str = "", seed: int = 0) -> Task:
+def create(
+    file: str | Path,
+    *,
+    folder: Path,
+    test: str | Path | None = None,
+    input: str = "",
+    target: Sequence[str] = (),
+    grader: str = "",
+    seed: int = 0,
+) -> Task:
     """Writes a task folder for the rows of `file` (and of `test`, which then is the test split) and loads it.
 
     `input` and `target` name columns; several targets make a record.  `Task.notes` says what was guessed.
     Raises UserError when the folder is taken, or something cannot be guessed.
     """
     if (folder / "task.toml").exists():
-        raise UserError("there is a task here already", place=str(folder / "task.toml"),
-                        remedy="choose another folder, or remove this one")
+        raise UserError(
+            "there is a task here already",
+            place=str(folder / "task.toml"),
+            remedy="choose another folder, or remove this one",
+        )
     test = test or _test_of_hub(file)
     records = {"": read_records(file)} | ({"test": read_records(test)} if test else {})
     guess = guess_columns(records[""], _short(file), input, target)
@@ -62,8 +73,10 @@ def _rows(records: Mapping[str, Sequence[Record]], guess: Guess) -> tuple[dict[s
         if broken or not made:
             raise (broken or problems)[0]
         if problems:
-            notes.append(f"{len(problems):,} of {len(given):,} rows left out: they have no input or no target "
-                         f"(first: {problems[0].place})")
+            notes.append(
+                f"{len(problems):,} of {len(given):,} rows left out: they have no input or no target "
+                f"(first: {problems[0].place})"
+            )
         rows[part] = list(made.values())
     ids = Counter(row.id for part in rows.values() for row in part)
     own = any(record.fields.get("id") is not None for part in records.values() for record in part)
@@ -79,8 +92,9 @@ def _lift_instructions(rows: dict[str, list[Row]]) -> tuple[dict[str, list[Row]]
     first = {row.messages[0] for part in rows.values() for row in part}
     if len(first) != 1 or (system := first.pop()).role != "system":
         return rows, ""
-    return {part: [replace(row, messages=row.messages[1:]) for row in given] for part, given in rows.items()}, \
-        system.content.strip()
+    return {
+        part: [replace(row, messages=row.messages[1:]) for row in given] for part, given in rows.items()
+    }, system.content.strip()
 
 
 def _names(guess: Guess) -> tuple[str, str]:
@@ -101,36 +115,51 @@ def _split(rows: Sequence[Row], tests: int, proposal: Proposal, seed: int) -> tu
     splits = {split: [row for row, one in zip(rows, chosen, strict=True) if one == split] for split in SHARES}
     empty = [split for split, given in splits.items() if not given]
     if empty:
-        raise UserError(f"{rest} row{'s' * (rest != 1)} cannot be split: none left for {' and '.join(empty)} "
-                        "(near-duplicates stay together)", remedy="give more rows, or a test file with --test")
+        raise UserError(
+            f"{rest} row{'s' * (rest != 1)} cannot be split: none left for {' and '.join(empty)} "
+            "(near-duplicates stay together)",
+            remedy="give more rows, or a test file with --test",
+        )
     sizes = ", ".join(f"{len(given):,} {split}" for split, given in splits.items())
     stratified = ", every label in proportion" if any(proposal.strata) else ""
     notes = [f"splits: {sizes}{' (the file given)' if tests else ''}{stratified}; seed {seed}"]
     counts = Counter(near[:rest])
     kin = sum(count for count in counts.values() if count > 1)
     if kin:
-        notes.append(f"{kin:,} rows are near-duplicates of others; each of their "
-                     f"{sum(count > 1 for count in counts.values()):,} groups is on one side")
+        notes.append(
+            f"{kin:,} rows are near-duplicates of others; each of their "
+            f"{sum(count > 1 for count in counts.values()):,} groups is on one side"
+        )
     leaked = sum(group in counts for group in near[rest:])
     if leaked:
-        notes.append(f"test rows that are near-duplicates of rows in the other file: {leaked:,} of {tests:,}; "
-                     "scores on them are flattered")
+        notes.append(
+            f"test rows that are near-duplicates of rows in the other file: {leaked:,} of {tests:,}; "
+            "scores on them are flattered"
+        )
     return splits, notes
 
 
-def _write(folder: Path, file: str | Path, splits: Mapping[str, Sequence[Row]], proposal: Proposal,
-           notes: Sequence[str]) -> None:
+def _write(
+    folder: Path, file: str | Path, splits: Mapping[str, Sequence[Row]], proposal: Proposal, notes: Sequence[str]
+) -> None:
     output: dict[str, Any] = {"max_tokens": proposal.output.max_tokens}
     if proposal.output.labels:
         output["labels"] = list(proposal.output.labels)
     if proposal.output.schema:
         output["schema"] = proposal.output.schema
-    table = {"name": folder.resolve().name, "version": "1", "instructions": proposal.instructions,
-             "grader": {"name": proposal.grader, **proposal.options}, "output": output}
+    table = {
+        "name": folder.resolve().name,
+        "version": "1",
+        "instructions": proposal.instructions,
+        "grader": {"name": proposal.grader, **proposal.options},
+        "output": output,
+    }
     for split, rows in splits.items():
         if proposal.as_records:
-            rows = [replace(row, target=read_object(row.target) if isinstance(row.target, str) else row.target)
-                    for row in rows]
+            rows = [
+                replace(row, target=read_object(row.target) if isinstance(row.target, str) else row.target)
+                for row in rows
+            ]
         write_text(folder / f"{split}.jsonl", "".join(row_line(row, with_id=bool(row.id)) + "\n" for row in rows))
     write_text(folder / "README.md", card(str(table["name"]), shlex.quote(str(file)), splits, notes))
     write_text(folder / "task.toml", toml(table))  # last: a folder with it is whole
@@ -140,7 +169,7 @@ def _test_of_hub(file: str | Path) -> str | None:
     """The test split of a data set on the hub, when it has one and no split was named."""
     if not str(file).startswith(HUB) or "@" in str(file):
         return None
-    splits = find("tasks.readers", "hub").splits(str(file)[len(HUB):])
+    splits = find("tasks.readers", "hub").splits(str(file)[len(HUB) :])
     return f"{file}@test" if "test" in splits and "train" in splits else None
 
 

@@ -18,8 +18,11 @@ def read_documents(folder: Path) -> tuple[Document, ...]:
     paths = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
     for path in sorted(paths, key=lambda path: path.relative_to(folder).as_posix()):
         if path.suffix.lower() not in ENDINGS:
-            raise UserError(f"cannot read {path.suffix or 'a file without an ending'} as a document", place=str(path),
-                            remedy="turn it into Markdown or plain text, or move it elsewhere")
+            raise UserError(
+                f"cannot read {path.suffix or 'a file without an ending'} as a document",
+                place=str(path),
+                remedy="turn it into Markdown or plain text, or move it elsewhere",
+            )
         title, text = _parts(path, read_text(path).replace("\r\n", "\n"))
         documents.append(Document(path.relative_to(folder).as_posix(), title, text))
     if not documents:

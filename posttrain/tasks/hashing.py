@@ -15,8 +15,13 @@ from typing import Any
 from posttrain.types import Document, Output, Row, target_text
 
 
-def content_hash(splits: Mapping[str, Sequence[Row]], grader: Mapping[str, Any], instructions: str, output: Output,
-                 documents: Iterable[Document] = ()) -> str:
+def content_hash(
+    splits: Mapping[str, Sequence[Row]],
+    grader: Mapping[str, Any],
+    instructions: str,
+    output: Output,
+    documents: Iterable[Document] = (),
+) -> str:
     """SHA-256 in hexadecimal.  `grader` is its name, options and, for one in Python, source."""
     digest = hashlib.sha256()
     digest.update(_line({"grader": grader, "instructions": instructions, "output": asdict(output)}))

@@ -44,8 +44,11 @@ def load(source: str | Path) -> Task:
     if reading.problems:
         first, more = reading.problems[0], len(reading.problems) - 1
         if more:
-            first = UserError(f"{first.message} (and {more} more: posttrain check lists them all)",
-                              place=first.place, remedy=first.remedy)
+            first = UserError(
+                f"{first.message} (and {more} more: posttrain check lists them all)",
+                place=first.place,
+                remedy=first.remedy,
+            )
         raise first
     return reading.task
 
@@ -68,8 +71,11 @@ def _unknown(source: str | Path) -> UserError:
     if path.is_dir():
         return UserError("the folder has no task.toml", place=str(path), remedy="make a task: posttrain init FILE")
     parent = path.parent
-    beside = [str(parent / other.name) for other in parent.iterdir() if (other / "task.toml").is_file()] \
-        if parent.is_dir() else []
+    beside = (
+        [str(parent / other.name) for other in parent.iterdir() if (other / "task.toml").is_file()]
+        if parent.is_dir()
+        else []
+    )
     known = [*names("tasks.builtin"), *sorted(beside)]
     nearest = difflib.get_close_matches(str(source), known, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
@@ -83,14 +89,23 @@ def _read_folder(folder: Path) -> Reading:
     documents = read_documents(folder / settings.documents) if settings.documents else ()
     judged = {"name": settings.grader, "options": settings.options, "source": getattr(grader, "source", "")}
     task = Task(
-        name=settings.name, version=settings.version, instructions=settings.instructions, splits=splits, grader=grader,
-        output=settings.output, documents=documents, ceiling=settings.ceiling, folder=folder,
-        hash=content_hash(splits, judged, settings.instructions, settings.output, documents))
+        name=settings.name,
+        version=settings.version,
+        instructions=settings.instructions,
+        splits=splits,
+        grader=grader,
+        output=settings.output,
+        documents=documents,
+        ceiling=settings.ceiling,
+        folder=folder,
+        hash=content_hash(splits, judged, settings.instructions, settings.output, documents),
+    )
     return Reading(task, places, tuple(problems))
 
 
-def _read_splits(folder: Path, settings: Settings) -> tuple[dict[str, tuple[Row, ...]], dict[str, str],
-                                                            list[UserError]]:
+def _read_splits(
+    folder: Path, settings: Settings
+) -> tuple[dict[str, tuple[Row, ...]], dict[str, str], list[UserError]]:
     splits: dict[str, tuple[Row, ...]] = {}
     places: dict[str, str] = {}
     problems: list[UserError] = []
@@ -105,8 +120,11 @@ def _read_splits(folder: Path, settings: Settings) -> tuple[dict[str, tuple[Row,
         for place, row in rows.items():
             try:
                 if row.id in places:
-                    raise UserError(f"the id {row.id!r} is taken (see {places[row.id]})", place=place,
-                                    remedy="give every row of the task an id of its own")
+                    raise UserError(
+                        f"the id {row.id!r} is taken (see {places[row.id]})",
+                        place=place,
+                        remedy="give every row of the task an id of its own",
+                    )
                 places[row.id] = place
                 kept.append(_fitted(row, settings, place))
             except UserError as error:
@@ -121,15 +139,22 @@ def _found(folder: Path, split: str) -> Source | None:
     """The file named like the split, in any format; two of them leave open which is meant."""
     files = [f"{split}.{ending}" for ending in formats() if (folder / f"{split}.{ending}").is_file()]
     if len(files) > 1:
-        raise UserError(f"{' and '.join(files)}: which is it?", place=str(folder),
-                        remedy=f"remove one, or name it under [splits] in task.toml as {split}")
+        raise UserError(
+            f"{' and '.join(files)}: which is it?",
+            place=str(folder),
+            remedy=f"remove one, or name it under [splits] in task.toml as {split}",
+        )
     return Source(files[0]) if files else None
 
 
 def _fitted(row: Row, settings: Settings, place: str) -> Row:
     """The row without the instructions it repeats, with the task's tools, its target in the output's form."""
-    if settings.instructions and row.messages[0] == Message("system", row.messages[0].content) \
-            and row.messages[0].content.strip() == settings.instructions and len(row.messages) > 1:
+    if (
+        settings.instructions
+        and row.messages[0] == Message("system", row.messages[0].content)
+        and row.messages[0].content.strip() == settings.instructions
+        and len(row.messages) > 1
+    ):
         row = replace(row, messages=row.messages[1:])
     if settings.tools and not row.tools:
         row = replace(row, tools=settings.tools)
@@ -142,8 +167,11 @@ def _fitted_target(target: Any, output: Output, place: str) -> Any:
     if output.labels and target_text(target) not in output.labels:
         nearest = difflib.get_close_matches(target_text(target), output.labels, n=1)
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-        raise UserError(f"the label {target_text(target)!r} is not among [output] labels", place=place,
-                        remedy=f"{hint}correct the row, or add the label in task.toml")
+        raise UserError(
+            f"the label {target_text(target)!r} is not among [output] labels",
+            place=place,
+            remedy=f"{hint}correct the row, or add the label in task.toml",
+        )
     if output.schema is None:
         return target
     record = read_object(target) if isinstance(target, str) else target
@@ -152,8 +180,11 @@ def _fitted_target(target: Any, output: Output, place: str) -> Any:
     error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(output.schema).iter_errors(record))
     if error is not None:
         field = ".".join(map(str, error.absolute_path))
-        raise UserError(f"the target does not follow the schema: {error.message}",
-                        place=f"{place}, field {field}" if field else place, remedy="correct the row or the schema")
+        raise UserError(
+            f"the target does not follow the schema: {error.message}",
+            place=f"{place}, field {field}" if field else place,
+            remedy="correct the row or the schema",
+        )
     order = list(output.schema.get("properties", {}))  # constrained sampling writes fields in the schema's order
     rank = {name: order.index(name) if name in order else len(order) for name in record}
     return dict(sorted(record.items(), key=lambda item: rank[item[0]]))

@@ -15,8 +15,9 @@ KNOWN = {"role", "type", "content", "weight", "tool_calls", "tool_call_id", "nam
 def messages(value: Any, place: str) -> tuple[Message, ...]:
     """The conversation in `value`.  Raises UserError for anything in it that would be lost."""
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise UserError("messages is not a list of messages", place=place,
-                        remedy='write [{"role": "user", "content": ...}, ...]')
+        raise UserError(
+            "messages is not a list of messages", place=place, remedy='write [{"role": "user", "content": ...}, ...]'
+        )
     return tuple(_message(item, f"message {number}", place) for number, item in enumerate(value, 1))
 
 
@@ -32,8 +33,11 @@ def _message(item: Any, which: str, place: str) -> Message:
         raise UserError(f"{which} has the role {given!r}", place=place, remedy=f"use {', '.join(get_args(Role))}")
     weight = 1.0 if item.get("weight") is None else item["weight"]
     if weight not in (0, 1) or (weight == 0 and role != "assistant"):
-        raise UserError(f"{which} has the weight {weight!r}", place=place,
-                        remedy="a weight is 0 or 1, and stands on assistant messages")
+        raise UserError(
+            f"{which} has the weight {weight!r}",
+            place=place,
+            remedy="a weight is 0 or 1, and stands on assistant messages",
+        )
     calls = tuple(item.get("tool_calls") or ())
     content = _text(item.get("content"), which, place)
     if not content.strip() and not calls and role != "tool":
@@ -45,7 +49,8 @@ def _text(content: Any, which: str, place: str) -> str:
     """Content is a text, nothing, or a list of parts of which we know the textual."""
     if content is None or isinstance(content, str):
         return content or ""
-    if isinstance(content, Sequence) and all(isinstance(part, Mapping) and part.get("type") == "text"
-                                             for part in content):
+    if isinstance(content, Sequence) and all(
+        isinstance(part, Mapping) and part.get("type") == "text" for part in content
+    ):
         return "".join(str(part["text"]) for part in content)
     raise UserError(f"the content of {which} is not text", place=place, remedy="only text can be learnt here")

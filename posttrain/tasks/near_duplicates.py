@@ -73,7 +73,7 @@ def _shingles(texts: Sequence[str]) -> sparse.csr_array:
         codes = numpy.frombuffer(f"{text:<{SHINGLE}}".encode("utf-32-le"), dtype=numpy.uint32).astype(numpy.uint64)
         mixed = numpy.zeros(len(codes) - SHINGLE + 1, dtype=numpy.uint64)
         for offset in range(SHINGLE):
-            mixed = mixed * numpy.uint64(0x9E3779B97F4A7C15) + codes[offset:offset + len(mixed)]
+            mixed = mixed * numpy.uint64(0x9E3779B97F4A7C15) + codes[offset : offset + len(mixed)]
         sets.append(numpy.unique(mixed))
     _, columns = numpy.unique(numpy.concatenate(sets), return_inverse=True)
     starts = numpy.cumsum([0, *map(len, sets)])
@@ -87,7 +87,7 @@ def _rarest(shingles: sparse.csr_array, sizes: numpy.ndarray) -> sparse.csr_arra
     order[numpy.argsort(frequency, kind="stable")] = numpy.arange(shingles.shape[1])
     kept, starts = [], [0]
     for row, size in enumerate(sizes.tolist()):
-        columns = shingles.indices[shingles.indptr[row]:shingles.indptr[row + 1]]
+        columns = shingles.indices[shingles.indptr[row] : shingles.indptr[row + 1]]
         length = size - math.ceil(SIMILARITY * size - ROUNDING) + 1
         kept.append(columns[numpy.argsort(order[columns])[:length]])
         starts.append(starts[-1] + length)

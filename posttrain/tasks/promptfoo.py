@@ -21,8 +21,11 @@ def tests(document: Mapping[str, Any], place: str) -> list[Any]:
     """The tests of a configuration, with its default test and its prompt put into each."""
     given = document.get("tests")
     if not isinstance(given, list):
-        raise UserError("a document without a list `tests`", place=place,
-                        remedy="give a list of rows, or a promptfoo configuration with its tests inline")
+        raise UserError(
+            "a document without a list `tests`",
+            place=place,
+            remedy="give a list of rows, or a promptfoo configuration with its tests inline",
+        )
     default = document.get("defaultTest") or {}
     prompts = document.get("prompts") or []
     prompt = prompts[0] if len(prompts) == 1 and isinstance(prompts[0], str) and "{{" in prompts[0] else None
@@ -57,10 +60,12 @@ def row_fields(fields: Mapping[str, Any], place: str) -> dict[str, Any]:
 
 def _input(variables: Mapping[str, Any], prompt: str | None, place: str) -> str:
     if prompt:
+
         def fill(match: re.Match[str]) -> str:
             if match.group(1) not in variables:
                 raise UserError(f"the prompt needs a variable {match.group(1)!r}", place=place, remedy="add it to vars")
             return str(variables[match.group(1)])
+
         return re.sub(r"\{\{\s*([\w.]+)\s*\}\}", fill, prompt)
     if len(variables) == 1:
         return str(next(iter(variables.values())))

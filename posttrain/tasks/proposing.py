@@ -53,20 +53,25 @@ def propose(rows: Sequence[Row], *, grader: str = "", asked: str = "text", wante
     """
     targets = [row.target for row in rows if row.target is not None]
     if len(targets) < len(rows):
-        return Proposal(grader or "assertions", {}, Output(), "", ("",) * len(rows),
-                        ("grader assertions: each row brings its own",))
+        return Proposal(
+            grader or "assertions", {}, Output(), "", ("",) * len(rows), ("grader assertions: each row brings its own",)
+        )
     records = [read_object(target) if isinstance(target, str) else target for target in targets]
     as_records = all(record for record in records) and grader in ("", "json", "python")
     if grader == "json" and not as_records:
         raise UserError("the targets are not all records", remedy="name several target columns, or another grader")
-    form = _records([record for record in records if record], grader) if as_records else \
-        _texts([target_text(target) for target in targets], grader)
+    form = (
+        _records([record for record in records if record], grader)
+        if as_records
+        else _texts([target_text(target) for target in targets], grader)
+    )
     longest = max(len(target_text(target).encode()) for target in targets)
     # No tokenizer here: two bytes a token is more tokens than any known tokenizer needs for ordinary text.
     output = Output(form.labels, form.schema, max(8, longest // 2 + 8))
     strata = [_stratum(target, form) for target in targets]
-    return Proposal(form.grader, form.options, output, _instructions(form, asked, wanted), tuple(strata),
-                    (form.note,), as_records)
+    return Proposal(
+        form.grader, form.options, output, _instructions(form, asked, wanted), tuple(strata), (form.note,), as_records
+    )
 
 
 def _texts(targets: Sequence[str], grader: str) -> Form:
@@ -78,23 +83,31 @@ def _texts(targets: Sequence[str], grader: str) -> Form:
             raise UserError(f"the target {wrong!r} is not a number", remedy="propose another grader with --grader")
         decimals = max(len(target.partition(".")[2]) for target in counts)
         options = {"tolerance": 0.005} if decimals > 2 else {}
-        return Form("number", f"grader number: every target is a number{'; within 0.005 is right' if options else ''}",
-                    options)
+        return Form(
+            "number", f"grader number: every target is a number{'; within 0.005 is right' if options else ''}", options
+        )
     if grader == "choice" or (not grader and _closed(counts)):
         labels = tuple(sorted(counts, key=lambda label: (len(label), label) if numeric else (0, label)))
         folded = {label.strip().strip("\"'`*.").strip().casefold() for label in labels}
         few, many = min(counts.values()), max(counts.values())
         rows = f"{few:,} rows each" if few == many else f"{few:,} to {many:,} rows each"
-        return Form("choice", f"grader choice: {len(labels)} labels, {rows}",
-                    {"ignore_case": False} if len(folded) < len(labels) else {}, labels)
+        return Form(
+            "choice",
+            f"grader choice: {len(labels)} labels, {rows}",
+            {"ignore_case": False} if len(folded) < len(labels) else {},
+            labels,
+        )
     if grader:
         return Form(grader, f"grader {grader}: as asked")
     words = statistics.median(len(target.split()) for target in targets)
     if words <= 5:
-        return Form("exact", "grader exact (case ignored): targets are short and seldom repeat",
-                    {"ignore_case": True})
-    return Form("similarity", "grader similarity (ROUGE-L): targets are free text, so scores are only a rough guide; "
-                "a python grader of your own says more", {"metric": "rouge_l"})
+        return Form("exact", "grader exact (case ignored): targets are short and seldom repeat", {"ignore_case": True})
+    return Form(
+        "similarity",
+        "grader similarity (ROUGE-L): targets are free text, so scores are only a rough guide; "
+        "a python grader of your own says more",
+        {"metric": "rouge_l"},
+    )
 
 
 def _class_numbers(counts: Counter[str]) -> bool:
@@ -102,15 +115,23 @@ def _class_numbers(counts: Counter[str]) -> bool:
     if len(counts) > 10 or not all(value.isdecimal() for value in counts):
         return False
     values = sorted(map(int, counts))
-    return values[0] in (0, 1) and values == list(range(values[0], values[0] + len(values))) and len(values) > 1 \
+    return (
+        values[0] in (0, 1)
+        and values == list(range(values[0], values[0] + len(values)))
+        and len(values) > 1
         and min(counts.values()) >= 5
+    )
 
 
 def _closed(counts: Counter[str]) -> bool:
     """A closed set: short values, three rows or more for each on average, nearly all seen more than once."""
     repeated = sum(count > 1 for count in counts.values())
-    return 1 < len(counts) <= MOST_LABELS and max(map(len, counts)) <= LONGEST_LABEL \
-        and counts.total() >= 3 * len(counts) and repeated >= 0.9 * len(counts)
+    return (
+        1 < len(counts) <= MOST_LABELS
+        and max(map(len, counts)) <= LONGEST_LABEL
+        and counts.total() >= 3 * len(counts)
+        and repeated >= 0.9 * len(counts)
+    )
 
 
 def _records(records: Sequence[Mapping[str, Any]], grader: str) -> Form:
@@ -158,8 +179,10 @@ def _instructions(form: Form, asked: str, wanted: str) -> str:
     """Enough for a model that was never taught to have a fair chance: what is asked, and every allowed answer."""
     asked, wanted = asked.replace("_", " "), wanted.replace("_", " ")
     if form.labels:
-        return (f"Read the {asked} and give its {wanted}. Answer with exactly one of these and nothing else:\n"
-                + "\n".join(form.labels))
+        return (
+            f"Read the {asked} and give its {wanted}. Answer with exactly one of these and nothing else:\n"
+            + "\n".join(form.labels)
+        )
     if form.schema:
         fields = "\n".join(f"- {name}: {_described(property)}" for name, property in form.schema["properties"].items())
         return f"Read the {asked} and fill in these fields. Answer with one JSON object and nothing else.\n{fields}"

@@ -50,7 +50,7 @@ def read_text(path: Path) -> str:
     except IsADirectoryError as error:
         raise UserError("is a folder, not a file", place=str(path), remedy="name a file in it") from error
     except UnicodeDecodeError as error:
-        line = path.read_bytes()[:error.start].count(b"\n") + 1
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise UserError("not UTF-8 text", place=f"{path}:{line}", remedy="save the file as UTF-8") from error
     except OSError as error:
         raise UserError(f"cannot read: {error.strerror}", place=str(path), remedy="check the file") from error

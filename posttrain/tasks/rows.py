@@ -34,15 +34,22 @@ class Columns:
             if column not in record.fields:
                 nearest = difflib.get_close_matches(column, list(record.fields), n=1)
                 hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-                raise UserError(f"no column {column!r}", place=record.place,
-                                remedy=f"{hint}columns: {', '.join(record.fields)}")
-        fields = {key: record.fields[key] for key in ("id", "slices", "answer", "contexts")
-                  if key in record.fields and key not in (*self.input, *self.target)}
+                raise UserError(
+                    f"no column {column!r}", place=record.place, remedy=f"{hint}columns: {', '.join(record.fields)}"
+                )
+        fields = {
+            key: record.fields[key]
+            for key in ("id", "slices", "answer", "contexts")
+            if key in record.fields and key not in (*self.input, *self.target)
+        }
         if len(self.input) == 1:
             fields["input"] = record.fields[self.input[0]]
         else:
-            fields["input"] = "\n\n".join(f"{column}: {plain_text(record.fields[column])}" for column in self.input
-                                          if record.fields[column] is not None)
+            fields["input"] = "\n\n".join(
+                f"{column}: {plain_text(record.fields[column])}"
+                for column in self.input
+                if record.fields[column] is not None
+            )
         if len(self.target) == 1:
             fields["target"] = record.fields[self.target[0]]
         elif self.target:
@@ -59,8 +66,14 @@ def plain_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def make_rows(records: Iterable[Record], prefix: str, *, columns: Columns | None = None, strict: bool = False,
-              need_target: bool = False) -> tuple[dict[str, Row], list[UserError]]:
+def make_rows(
+    records: Iterable[Record],
+    prefix: str,
+    *,
+    columns: Columns | None = None,
+    strict: bool = False,
+    need_target: bool = False,
+) -> tuple[dict[str, Row], list[UserError]]:
     """Rows by the place each came from, and what was wrong with the records that gave none.
 
     A row without an id of its own is `prefix-N`, N counting from 1.  `strict` refuses fields we do not know.
@@ -93,14 +106,22 @@ def _row(fields: Fields, default_id: str, place: str, strict: bool) -> Row:
         elif answer is None:
             answer = spoken
         else:
-            raise UserError("target, answer and a last assistant message: one too many", place=place,
-                            remedy="end the messages with the user's")
+            raise UserError(
+                "target, answer and a last assistant message: one too many",
+                place=place,
+                remedy="end the messages with the user's",
+            )
     return Row(
-        id=default_id if fields.get("id") is None else plain_text(fields["id"]), messages=conversation, target=target,
-        rejected=_text(fields.get("rejected"), place), answer=_text(answer, place),
+        id=default_id if fields.get("id") is None else plain_text(fields["id"]),
+        messages=conversation,
+        target=target,
+        rejected=_text(fields.get("rejected"), place),
+        answer=_text(answer, place),
         contexts=tuple(plain_text(item) for item in listed(fields.get("contexts"))),
-        tools=tuple(_tools(fields.get("tools"), place)), slices=tuple(map(plain_text, listed(fields.get("slices")))),
-        metadata=_metadata(fields.get("metadata"), place))
+        tools=tuple(_tools(fields.get("tools"), place)),
+        slices=tuple(map(plain_text, listed(fields.get("slices")))),
+        metadata=_metadata(fields.get("metadata"), place),
+    )
 
 
 def _conversation(fields: Fields, place: str) -> tuple[tuple[Message, ...], Target | None]:
@@ -125,8 +146,11 @@ def _conversation(fields: Fields, place: str) -> tuple[tuple[Message, ...], Targ
             raise UserError("every assistant message has weight 0", place=place, remedy="give one of them weight 1")
         spoken = _spoken(conversation.pop(), place)
     if not conversation or conversation[-1].role not in ("user", "tool"):
-        raise UserError("nobody asks: no user message before the answer", place=place,
-                        remedy="end the messages with the user's, or with the answer to it")
+        raise UserError(
+            "nobody asks: no user message before the answer",
+            place=place,
+            remedy="end the messages with the user's, or with the answer to it",
+        )
     return tuple(conversation), spoken
 
 
@@ -137,8 +161,9 @@ def _spoken(message: Message, place: str) -> Target:
     calls = []
     for call in message.tool_calls:
         function = call.get("function", {})
-        calls.append({"name": function.get("name"),
-                      "arguments": _parsed(function.get("arguments") or "{}", "arguments", place)})
+        calls.append(
+            {"name": function.get("name"), "arguments": _parsed(function.get("arguments") or "{}", "arguments", place)}
+        )
     return calls[0] if len(calls) == 1 else {"tool_calls": calls}
 
 
@@ -146,8 +171,13 @@ def _target(value: Any, place: str) -> Target | None:
     """A wanted answer: a record, or any other value as text.  Messages (preference files) give their last text."""
     if value is None or isinstance(value, Mapping):
         return value
-    if isinstance(value, Sequence) and not isinstance(value, str) and value and isinstance(value[0], Mapping) \
-            and "role" in value[0]:
+    if (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and value
+        and isinstance(value[0], Mapping)
+        and "role" in value[0]
+    ):
         return _spoken(messages(value, place)[-1], place)
     text = plain_text(value)
     return text if text.strip() else None
@@ -161,8 +191,9 @@ def _text(value: Any, place: str) -> str | None:
 def _tools(value: Any, place: str) -> list[Mapping[str, Any]]:
     tools = listed(value)
     if not all(isinstance(tool, Mapping) for tool in tools):
-        raise UserError("tools is not a list of objects", place=place,
-                        remedy='write [{"type": "function", "function": {...}}]')
+        raise UserError(
+            "tools is not a list of objects", place=place, remedy='write [{"type": "function", "function": {...}}]'
+        )
     return tools
 
 

@@ -17,8 +17,17 @@ from posttrain.tasks.rows import Columns
 from posttrain.types import Output, Split, UserError
 
 TYPES: dict[str, type | tuple[type, ...]] = {
-    "name": str, "version": str, "instructions": str, "splits": dict, "grader": dict, "output": dict,
-    "documents": str, "ceiling": (int, float), "tools": (list, str), "environment": str}
+    "name": str,
+    "version": str,
+    "instructions": str,
+    "splits": dict,
+    "grader": dict,
+    "output": dict,
+    "documents": str,
+    "ceiling": (int, float),
+    "tools": (list, str),
+    "environment": str,
+}
 OUTPUT_TYPES: dict[str, type | tuple[type, ...]] = {"labels": list, "schema": (dict, str), "max_tokens": int}
 SPLIT_TYPES: dict[str, type | tuple[type, ...]] = {"file": str, "input": (str, list), "target": (str, list)}
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -72,11 +81,17 @@ def read_settings(path: Path) -> Settings:
     splits = table.get("splits", {})
     check.keys(splits, dict.fromkeys(SPLITS, (str, dict)), "splits.")
     return Settings(
-        name=table.get("name", path.parent.name), version=table.get("version", "1"),
-        instructions=table.get("instructions", "").strip(), grader=name, options=grader, output=output,
+        name=table.get("name", path.parent.name),
+        version=table.get("version", "1"),
+        instructions=table.get("instructions", "").strip(),
+        grader=name,
+        options=grader,
+        output=output,
         splits={split: _source(value, split, check) for split, value in splits.items()},
-        documents=table.get("documents", ""), ceiling=None if ceiling is None else float(ceiling),
-        tools=tuple(check.file_or_value(table.get("tools", []), list, "tools")))
+        documents=table.get("documents", ""),
+        ceiling=None if ceiling is None else float(ceiling),
+        tools=tuple(check.file_or_value(table.get("tools", []), list, "tools")),
+    )
 
 
 def _output(table: Mapping[str, Any], check: _Check) -> Output:

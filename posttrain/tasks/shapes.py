@@ -31,6 +31,7 @@ def _renamed(names: Mapping[str, str]) -> Callable[[Record], Fields]:
         fields = {ours: record.fields.get(theirs) for theirs, ours in names.items()}
         rest = {key: value for key, value in record.fields.items() if key not in names and key not in SHARED}
         return _with_rest(fields, rest, record)
+
     return translate
 
 
@@ -47,8 +48,11 @@ def _with_rest(fields: Fields, rest: Mapping[str, Any], record: Record) -> Field
 def _preference(record: Record) -> Fields:
     """OpenAI's preference format: input, preferred_output, non_preferred_output."""
     given = record.fields["input"]
-    fields: Fields = {"messages": given.get("messages") if isinstance(given, Mapping) else given,
-                      "target": record.fields["preferred_output"], "rejected": record.fields["non_preferred_output"]}
+    fields: Fields = {
+        "messages": given.get("messages") if isinstance(given, Mapping) else given,
+        "target": record.fields["preferred_output"],
+        "rejected": record.fields["non_preferred_output"],
+    }
     if isinstance(given, Mapping) and given.get("tools"):
         fields["tools"] = given["tools"]
     return _with_rest(fields, {}, record)
@@ -59,11 +63,18 @@ def _log(record: Record) -> Fields:
     request, response = record.fields["request"], record.fields["response"]
     try:
         answer = response["choices"][0]["message"]["content"]
-        fields = {"messages": request["messages"], "tools": request.get("tools"), "answer": answer,
-                  "target": record.fields.get("target")}
+        fields = {
+            "messages": request["messages"],
+            "tools": request.get("tools"),
+            "answer": answer,
+            "target": record.fields.get("target"),
+        }
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise UserError("request or response is not that of a chat completion", place=record.place,
-                        remedy="a request has messages, a response has choices") from error
+        raise UserError(
+            "request or response is not that of a chat completion",
+            place=record.place,
+            remedy="a request has messages, a response has choices",
+        ) from error
     rest = {key: value for key, value in record.fields.items() if key not in ("request", "response", "target", *SHARED)}
     return _with_rest({key: value for key, value in fields.items() if value is not None}, rest, record)
 
@@ -71,8 +82,9 @@ def _log(record: Record) -> Fields:
 def _instruction(record: Record) -> Fields:
     """Alpaca: an instruction, often with an input of its own, and an output."""
     asked = [str(record.fields[key]) for key in ("instruction", "input") if record.fields[key]]
-    rest = {key: value for key, value in record.fields.items()
-            if key not in ("instruction", "input", "output", *SHARED)}
+    rest = {
+        key: value for key, value in record.fields.items() if key not in ("instruction", "input", "output", *SHARED)
+    }
     return _with_rest({"input": "\n\n".join(asked), "target": record.fields["output"]}, rest, record)
 
 

@@ -29,8 +29,9 @@ def assign(groups: Sequence[int], strata: Sequence[str], shares: Mapping[str, fl
     order = list(members.values())
     random.Random(seed).shuffle(order)
     order.sort(key=len, reverse=True)
-    missing = {stratum: {split: share * count for split, share in shares.items()}
-               for stratum, count in Counter(pooled).items()}
+    missing = {
+        stratum: {split: share * count for split, share in shares.items()} for stratum, count in Counter(pooled).items()
+    }
     missing_overall = {split: share * len(groups) for split, share in shares.items()}
     splits = [""] * len(groups)
     for rows in order:

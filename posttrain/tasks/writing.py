@@ -21,8 +21,11 @@ def _lines(table: Mapping[str, Any], path: str) -> list[str]:
         if isinstance(value, Mapping):
             name = f"{path}.{_key(key)}" if path else _key(key)
             inside = _lines(value, name)
-            lines += ["", f"[{name}]", *inside] if any(not isinstance(v, Mapping) for v in value.values()) \
-                or not value else inside
+            lines += (
+                ["", f"[{name}]", *inside]
+                if any(not isinstance(v, Mapping) for v in value.values()) or not value
+                else inside
+            )
     return lines
 
 
@@ -49,8 +52,12 @@ def _text(text: str) -> str:
 
 def _block(text: str) -> str:
     """A text of several lines, as such, escaped as in a JSON string; quotes stay readable unless they could end it."""
-    lines = (_text(line)[1:-1] if '""' in line or line.endswith('"')
-             else '"'.join(_text(part)[1:-1] for part in line.split('"')) for line in text.split("\n"))
+    lines = (
+        _text(line)[1:-1]
+        if '""' in line or line.endswith('"')
+        else '"'.join(_text(part)[1:-1] for part in line.split('"'))
+        for line in text.split("\n")
+    )
     return '"""\n' + "\n".join(lines) + '"""'
 
 
@@ -62,8 +69,14 @@ def row_line(row: Row, *, with_id: bool) -> str:
     else:
         fields["messages"] = [_message(message) for message in row.messages]
     fields["target"] = row.target
-    optional = {"rejected": row.rejected, "answer": row.answer, "contexts": row.contexts, "tools": row.tools,
-                "slices": row.slices, "metadata": row.metadata}
+    optional = {
+        "rejected": row.rejected,
+        "answer": row.answer,
+        "contexts": row.contexts,
+        "tools": row.tools,
+        "slices": row.slices,
+        "metadata": row.metadata,
+    }
     fields |= {key: value for key, value in optional.items() if value}
     return json.dumps(fields, ensure_ascii=False)
 

@@ -38,8 +38,11 @@ def _commonest_values(records: Sequence[Mapping[str, Any]]) -> Target:
     for record in records:
         for name, value in record.items():
             counts.setdefault(name, Counter())[json.dumps(value)] += 1
-    return {name: json.loads(count.most_common(1)[0][0]) for name, count in counts.items()
-            if 2 * count.total() >= len(records)}
+    return {
+        name: json.loads(count.most_common(1)[0][0])
+        for name, count in counts.items()
+        if 2 * count.total() >= len(records)
+    }
 
 
 async def _score(text: str, rows: Sequence[Row], task: Task) -> tuple[int, float]:

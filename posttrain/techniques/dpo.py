@@ -44,8 +44,14 @@ async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config
     """The candidate with a trained adapter.  Raises UserError when there is no pair to learn from."""
     pairs = await preferences(candidate, task, run, config)
     policy = candidate.policy.fork(f"{candidate.name}-dpo", config.lora, seed=run.seed)
-    data = await anchored([taught(candidate, row, target, group=row.id) for row, chosen, rejected in pairs
-                           for target in (chosen, rejected)], candidate.policy.frozen())
+    data = await anchored(
+        [
+            taught(candidate, row, target, group=row.id)
+            for row, chosen, rejected in pairs
+            for target in (chosen, rejected)
+        ],
+        candidate.policy.frozen(),
+    )
     starts = range(0, len(pairs), config.pairs_per_step)
     step = trained_tokens = 0
     total = config.epochs * len(starts)
@@ -54,7 +60,7 @@ async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config
         for start in starts:
             if run.out_of_budget(step):
                 break
-            numbers = order[start:start + config.pairs_per_step]
+            numbers = order[start : start + config.pairs_per_step]
             batch = [data[2 * i + side] for i in numbers for side in (0, 1)]
             metrics = await policy.forward_backward(batch, losses.dpo(config.beta), normaliser=len(numbers))
             metrics |= await policy.optim_step(Adam(config.learning_rate * (1 - step / total)))
@@ -70,24 +76,31 @@ async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config
 async def preferences(candidate: PolicyCandidate, task: Task, run: Run, config: Config) -> list[tuple[Row, str, str]]:
     """(row, chosen, rejected): the task's own pairs, else made from graded samples."""
     rows = task.rows("train")
-    given = [(row, chosen_text(row), row.rejected) for row in rows if row.rejected is not None and row.target is not None]
+    given = [
+        (row, chosen_text(row), row.rejected) for row in rows if row.rejected is not None and row.target is not None
+    ]
     if given:
         return given
-    labelled = [row for row in rows if row.target is not None][:config.most_rows]
+    labelled = [row for row in rows if row.target is not None][: config.most_rows]
     pairs = []
     sampling = replace(candidate.serving(), temperature=1.0, seed=run.seed)
     for start in range(0, len(labelled), 32):
         run.progress("dpo: looking for wrong answers", start, len(labelled))
         if run.out_of_budget():
             break
-        for group in await play(candidate, labelled[start:start + 32], task.grader, n=config.samples, sampling=sampling):
+        for group in await play(
+            candidate, labelled[start : start + 32], task.grader, n=config.samples, sampling=sampling
+        ):
             wrong = [rollout.answer for rollout in group if rollout.score and not rollout.score.passed]
             wrong = [answer for answer in wrong if answer != chosen_text(group[0].row)]
             if wrong:
                 pairs.append((group[0].row, chosen_text(group[0].row), wrong[0]))
     if not pairs:
-        raise UserError("no pairs to learn from: the task has no rejected answers and no sampled answer was wrong",
-                        place=task.name, remedy="there is nothing left for dpo to gain, or add `rejected` answers")
+        raise UserError(
+            "no pairs to learn from: the task has no rejected answers and no sampled answer was wrong",
+            place=task.name,
+            remedy="there is nothing left for dpo to gain, or add `rejected` answers",
+        )
     return pairs
 
 

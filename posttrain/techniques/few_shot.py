@@ -33,7 +33,7 @@ def work(task: Task, config: Config = Config()) -> Work:
 
 async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> PolicyCandidate:
     """The candidate with the best set of demonstrations found; with none where none helped."""
-    rows = task.rows("dev")[:config.dev_rows]
+    rows = task.rows("dev")[: config.dev_rows]
     trials = list(draws(candidate, task, run.seed, config))
     best, best_score = candidate, await quick_score(candidate, task, rows)
     for i, trial in enumerate(trials):

@@ -59,8 +59,9 @@ def work(task: Task, config: Config = Config()) -> Work:
     return Work(rows_answered=rollouts + judged, rows_trained=rollouts)
 
 
-async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config(),
-                rewards: Rewards = graded_rewards) -> PolicyCandidate:
+async def teach(
+    candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config(), rewards: Rewards = graded_rewards
+) -> PolicyCandidate:
     """The candidate with a trained adapter.  Raises UserError when no group ever has anything to teach."""
     policy = candidate.policy.fork(f"{candidate.name}-grpo", config.lora, seed=run.seed)
     learner = replace(candidate, policy=policy, kind="weights")
@@ -72,8 +73,9 @@ async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config
 class Training:
     """The loop and what it has seen so far."""
 
-    def __init__(self, learner: PolicyCandidate, task: Task, run: Run, config: Config, rewards: Rewards,
-                 reference: Policy | None) -> None:
+    def __init__(
+        self, learner: PolicyCandidate, task: Task, run: Run, config: Config, rewards: Rewards, reference: Policy | None
+    ) -> None:
         self.learner, self.task, self.run, self.config = learner, task, run, config
         self.rewards, self.reference = rewards, reference
         self.step = self.without_signal = self.skipped_groups = self.groups = self.trained_tokens = self.updates = 0
@@ -88,20 +90,27 @@ class Training:
             self.step += 1
         await self._keep_if_best()
         if not self.updates:
-            raise UserError("grpo learnt nothing: no group of answers ever had variance in its rewards",
-                            place=self.task.name, remedy=self._remedy())
+            raise UserError(
+                "grpo learnt nothing: no group of answers ever had variance in its rewards",
+                place=self.task.name,
+                remedy=self._remedy(),
+            )
         await self.learner.policy.load(self.run.folder / "best")
 
     async def _one_step(self) -> None:
-        sampling = Sampling(max_tokens=self.learner.output.max_tokens, temperature=1.0,
-                            seed=self.run.seed * 1_000_003 + self.step)
+        sampling = Sampling(
+            max_tokens=self.learner.output.max_tokens, temperature=1.0, seed=self.run.seed * 1_000_003 + self.step
+        )
         played = await play(self.learner, self._rows(), self.task.grader, n=self.config.group_size, sampling=sampling)
         groups = [[rollout for rollout in group if rollout.score] for group in played]
         rewards = self.rewards(groups)
         data: list[Datum] = []
         for group, values in zip(groups, rewards, strict=True):
-            data += [sampled(rollout, advantage) for rollout, advantage in zip(group, advantages(values), strict=True)
-                     if advantage]
+            data += [
+                sampled(rollout, advantage)
+                for rollout, advantage in zip(group, advantages(values), strict=True)
+                if advantage
+            ]
         mixed = sum(len(set(values)) > 1 for values in rewards)
         self.groups += len(groups)
         self.skipped_groups += len(groups) - mixed
@@ -110,23 +119,31 @@ class Training:
         if data:
             record |= await self._learn(data)
         elif self.without_signal >= self.config.patience_without_signal:
-            raise UserError(f"grpo learns nothing: {self.without_signal} batches in a row without a group whose answers "
-                            "differ in reward", place=self.task.name, remedy=self._remedy())
+            raise UserError(
+                f"grpo learns nothing: {self.without_signal} batches in a row without a group whose answers "
+                "differ in reward",
+                place=self.task.name,
+                remedy=self._remedy(),
+            )
         self.run.log(step=self.step, **record)
         self.run.progress("grpo", self.step + 1, self.config.steps, f"reward {record['reward']:.2f}")
 
     async def _learn(self, data: list[Datum]) -> dict[str, float]:
         if self.reference:
             data = await anchored(data, self.reference)
-        loss = losses.clipped_policy_gradient(clip_low=self.config.clip_low, clip_high=self.config.clip_high,
-                                              kl=self.config.kl)
+        loss = losses.clipped_policy_gradient(
+            clip_low=self.config.clip_low, clip_high=self.config.clip_high, kl=self.config.kl
+        )
         normaliser = float(sum(len(datum.trained) for datum in data))
         metrics = await self.learner.policy.forward_backward(data, loss, normaliser=normaliser)
         metrics |= await self.learner.policy.optim_step(Adam(self.config.learning_rate))
         self.trained_tokens += int(metrics["trained_tokens"])
         self.updates += 1
-        return {key: metrics[key] for key in ("loss", "gradient_norm", "clipped", "kl", "trained_tokens",
-                                              "forwarded_tokens") if key in metrics}
+        return {
+            key: metrics[key]
+            for key in ("loss", "gradient_norm", "clipped", "kl", "trained_tokens", "forwarded_tokens")
+            if key in metrics
+        }
 
     def _rows(self) -> list[Row]:
         """This step's rows: a fresh shuffle for every pass over the training rows."""
@@ -136,22 +153,26 @@ class Training:
         while len(chosen) < min(count, len(rows)):
             epoch, offset = divmod(position + len(chosen), len(rows))
             order = random.Random(f"{self.run.seed}:{epoch}").sample(range(len(rows)), len(rows))
-            chosen += [rows[i] for i in order[offset:offset + count - len(chosen)]]
+            chosen += [rows[i] for i in order[offset : offset + count - len(chosen)]]
         return chosen
 
     def _record(self, groups: Sequence[list[Rollout]], rewards: Sequence[list[float]], mixed: int) -> dict[str, float]:
         scores = [rollout.score for group in groups for rollout in group if rollout.score]
         completions = [rollout.completion for group in groups for rollout in group if rollout.completion]
-        record = {"reward": _mean([value for values in rewards for value in values]),
-                  "mixed_groups": mixed / max(1, len(groups)),
-                  "completion_tokens": _mean([completion.completion_tokens for completion in completions]),
-                  "truncated": _mean([completion.stop_reason == "length" for completion in completions])}
+        record = {
+            "reward": _mean([value for values in rewards for value in values]),
+            "mixed_groups": mixed / max(1, len(groups)),
+            "completion_tokens": _mean([completion.completion_tokens for completion in completions]),
+            "truncated": _mean([completion.stop_reason == "length" for completion in completions]),
+        }
         parts = {name for score in scores for name in score.parts}
-        return record | {f"part_{name}": _mean([score.parts[name] for score in scores if name in score.parts])
-                         for name in sorted(parts)}
+        return record | {
+            f"part_{name}": _mean([score.parts[name] for score in scores if name in score.parts])
+            for name in sorted(parts)
+        }
 
     async def _keep_if_best(self) -> None:
-        rows = self.task.rows("dev")[:self.config.dev_rows]
+        rows = self.task.rows("dev")[: self.config.dev_rows]
         score = await quick_score(self.learner, self.task, rows)
         self.run.log(step=self.step, dev_score=score[0], dev_value=score[1])
         if score > self.best[0]:
@@ -161,11 +182,20 @@ class Training:
     def _remedy(self) -> str:
         if self.best[0][0] > 0.9:
             return f"{self.best[0][0]:.0%} of dev rows are right already: nothing is left to gain"
-        return "the model is never (or always) right: teach it with sft first, or add demonstrations to the instructions"
+        return (
+            "the model is never (or always) right: teach it with sft first, or add demonstrations to the instructions"
+        )
 
     def summary(self) -> dict[str, float]:
-        return {"steps": self.step, "updates": self.updates, "step_kept": self.best[1], "trained_tokens": self.trained_tokens,
-                "groups": self.groups, "groups_without_variance": self.skipped_groups, "dev_score": self.best[0][0]}
+        return {
+            "steps": self.step,
+            "updates": self.updates,
+            "step_kept": self.best[1],
+            "trained_tokens": self.trained_tokens,
+            "groups": self.groups,
+            "groups_without_variance": self.skipped_groups,
+            "dev_score": self.best[0][0],
+        }
 
 
 def advantages(rewards: Sequence[float]) -> list[float]:

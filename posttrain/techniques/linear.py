@@ -38,8 +38,11 @@ async def teach(candidate: Candidate, task: Task, run: Run) -> Candidate:  # noq
     values, dev_values = _values(rows, task), _values(dev, task)
     closed = [name for name, found in values.items() if _is_closed(name, found, task)]
     if not closed:
-        raise UserError("linear needs a closed set of labels; this task's answers are open", place=f"task {task.name}",
-                        remedy="leave linear out, or list the labels under [output] in task.toml")
+        raise UserError(
+            "linear needs a closed set of labels; this task's answers are open",
+            place=f"task {task.name}",
+            remedy="leave linear out, or list the labels under [output] in task.toml",
+        )
     texts = [row.text for row in rows]
     features = TextFeatures.fit(texts)
     vectors = features.of(texts)
@@ -59,8 +62,10 @@ def _values(rows: Sequence[Row], task: Task) -> dict[str, list[str]]:
     """For each field its values, one per row, as JSON text.  Labels are the one field of a nameless record."""
     records = [_record(row.target, task) for row in rows if row.target is not None]
     names = dict.fromkeys(name for record in records for name in record)
-    return {name: [json.dumps(record[name], ensure_ascii=False) if name in record else ABSENT for record in records]
-            for name in names}
+    return {
+        name: [json.dumps(record[name], ensure_ascii=False) if name in record else ABSENT for record in records]
+        for name in names
+    }
 
 
 def _record(target: Target, task: Task) -> Mapping[str, Any]:
@@ -79,16 +84,19 @@ def _is_closed(name: str, values: Sequence[str], task: Task) -> bool:
     return len(set(known)) * ROWS_PER_VALUE <= len(known)
 
 
-def _best_classifier(vectors: sparse.csr_matrix, values: Sequence[str], dev_vectors: sparse.csr_matrix,
-                     dev_values: Sequence[str]) -> tuple[Classifier, dict[str, float]]:
+def _best_classifier(
+    vectors: sparse.csr_matrix, values: Sequence[str], dev_vectors: sparse.csr_matrix, dev_values: Sequence[str]
+) -> tuple[Classifier, dict[str, float]]:
     """The best on dev, and the cross-entropy there of each strength.  Values never seen in train do not count."""
     known = set(values)
     kept = [i for i, value in enumerate(dev_values) if value in known]
     if not kept or len(known) == 1:
         return fit_classifier(vectors, values, WITHOUT_DEV), {}
     fitted = {strength: fit_classifier(vectors, values, strength) for strength in STRENGTHS}
-    losses = {strength: _cross_entropy(model, dev_vectors[kept], [dev_values[i] for i in kept])
-              for strength, model in fitted.items()}
+    losses = {
+        strength: _cross_entropy(model, dev_vectors[kept], [dev_values[i] for i in kept])
+        for strength, model in fitted.items()
+    }
     return fitted[min(losses, key=lambda strength: losses[strength])], {str(key): loss for key, loss in losses.items()}
 
 
@@ -115,8 +123,11 @@ def fit_copier(texts: Sequence[str], values: Sequence[str]) -> Copier:
     """Learns which number of a text is the value of its field, and when none is.  `values` are JSON texts."""
     fallback = Counter(values).most_common(1)[0][0]
     numeric = sum(value[:1].isdigit() for value in values) > sum(value[:1] == '"' for value in values)
-    seen = [(features, as_json(number, numeric) == value) for text, value in zip(texts, values, strict=True)
-            for number, features in numbers(text).items()]
+    seen = [
+        (features, as_json(number, numeric) == value)
+        for text, value in zip(texts, values, strict=True)
+        for number, features in numbers(text).items()
+    ]
     names = tuple(sorted({feature for features, _ in seen for feature in features}))
     right = [copied for _, copied in seen]
     if len(set(right)) < 2:  # never to be copied, or always

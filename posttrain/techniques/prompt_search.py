@@ -55,13 +55,18 @@ async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config
         for i, trial in enumerate(alive):
             run.progress(f"prompt_search: {len(alive)} prompts on {len(rows)} rows", i, len(alive))
             score = await quick_score(trial, task, rows)
-            run.log(prompts=len(alive), rows=len(rows), trial=trial.details["prompt"], dev_score=score[0],
-                    dev_value=score[1])
+            run.log(
+                prompts=len(alive),
+                rows=len(rows),
+                trial=trial.details["prompt"],
+                dev_score=score[0],
+                dev_value=score[1],
+            )
             scored.append((score, -i, trial))
             if run.out_of_budget():
                 break
         scored.sort(key=lambda item: item[:2], reverse=True)
-        alive = [trial for _, _, trial in scored[:max(1, len(scored) // 2)]]
+        alive = [trial for _, _, trial in scored[: max(1, len(scored) // 2)]]
         if run.out_of_budget():
             break
         count *= 2
@@ -72,15 +77,23 @@ def prompts(candidate: PolicyCandidate, task: Task, seed: int, config: Config) -
     """Every combination of template and demonstrations, the plainest first."""
     demonstrated = []
     for shots in config.shots:
-        drawn = few_shot.draws(candidate, task, seed, few_shot.Config(counts=(shots,), draws=1)) if shots else [candidate]
+        drawn = (
+            few_shot.draws(candidate, task, seed, few_shot.Config(counts=(shots,), draws=1)) if shots else [candidate]
+        )
         demonstrated += [(f"{shots} examples", trial) for trial in drawn]
     pool = tuple(few_shot.demonstration(row) for row in task.rows("train") if row.target is not None)
-    demonstrated += [(f"{nearest} nearest examples", replace(candidate, demonstrations=pool, nearest=nearest))
-                     for nearest in config.nearest if nearest <= len(pool)]
+    demonstrated += [
+        (f"{nearest} nearest examples", replace(candidate, demonstrations=pool, nearest=nearest))
+        for nearest in config.nearest
+        if nearest <= len(pool)
+    ]
     combinations = itertools.product(enumerate(TEMPLATES), demonstrated)
-    return [replace(trial, instructions=fill(template, task),
-                    details={**trial.details, "prompt": f"template {number}, {name}"})
-            for (number, template), (name, trial) in combinations]
+    return [
+        replace(
+            trial, instructions=fill(template, task), details={**trial.details, "prompt": f"template {number}, {name}"}
+        )
+        for (number, template), (name, trial) in combinations
+    ]
 
 
 def fill(template: str, task: Task) -> str:
@@ -95,5 +108,3 @@ def form(output: Output) -> str:
     if output.schema is not None:
         return f"Answer with a JSON object with the fields {', '.join(output.schema.get('properties', {}))}."
     return "Answer briefly."
-
-

@@ -20,6 +20,9 @@ class Config:
 async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> PolicyCandidate:  # noqa: ARG001
     """The candidate, reading before it answers.  Raises UserError when the task has no documents."""
     if not task.documents:
-        raise UserError("this task has no documents to retrieve from", place=task.name,
-                        remedy='add a folder of texts and documents = "documents" to task.toml, or leave retrieval out')
+        raise UserError(
+            "this task has no documents to retrieve from",
+            place=task.name,
+            remedy='add a folder of texts and documents = "documents" to task.toml, or leave retrieval out',
+        )
     return replace(candidate, documents=task.documents, passages=min(config.passages, len(task.documents)))

@@ -76,9 +76,11 @@ class Training:
             if not finished or epoch - self.best_epoch >= self.config.patience:
                 break
         if not self.best_loss < before:
-            raise UserError(f"sft learnt nothing: the dev loss went from {before:.3f} to {self.best_loss:.3f}",
-                            place=str(self.run.folder), remedy="check the labels with `posttrain check`, or use a smaller "
-                            "learning rate")
+            raise UserError(
+                f"sft learnt nothing: the dev loss went from {before:.3f} to {self.best_loss:.3f}",
+                place=str(self.run.folder),
+                remedy="check the labels with `posttrain check`, or use a smaller learning rate",
+            )
         await self.policy.load(self.run.folder / "best")
 
     async def one_epoch(self, epoch: int) -> bool:
@@ -88,7 +90,7 @@ class Training:
         for start in range(0, len(order), self.config.batch_size):
             if self.run.out_of_budget(self.step):
                 return False
-            batch = order[start:start + self.config.batch_size]
+            batch = order[start : start + self.config.batch_size]
             weight = sum(sum(map(abs, datum.weights)) for datum in batch)
             metrics = await self.policy.forward_backward(batch, losses.cross_entropy, normaliser=weight)
             metrics |= await self.policy.optim_step(Adam(self.learning_rate(total)))
@@ -96,9 +98,17 @@ class Training:
             self.trained_tokens += int(metrics["trained_tokens"])
             self.tokens += int(metrics["tokens"])
             self.forwarded_tokens += int(metrics["forwarded_tokens"])
-            self.run.log(epoch=epoch, step=self.step, loss=metrics["loss"], gradient_norm=metrics["gradient_norm"],
-                         forwarded_tokens=metrics["forwarded_tokens"], trained_tokens=metrics["trained_tokens"])
-            self.run.progress(f"sft: epoch {epoch} of {self.config.epochs}", self.step, total, f"loss {metrics['loss']:.3f}")
+            self.run.log(
+                epoch=epoch,
+                step=self.step,
+                loss=metrics["loss"],
+                gradient_norm=metrics["gradient_norm"],
+                forwarded_tokens=metrics["forwarded_tokens"],
+                trained_tokens=metrics["trained_tokens"],
+            )
+            self.run.progress(
+                f"sft: epoch {epoch} of {self.config.epochs}", self.step, total, f"loss {metrics['loss']:.3f}"
+            )
         return True
 
     def learning_rate(self, total: int) -> float:
@@ -118,5 +128,11 @@ class Training:
         return -sum(map(sum, logprobs)) / sum(map(len, logprobs))
 
     def summary(self) -> dict[str, float]:
-        return {"steps": self.step, "epochs_kept": self.best_epoch, "trained_tokens": self.trained_tokens,
-                "tokens": self.tokens, "forwarded_tokens": self.forwarded_tokens, "dev_loss": self.best_loss}
+        return {
+            "steps": self.step,
+            "epochs_kept": self.best_epoch,
+            "trained_tokens": self.trained_tokens,
+            "tokens": self.tokens,
+            "forwarded_tokens": self.forwarded_tokens,
+            "dev_loss": self.best_loss,
+        }

@@ -100,11 +100,16 @@ class AdapterBank:
         self.acting: list[tuple[Adapter | None, int, int]] = []
         self.layers: dict[str, nn.Linear] = {}
         head = network.get_output_embeddings()  # type: ignore[operator]
-        linears = [(path, module) for path, module in network.named_modules()
-                   if isinstance(module, nn.Linear) and module is not head]
+        linears = [
+            (path, module)
+            for path, module in network.named_modules()
+            if isinstance(module, nn.Linear) and module is not head
+        ]
         if not linears:
-            raise UserError(f"{type(network).__name__} has no torch.nn.Linear layers to adapt",
-                            remedy="choose a model with plain linear layers (Llama, Qwen, Mistral, Gemma, SmolLM ...)")
+            raise UserError(
+                f"{type(network).__name__} has no torch.nn.Linear layers to adapt",
+                remedy="choose a model with plain linear layers (Llama, Qwen, Mistral, Gemma, SmolLM ...)",
+            )
         for path, module in linears:
             parent, _, leaf = path.rpartition(".")
             self.layers[path] = module
@@ -119,8 +124,11 @@ class AdapterBank:
         chosen = {path: layer for path, layer in self.layers.items() if _targeted(path, lora)}
         if not chosen:
             leaves = sorted({path.rpartition(".")[2] for path in self.layers})
-            raise UserError(f"no linear layer is called any of {', '.join(lora.targets)}", place="LoRA targets",
-                            remedy=f"known: {', '.join(leaves)}")
+            raise UserError(
+                f"no linear layer is called any of {', '.join(lora.targets)}",
+                place="LoRA targets",
+                remedy=f"known: {', '.join(leaves)}",
+            )
         generator = torch.Generator().manual_seed(seed)
         tensors = {}
         for path, layer in chosen.items():
@@ -134,8 +142,10 @@ class AdapterBank:
     def copy(self, source: str, name: str, *, trainable: bool) -> Adapter:
         """A copy of an adapter under a new name, without its optimiser state."""
         old = self.adapters[source]
-        tensors = {path: (a.detach().clone().requires_grad_(trainable), b.detach().clone().requires_grad_(trainable))
-                   for path, (a, b) in old.tensors.items()}
+        tensors = {
+            path: (a.detach().clone().requires_grad_(trainable), b.detach().clone().requires_grad_(trainable))
+            for path, (a, b) in old.tensors.items()
+        }
         return self._add(Adapter(name, old.lora, tensors, old.version))
 
     def _add(self, adapter: Adapter) -> Adapter:
@@ -153,8 +163,11 @@ class AdapterBank:
             b = weights.get(f"base_model.model.{path}.lora_B.weight")
             layer = self.layers.get(path)
             if a is None or b is None or layer is None or (b.shape[0], a.shape[1]) != tuple(layer.weight.shape):
-                raise UserError(f"layer {path!r} of this adapter does not fit the base model", place=str(folder),
-                                remedy="load it on the base model it was trained on (adapter_config.json names it)")
+                raise UserError(
+                    f"layer {path!r} of this adapter does not fit the base model",
+                    place=str(folder),
+                    remedy="load it on the base model it was trained on (adapter_config.json names it)",
+                )
             device = layer.weight.device
             tensors[path] = (a.float().to(device).requires_grad_(), b.float().to(device).requires_grad_())
         return self._add(Adapter(name, lora, tensors))
@@ -170,13 +183,20 @@ def read_peft(folder: Path) -> tuple[dict[str, Tensor], LoRA]:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         weights = load_file(folder / "adapter_model.safetensors")
     except (OSError, ValueError) as error:
-        raise UserError(f"not a readable PEFT adapter: {error}", place=str(folder),
-                        remedy="it needs adapter_config.json and adapter_model.safetensors") from error
-    odd = [key for key in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save")
-           if config.get(key)]
+        raise UserError(
+            f"not a readable PEFT adapter: {error}",
+            place=str(folder),
+            remedy="it needs adapter_config.json and adapter_model.safetensors",
+        ) from error
+    odd = [
+        key for key in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save") if config.get(key)
+    ]
     if config.get("peft_type") != "LORA" or odd:
-        raise UserError(f"only plain LoRA adapters can be loaded (this one has {', '.join(odd) or config.get('peft_type')})",
-                        place=str(folder), remedy="merge it into its base and load that")
+        raise UserError(
+            f"only plain LoRA adapters can be loaded (this one has {', '.join(odd) or config.get('peft_type')})",
+            place=str(folder),
+            remedy="merge it into its base and load that",
+        )
     return weights, LoRA(rank=config["r"], alpha=config["lora_alpha"])
 
 
@@ -187,8 +207,16 @@ def write_peft(adapter: Adapter, folder: Path, base_name: str) -> None:
         tensors[f"base_model.model.{path}.lora_A.weight"] = a.detach().cpu().contiguous()
         tensors[f"base_model.model.{path}.lora_B.weight"] = b.detach().cpu().contiguous()
     leaves = sorted({path.rpartition(".")[2] for path in adapter.tensors})
-    config = LoraConfig(r=adapter.lora.rank, lora_alpha=adapter.lora.alpha, target_modules=leaves, lora_dropout=0.0,  # type: ignore[arg-type]
-                        bias="none", task_type="CAUSAL_LM", base_model_name_or_path=base_name, inference_mode=True)
+    config = LoraConfig(
+        r=adapter.lora.rank,
+        lora_alpha=adapter.lora.alpha,  # type: ignore[arg-type]  (peft takes any number)
+        target_modules=leaves,
+        lora_dropout=0.0,
+        bias="none",
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=base_name,
+        inference_mode=True,
+    )
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "optimiser.safetensors").unlink(missing_ok=True)  # it belonged to other weights
@@ -219,5 +247,6 @@ def read_optimiser(adapter: Adapter, folder: Path) -> None:
     adapter.optimiser = torch.optim.AdamW(adapter.parameters())
     for i, parameter in enumerate(adapter.parameters()):
         prefix = f"{i}."
-        adapter.optimiser.state[parameter] = {key.removeprefix(prefix): value for key, value in tensors.items()
-                                              if key.startswith(prefix)}
+        adapter.optimiser.state[parameter] = {
+            key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+        }

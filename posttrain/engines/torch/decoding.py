@@ -17,8 +17,14 @@ class DecodingLayout:
     Row r lives in slot r.  Rows that feed fewer tokens than the most are padded inside the attention alone.
     """
 
-    def __init__(self, slots: SlotCache, starts: Sequence[int], counts: Sequence[int], trunks: Sequence[Trunk | None],
-                 device: torch.device) -> None:
+    def __init__(
+        self,
+        slots: SlotCache,
+        starts: Sequence[int],
+        counts: Sequence[int],
+        trunks: Sequence[Trunk | None],
+        device: torch.device,
+    ) -> None:
         self.slots, self.rows, self.most = slots, len(starts), max(counts)
         pairs = [(row, step) for row, count in enumerate(counts) for step in range(count)]
         self.row = torch.tensor([row for row, _ in pairs], device=device)
@@ -53,8 +59,9 @@ class DecodingLayout:
         # [rows, kv heads, heads per kv head * most, size]: the queries that share keys lie together
         grouped = queries.view(self.rows, self.most, kv_heads, heads // kv_heads, size).permute(0, 2, 3, 1, 4)
         grouped = grouped.reshape(self.rows, kv_heads, -1, size) * scale
-        out = self._attend_grouped(layer, grouped, (keys[:self.rows, :, :self.used], values[:self.rows, :, :self.used]),
-                                   window)
+        out = self._attend_grouped(
+            layer, grouped, (keys[: self.rows, :, : self.used], values[: self.rows, :, : self.used]), window
+        )
         out = out.view(self.rows, kv_heads, heads // kv_heads, self.most, size).permute(0, 3, 1, 2, 4)
         out = out.reshape(self.rows, self.most, heads, size)
         flat = out[self.row, self.step] if self.ragged else out[:, 0]
@@ -67,13 +74,13 @@ class DecodingLayout:
             trunk_scores = scores.new_full((*scores.shape[:3], self.longest_trunk), float("-inf"))
             for trunk, rows in self.groups:
                 shared = trunk.layers[layer][0][0]  # [kv heads, trunk, size]
-                trunk_scores[rows, :, :, :shared.shape[1]] = queries[rows] @ shared.transpose(1, 2)
+                trunk_scores[rows, :, :, : shared.shape[1]] = queries[rows] @ shared.transpose(1, 2)
             scores = torch.cat([trunk_scores, scores], dim=3)
         weights = (scores + self._mask(scores, window)).softmax(dim=3)
-        out = weights[..., self.longest_trunk:] @ own[1]
+        out = weights[..., self.longest_trunk :] @ own[1]
         for trunk, rows in self.groups:
             shared = trunk.layers[layer][1][0]
-            out[rows] += weights[rows, :, :, :shared.shape[1]] @ shared
+            out[rows] += weights[rows, :, :, : shared.shape[1]] @ shared
         return out
 
     def _mask(self, scores: Tensor, window: int | None) -> Tensor:

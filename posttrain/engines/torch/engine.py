@@ -1,8 +1,8 @@
 """The torch engine: one base model, many adapters, prefix forests, one thread.
 
-    engine = TorchEngine.open("smollm2")
-    policy = engine.base().fork("mine", LoRA(rank=16))
-    await policy.forward_backward(data, losses.cross_entropy); await policy.optim_step(Adam(1e-3))
+engine = TorchEngine.open("smollm2")
+policy = engine.base().fork("mine", LoRA(rank=16))
+await policy.forward_backward(data, losses.cross_entropy); await policy.optim_step(Adam(1e-3))
 """
 
 from __future__ import annotations
@@ -28,7 +28,20 @@ from posttrain.engines.torch.sampler import Sampler, Slotted
 from posttrain.engines.torch.thread import TorchThread
 from posttrain.engines.writing import generator_for
 from posttrain.renderers.chat_template import ChatTemplateRenderer
-from posttrain.types import Adam, Completion, Datum, LoRA, Loss, Metrics, OnText, Prompt, Sampling, UserError
+from posttrain.types import (
+    Adam,
+    Completion,
+    Datum,
+    LoRA,
+    Loss,
+    Metrics,
+    OnText,
+    Prompt,
+    Renderer,
+    Sampling,
+    Tokens,
+    UserError,
+)
 
 MEMORY_SHARE = 0.4
 """Share of the free memory that the activations of one micro-batch may take."""
@@ -37,8 +50,16 @@ MEMORY_SHARE = 0.4
 class TorchEngine:
     """Owns one base model and its bank of adapters; hands out policies."""
 
-    def __init__(self, model: Any, tokenizer: Any, *, name: str, source: str, device: torch.device,
-                 precision: Precision = "float32") -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        source: str,
+        device: torch.device,
+        precision: Precision = "float32",
+    ) -> None:
         self.name, self.source, self.device = name, source, device
         self.network = Network(model, tokenizer, device, precision)
         self.renderer = ChatTemplateRenderer(tokenizer)
@@ -58,8 +79,14 @@ class TorchEngine:
         """
         chosen = torch.device(device) if device else base.choose_device()
         network, tokenizer, source = base.load(model, chosen)
-        return cls(network, tokenizer, name=model, source=source, device=chosen,
-                   precision=precision or base.choose_precision(chosen))
+        return cls(
+            network,
+            tokenizer,
+            name=model,
+            source=source,
+            device=chosen,
+            precision=precision or base.choose_precision(chosen),
+        )
 
     def base(self) -> TorchPolicy:
         """The bare base model."""
@@ -91,7 +118,7 @@ class TorchEngine:
         self.sampler.rows.clear()
         self.sampler.waiting.clear()
         for writing in writings:
-            writing.done(error)  # type: ignore[arg-type]
+            writing.done(error)
 
 
 class TorchPolicy:
@@ -103,7 +130,7 @@ class TorchPolicy:
         self.engine, self.adapter, self.trainable = engine, adapter, trainable
         self.name = adapter or engine.name
         self.model = engine.name
-        self.renderer = engine.renderer
+        self.renderer: Renderer = engine.renderer
         self.context_length = engine.network.context_length
         self.model_folder = Path(engine.source)
 
@@ -112,24 +139,34 @@ class TorchPolicy:
         """Optimiser steps taken; every completion carries it."""
         return self.engine.network.bank.adapters[self.adapter].version if self.adapter else 0
 
-    async def sample(self, prompts: Sequence[Prompt], *, n: int = 1, sampling: Sampling,
-                     on_text: OnText | None = None) -> list[list[Completion]]:
+    async def sample(
+        self, prompts: Sequence[Prompt], *, n: int = 1, sampling: Sampling, on_text: OnText | None = None
+    ) -> list[list[Completion]]:
         """See types.Policy.  Raises UserError for a prompt that leaves no room for an answer."""
         loop = asyncio.get_running_loop()
         for prompt in prompts:
             if len(prompt) + sampling.max_tokens > self.context_length:
-                raise UserError(f"a prompt of {len(prompt)} tokens and an answer of {sampling.max_tokens} do not fit into "
-                                f"the model's {self.context_length}", remedy="shorten the row, or show fewer examples")
+                raise UserError(
+                    f"a prompt of {len(prompt)} tokens and an answer of {sampling.max_tokens} do not fit into "
+                    f"the model's {self.context_length}",
+                    remedy="shorten the row, or show fewer examples",
+                )
         futures: list[asyncio.Future[Completion]] = []
         writings = []
-        for i, prompt in enumerate(prompts):
+        for i, prompt in enumerate(_tokens(prompts)):
             for j in range(n):
                 futures.append(loop.create_future())
-                writings.append(Slotted(
-                    prompt=prompt, sampling=sampling, adapter=self.adapter,  # type: ignore[arg-type]
-                    constraint=self.engine.constraints.start(sampling.output),
-                    generator=generator_for(sampling, prompt, j), done=_resolve(loop, futures[-1]),  # type: ignore[arg-type]
-                    on_text=None if on_text is None else _on_loop(loop, on_text, i, j)))
+                writings.append(
+                    Slotted(
+                        prompt=prompt,
+                        sampling=sampling,
+                        adapter=self.adapter,
+                        constraint=self.engine.constraints.start(sampling.output),
+                        generator=generator_for(sampling, prompt, j),
+                        done=_resolve(loop, futures[-1]),
+                        on_text=None if on_text is None else _on_loop(loop, on_text, i, j),
+                    )
+                )
 
         def enqueue() -> None:
             for writing in writings:
@@ -143,7 +180,7 @@ class TorchPolicy:
             for writing in writings:
                 writing.cancelled = True
             raise
-        return [list(completions[i * n:(i + 1) * n]) for i in range(len(prompts))]
+        return [list(completions[i * n : (i + 1) * n]) for i in range(len(prompts))]
 
     async def logprobs(self, data: Sequence[Datum]) -> list[list[float]]:
         """See types.Policy."""
@@ -181,8 +218,13 @@ class TorchPolicy:
         total, metrics = loss(logprobs, batch)
         (total / normaliser).backward()
         trained = sum(len(logprob) for logprob in logprobs)
-        return {**metrics, "loss": total.item() / normaliser, "trained_tokens": float(trained),
-                "tokens": float(sum(len(datum.tokens) for datum in batch)), "forwarded_tokens": float(forwarded)}
+        return {
+            **metrics,
+            "loss": total.item() / normaliser,
+            "trained_tokens": float(trained),
+            "tokens": float(sum(len(datum.tokens) for datum in batch)),
+            "forwarded_tokens": float(forwarded),
+        }
 
     def _trained_logprobs(self, batch: Sequence[Datum]) -> tuple[list[Tensor], int]:
         """Per datum the log-probabilities at its trained positions, and how many tokens were forwarded."""
@@ -197,18 +239,24 @@ class TorchPolicy:
             targets += [datum.tokens[position] for position in trained]
             counts.append(len(trained))
         device = self.engine.device
-        logprobs = self.engine.network.token_logprobs(hidden[torch.tensor(sources, device=device)],
-                                                      torch.tensor(targets, device=device))
+        logprobs = self.engine.network.token_logprobs(
+            hidden[torch.tensor(sources, device=device)], torch.tensor(targets, device=device)
+        )
         return list(logprobs.split(counts)), len(forest.tokens)
 
     def _check_lengths(self, data: Sequence[Datum]) -> None:
         for datum in data:
             if datum.weights[0] != 0 or not datum.trained:
-                raise UserError("a training sequence has nothing to train, or trains its first token",
-                                remedy="give every row an answer after its prompt")
+                raise UserError(
+                    "a training sequence has nothing to train, or trains its first token",
+                    remedy="give every row an answer after its prompt",
+                )
             if len(datum.tokens) > self.context_length:
-                raise UserError(f"a training sequence of {len(datum.tokens)} tokens does not fit into the model's "
-                                f"{self.context_length}", remedy="shorten or leave out the row")
+                raise UserError(
+                    f"a training sequence of {len(datum.tokens)} tokens does not fit into the model's "
+                    f"{self.context_length}",
+                    remedy="shorten or leave out the row",
+                )
 
     async def optim_step(self, adam: Adam) -> Metrics:
         """See types.Policy.  Raises UserError when the gradient is missing or not finite: nothing would be learnt."""
@@ -227,8 +275,9 @@ class TorchPolicy:
         if not torch.isfinite(norm):
             raise UserError("the gradient is not finite: training has diverged", remedy="use a smaller learning rate")
         for group in adapter.optimiser.param_groups:
-            group.update(lr=adam.learning_rate, betas=(adam.beta1, adam.beta2), eps=adam.epsilon,
-                         weight_decay=adam.weight_decay)
+            group.update(
+                lr=adam.learning_rate, betas=(adam.beta1, adam.beta2), eps=adam.epsilon, weight_decay=adam.weight_decay
+            )
         adapter.optimiser.step()
         adapter.optimiser.zero_grad(set_to_none=True)
         adapter.version += 1
@@ -285,6 +334,13 @@ class TorchPolicy:
         """See types.Policy."""
         if self.adapter:
             self.engine.thread.submit(lambda: self.engine.network.bank.adapters.pop(self.adapter, None)).result()
+
+
+def _tokens(prompts: Sequence[Prompt]) -> list[Tokens]:
+    """The prompts, which for this engine are tokens."""
+    if any(prompt and not isinstance(prompt[0], int) for prompt in prompts):
+        raise TypeError("the torch engine samples from tokens: render the messages with policy.renderer")
+    return list(prompts)  # type: ignore[arg-type]
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, on_text: OnText, prompt: int, completion: int) -> Any:

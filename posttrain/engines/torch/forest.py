@@ -74,8 +74,11 @@ def _insert(root: _Node, tokens: Sequence[int], sequence: int) -> None:
     node, done = root, 0
     while True:
         rest = tokens[done:]
-        child, shared = max(((child, common_prefix(child.tokens, rest)) for child in node.children),
-                            key=lambda pair: pair[1], default=(None, 0))
+        child, shared = max(
+            ((child, common_prefix(child.tokens, rest)) for child in node.children),
+            key=lambda pair: pair[1],
+            default=(None, 0),
+        )
         if child is None or (shared < len(child.tokens) and shared < len(rest) and shared < SHORTEST_SHARED):
             node.children.append(_Node(rest, ends=[(sequence, len(rest))]))
             return

@@ -29,8 +29,10 @@ class Network:
         config = model.config.get_text_config()
         odd = [name for name in UNSUPPORTED if getattr(config, name, None) not in (None, 1, 1.0)]
         if odd:
-            raise UserError(f"{type(model).__name__} sets {', '.join(odd)}, which this engine does not compute",
-                            remedy="choose a model without it, for example a Llama, Qwen, Mistral or SmolLM")
+            raise UserError(
+                f"{type(model).__name__} sets {', '.join(odd)}, which this engine does not compute",
+                remedy="choose a model without it, for example a Llama, Qwen, Mistral or SmolLM",
+            )
         model.set_attn_implementation(NAME)
         self.model, self.tokenizer, self.device, self.config = model, tokenizer, device, config
         self.bank = AdapterBank(model, precision)
@@ -66,8 +68,12 @@ class Network:
 
     # ---- what the sampler needs
 
-    def prefill(self, prompts: Sequence[Sequence[int]], adapter: str, trunk: Trunk | None,
-                ) -> tuple[Tensor, list[list[KeysValues]]]:
+    def prefill(
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapter: str,
+        trunk: Trunk | None,
+    ) -> tuple[Tensor, list[list[KeysValues]]]:
         """(hidden states [prompts, hidden] at each last token, keys and values as [layer][prompt])."""
         first = len(trunk.tokens) if trunk else 0
         forest = plant(prompts, [adapter] * len(prompts), first_position=first)

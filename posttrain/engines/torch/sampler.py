@@ -31,7 +31,7 @@ class Slotted(Writing):
     """A completion under way, and where its keys and values are: row i of the sampler lives in slot i."""
 
     adapter: str
-    done: Callable[[Completion], None]
+    done: Callable[[Completion | BaseException], None]
     on_text: Callable[[str], None] | None = None
     version: int = 0
     pending: list[int] = field(default_factory=list)  # written, but not yet fed to the model
@@ -76,8 +76,11 @@ class Sampler:
         capacity = max(start + count for start, count in zip(starts, counts, strict=True))
         self.slots.reserve(len(self.rows), capacity, self.slots.layers)
         layout = DecodingLayout(self.slots, starts, counts, [row.trunk for row in self.rows], self.network.device)
-        hidden = self.network.feed([token for row in self.rows for token in row.pending], layout,
-                                   [(row.adapter, count) for row, count in zip(self.rows, counts, strict=True)])
+        hidden = self.network.feed(
+            [token for row in self.rows for token in row.pending],
+            layout,
+            [(row.adapter, count) for row, count in zip(self.rows, counts, strict=True)],
+        )
         last = torch.tensor(counts, device=hidden.device).cumsum(0) - 1
         for row in self.rows:
             row.in_slot += len(row.pending)
@@ -139,7 +142,7 @@ class Sampler:
             if row.on_text:
                 ready = len(text) if reason else len(text) - _held_back(text, row.sampling.stop)
                 if ready > row.shown:
-                    row.on_text(text[row.shown:ready])
+                    row.on_text(text[row.shown : ready])
                     row.shown = ready
             if reason:
                 last = len(self.rows) - 1
@@ -157,13 +160,22 @@ class Sampler:
             return None, ""
         text = self.network.detokenise(row.tokens)
         cuts = [text.find(stop) for stop in row.sampling.stop if stop in text]
-        return ("stop", text[:min(cuts)]) if cuts else (reason, text)
+        return ("stop", text[: min(cuts)]) if cuts else (reason, text)
 
     def _completion(self, row: Slotted, text: str, reason: StopReason) -> Completion:
         confidence = float(torch.tensor(row.log_confidence).exp())
-        return Completion(text=text, stop_reason=reason, tokens=tuple(row.tokens), logprobs=tuple(row.logprobs),
-                          chosen=tuple(row.chosen), confidence=confidence, version=row.version, prompt=row.prompt,
-                          prompt_tokens=len(row.prompt), completion_tokens=len(row.tokens))
+        return Completion(
+            text=text,
+            stop_reason=reason,
+            tokens=tuple(row.tokens),
+            logprobs=tuple(row.logprobs),
+            chosen=tuple(row.chosen),
+            confidence=confidence,
+            version=row.version,
+            prompt=row.prompt,
+            prompt_tokens=len(row.prompt),
+            completion_tokens=len(row.tokens),
+        )
 
     def _drop_cancelled(self) -> None:
         self.waiting = deque(row for row in self.waiting if not row.cancelled)
@@ -176,8 +188,8 @@ class Sampler:
     def _reorder(self, order: list[int]) -> None:
         for layer, (keys, values) in enumerate(self.slots.layers):
             index = torch.tensor(order, device=keys.device)
-            keys[:len(order)] = keys[index]
-            values[:len(order)] = values[index]
+            keys[: len(order)] = keys[index]
+            values[: len(order)] = values[index]
             self.slots.layers[layer] = (keys, values)
         self.rows = [self.rows[i] for i in order]
 

@@ -19,8 +19,12 @@ Result = TypeVar("Result")
 class TorchThread:
     """`step` is called again and again while `busy()`; `failed` is told when a step raises."""
 
-    def __init__(self, busy: Callable[[], bool], step: Callable[[], None], failed: Callable[[BaseException], None],
-                 ) -> None:
+    def __init__(
+        self,
+        busy: Callable[[], bool],
+        step: Callable[[], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
         self._busy, self._step, self._failed = busy, step, failed
         self._jobs: queue.SimpleQueue[tuple[Future, Callable] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="posttrain-torch", daemon=True)

@@ -42,15 +42,22 @@ def task(variant: str = "") -> Task:
     if variant not in VARIANTS:
         known = [name for name in VARIANTS if name]
         nearest = difflib.get_close_matches(variant, known, n=1)
-        raise UserError(f"no variant {variant!r} of arithmetic", remedy=f"did you mean arithmetic:"
-                        f"{(nearest or known)[0]}? the plain one is called arithmetic")
+        raise UserError(
+            f"no variant {variant!r} of arithmetic",
+            remedy=f"did you mean arithmetic:{(nearest or known)[0]}? the plain one is called arithmetic",
+        )
     chosen = VARIANTS[variant]
     output = Output(max_tokens=6)
     splits = {split: _rows(pairs, split, chosen) for split, pairs in _pairs(chosen).items()}
     return Task(
-        name=f"arithmetic:{variant}" if variant else "arithmetic", version="1", splits=splits, output=output,
-        instructions=(instructions := _instructions(chosen)), grader=graders.load("number", {}),
-        hash=content_hash(splits, {"name": "number", "options": {}, "source": ""}, instructions, output))
+        name=f"arithmetic:{variant}" if variant else "arithmetic",
+        version="1",
+        splits=splits,
+        output=output,
+        instructions=(instructions := _instructions(chosen)),
+        grader=graders.load("number", {}),
+        hash=content_hash(splits, {"name": "number", "options": {}, "source": ""}, instructions, output),
+    )
 
 
 def _pairs(variant: Variant) -> dict[str, list[Pair]]:
@@ -58,7 +65,7 @@ def _pairs(variant: Variant) -> dict[str, list[Pair]]:
     shown = {(min(pair), max(pair)) for pair in variant.shown}
     held_out = [pair for pair in pairs if pair not in shown]
     random.Random(SEED).shuffle(held_out)
-    test, dev = set(held_out[:variant.test]), set(held_out[variant.test:variant.test + variant.dev])
+    test, dev = set(held_out[: variant.test]), set(held_out[variant.test : variant.test + variant.dev])
     train = [pair for pair in pairs if pair not in test | dev]
     return {"train": train, "dev": sorted(dev), "test": sorted(test)}
 
@@ -70,16 +77,24 @@ def _rows(pairs: list[Pair], split: str, variant: Variant) -> tuple[Row, ...]:
     for small, large in pairs:
         if variant.differences:
             left, right = order.sample((small, large), 2)
-            questions = [(f"{left} + {right}", left + right, "sum"),
-                         (f"{large} - {small}", large - small, "difference")]
+            questions = [
+                (f"{left} + {right}", left + right, "sum"),
+                (f"{large} - {small}", large - small, "difference"),
+            ]
         else:
             both = dict.fromkeys([(small, large), (large, small)])
             questions = [(f"{left} + {right}", left + right, "sum") for left, right in both]
         rows += [(f"What is {question}?", str(answer), kind) for question, answer, kind in questions]
     order.shuffle(rows)
-    return tuple(Row(f"{split}-{number}", (Message("user", question),), target=answer,
-                     slices=(kind,) if variant.differences else ())
-                 for number, (question, answer, kind) in enumerate(rows, 1))
+    return tuple(
+        Row(
+            f"{split}-{number}",
+            (Message("user", question),),
+            target=answer,
+            slices=(kind,) if variant.differences else (),
+        )
+        for number, (question, answer, kind) in enumerate(rows, 1)
+    )
 
 
 def _instructions(variant: Variant) -> str:

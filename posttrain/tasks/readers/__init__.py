@@ -26,13 +26,16 @@ def read_records(source: str | Path) -> list[Record]:
     Raises UserError for a format nobody reads, a broken file, and a file without records.
     """
     if str(source).startswith(HUB):
-        records: list[Record] = find("tasks.readers", "hub").read(str(source)[len(HUB):])
+        records: list[Record] = find("tasks.readers", "hub").read(str(source)[len(HUB) :])
     else:
         path = Path(source)
         ending = path.suffix.lower().lstrip(".")
         if ending not in formats():
-            raise UserError(f"cannot read {'.' + ending if ending else 'a name without an ending'}", place=str(path),
-                            remedy=f"give one of .{', .'.join(formats())}, or hub:NAME")
+            raise UserError(
+                f"cannot read {'.' + ending if ending else 'a name without an ending'}",
+                place=str(path),
+                remedy=f"give one of .{', .'.join(formats())}, or hub:NAME",
+            )
         records = find("tasks.readers", ALIASES.get(ending, ending)).read(path)
     if not records:
         raise UserError("no rows", place=str(source), remedy="give a file with at least one row")

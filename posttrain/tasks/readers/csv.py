@@ -31,14 +31,20 @@ def read_table(path: Path, text: str, delimiter: str) -> list[Record]:
         for cells in lines:
             if cells:
                 if len(cells) != len(header):
-                    raise UserError(f"{len(cells)} cells, but the header has {len(header)}", place=f"{path}:{start}",
-                                    remedy="put quotes around text that holds the delimiter or a newline")
+                    raise UserError(
+                        f"{len(cells)} cells, but the header has {len(header)}",
+                        place=f"{path}:{start}",
+                        remedy="put quotes around text that holds the delimiter or a newline",
+                    )
                 values = (cell if cell.strip() else None for cell in cells)
                 records.append(Record(f"{path}:{start}", dict(zip(header, values, strict=True))))
             start = lines.line_num + 1
     except csv.Error as error:
-        raise UserError(f"not a valid table: {error}", place=f"{path}:{start}",
-                        remedy="look for a quote that is opened and not closed") from error
+        raise UserError(
+            f"not a valid table: {error}",
+            place=f"{path}:{start}",
+            remedy="look for a quote that is opened and not closed",
+        ) from error
     return records
 
 

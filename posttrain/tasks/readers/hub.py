@@ -15,8 +15,9 @@ def read(source: str) -> list[Record]:
     name, config, split = _parts(source)
     place = f"hub:{name}@{split}"
     data = _ask(place, datasets.load_dataset, name, config, split=split)
-    names = {column: feature.names for column, feature in data.features.items()
-             if isinstance(feature, datasets.ClassLabel)}
+    names = {
+        column: feature.names for column, feature in data.features.items() if isinstance(feature, datasets.ClassLabel)
+    }
     records = []
     for number, row in enumerate(data, 1):
         for column, labels in names.items():
@@ -43,5 +44,6 @@ def _ask(place: str, function: Any, *arguments: Any, **options: Any) -> Any:
         return function(*arguments, **options)
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:  # what the library documents
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"cannot load: {first}", place=place,
-                        remedy="check the name, the configuration and the network") from error
+        raise UserError(
+            f"cannot load: {first}", place=place, remedy="check the name, the configuration and the network"
+        ) from error

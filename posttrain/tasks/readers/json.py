@@ -23,13 +23,17 @@ def records_of(value: Any, path: Path) -> list[Record]:
     """The records of a parsed document: its items, or the tests of a promptfoo configuration."""
     items = tests(value, str(path)) if isinstance(value, dict) else value
     if not isinstance(items, list):
-        raise UserError("neither an array of objects nor a promptfoo configuration", place=str(path),
-                        remedy="write one object a line in a .jsonl file")
+        raise UserError(
+            "neither an array of objects nor a promptfoo configuration",
+            place=str(path),
+            remedy="write one object a line in a .jsonl file",
+        )
     records = []
     for number, item in enumerate(items, 1):
         place = f"{path}:{number}"
         if not isinstance(item, dict):
-            raise UserError(f"item {number} is a {type(item).__name__}, not an object", place=place,
-                            remedy="each item is one row")
+            raise UserError(
+                f"item {number} is a {type(item).__name__}, not an object", place=place, remedy="each item is one row"
+            )
         records.append(Record(place, plain(item, place)))
     return records

@@ -18,11 +18,15 @@ def read(path: Path) -> list[Record]:
             try:
                 fields = json.loads(line, parse_constant=_refuse, object_pairs_hook=_once)
             except ValueError as error:
-                raise UserError(f"not valid JSON: {error}", place=place, remedy="each line is one JSON object"
-                                ) from error
+                raise UserError(
+                    f"not valid JSON: {error}", place=place, remedy="each line is one JSON object"
+                ) from error
             if not isinstance(fields, dict):
-                raise UserError(f"a {type(fields).__name__}, not an object", place=place,
-                                remedy='each line is one object, such as {"input": ..., "target": ...}')
+                raise UserError(
+                    f"a {type(fields).__name__}, not an object",
+                    place=place,
+                    remedy='each line is one object, such as {"input": ..., "target": ...}',
+                )
             records.append(Record(place, plain(fields, place)))
     return records
 
