@@ -22,10 +22,10 @@ from posttrain.api.engines import Engines, opened
 from posttrain.candidates.given import GivenCandidate
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.comparison import compare as comparing
-from posttrain.comparison.compare import Listener, Settings
+from posttrain.comparison.compare import Listener
+from posttrain.comparison.conclude import Settings
 from posttrain.comparison.results import ComparisonResult
 from posttrain.discovery import find
-from posttrain.engines.torch.base import EMBEDDED
 from posttrain.evaluation.evaluate import evaluate as evaluate_candidate
 from posttrain.evaluation.record import Evaluation
 from posttrain.rollouts import taught
@@ -33,6 +33,9 @@ from posttrain.runs import Budget, Progress, Run, read_json, silent, write_json
 from posttrain.server.app import serve as serve_app
 from posttrain.techniques import _chain as chain
 from posttrain.types import Candidate, Message, Row, Task, UserError
+
+EMBEDDED = "smollm2"
+"""The model that is used when none is named: it travels with the installation."""
 
 Result = TypeVar("Result")
 
@@ -86,7 +89,8 @@ def compare(
     else:
         run = _resumed(resume, task, seed, minutes, on_progress)
     with opened(replies=run.folder / "replies.jsonl") as engines:
-        policies = {model: engines.policy(model) for model in models}
+        only_floors = candidates and all(chain.kind(name) == "floor" for name in candidates)
+        policies = {} if only_floors else {model: engines.policy(model) for model in models}
         return run_to_end(
             comparing.compare(
                 task, policies, run, replace(settings, candidates=tuple(candidates)), given=given, listener=listener

@@ -12,7 +12,7 @@ from typing import Any
 from posttrain import candidates, tasks
 from posttrain.api.engines import Engines
 from posttrain.candidates.policy import PolicyCandidate
-from posttrain.comparison.compare import folder_name
+from posttrain.comparison.conclude import folder_name
 from posttrain.runs import SCHEMA, Budget, Progress, Run, read_json, silent, write_json
 from posttrain.types import Candidate, Output, Task, UserError
 

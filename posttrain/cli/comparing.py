@@ -15,7 +15,8 @@ from posttrain.cli import options, show
 from posttrain.cli.options import Input, Json, Minutes, Runs, Seed, Target
 from posttrain.comparison import compare as comparing
 from posttrain.comparison import disagreements, table, verdict
-from posttrain.comparison.compare import Listener, Settings
+from posttrain.comparison.compare import Listener
+from posttrain.comparison.conclude import Settings
 from posttrain.comparison.money import Prices
 from posttrain.comparison.results import CandidateResult, ComparisonResult
 from posttrain.runs import read_json

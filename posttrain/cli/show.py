@@ -13,7 +13,10 @@ from rich.progress import Progress as Bars
 
 from posttrain.runs import Progress
 
-console = Console(highlight=False)
+WIDTH_ELSEWHERE = 112
+"""Columns where nobody is looking: a file, a pipe, a log."""
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE)
 errors = Console(stderr=True, highlight=False)
 
 
@@ -63,5 +66,5 @@ def progress(quiet: bool = False) -> Iterator[Shown]:
 
 
 def width() -> int:
-    """Columns there are; 110 where nobody is looking."""
-    return console.width if sys.stdout.isatty() else 110
+    """Columns there are."""
+    return console.width

@@ -14,7 +14,6 @@ from typing import Literal
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
 
 Interval = tuple[float, float]
 Word = Literal["better", "no worse", "cannot tell", "worse"]
@@ -29,7 +28,7 @@ def wilson_interval(passed: int, n: int, level: float = 0.95) -> Interval:
         raise ValueError(f"{passed} passed out of {n}")
     if n == 0:
         return 0.0, 1.0
-    low, high = proportion_confint(passed, n, alpha=1 - level, method="wilson")
+    low, high = stats.binomtest(passed, n).proportion_ci(level, method="wilson")
     return (float(low) if passed else 0.0), (float(high) if passed < n else 1.0)
 
 
@@ -133,7 +132,7 @@ def bootstrap_difference(first: Sequence[float], second: Sequence[float], *, see
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values (Scandinavian Journal of Statistics 6:65, 1979), in the order given.
 
-    statsmodels' multipletests does the same after a full garbage collection, half a second with torch loaded.
+    statsmodels' multipletests does the same after a full garbage collection.
     """
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):

@@ -14,7 +14,10 @@ from typing import Any
 from posttrain.candidates.constant import ConstantCandidate
 from posttrain.runs import Run
 from posttrain.techniques._labelled import labelled
-from posttrain.types import Candidate, Row, Target, Task, target_text
+from posttrain.types import Candidate, Kind, Row, Target, Task, target_text
+
+KIND: Kind = "floor"
+LABEL = "always the commonest answer"
 
 
 async def teach(candidate: Candidate, task: Task, run: Run) -> Candidate:  # noqa: ARG001

@@ -23,7 +23,11 @@ from posttrain.candidates._features import TextFeatures
 from posttrain.candidates.linear import ABSENT, Classifier, LinearCandidate
 from posttrain.runs import Run
 from posttrain.techniques._labelled import labelled
-from posttrain.types import Candidate, Row, Target, Task, UserError
+from posttrain.types import Candidate, Kind, Row, Target, Task, UserError
+
+KIND: Kind = "floor"
+LABEL = "word statistics, no model"
+
 
 STRENGTHS = (4.0, 32.0, 256.0)
 """Inverse strengths of the L2 penalty; the one with the lowest cross-entropy on dev is taken."""

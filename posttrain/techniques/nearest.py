@@ -6,7 +6,10 @@ from posttrain.candidates._features import TextFeatures
 from posttrain.candidates.nearest import NearestCandidate
 from posttrain.runs import Run
 from posttrain.techniques._labelled import labelled
-from posttrain.types import Candidate, Task, target_text
+from posttrain.types import Candidate, Kind, Task, target_text
+
+KIND: Kind = "floor"
+LABEL = "answer of the nearest row"
 
 
 async def teach(candidate: Candidate, task: Task, run: Run) -> Candidate:  # noqa: ARG001

@@ -209,7 +209,7 @@ def write_peft(adapter: Adapter, folder: Path, base_name: str) -> None:
     leaves = sorted({path.rpartition(".")[2] for path in adapter.tensors})
     config = LoraConfig(
         r=adapter.lora.rank,
-        lora_alpha=adapter.lora.alpha,  # type: ignore[arg-type]  (peft takes any number)
+        lora_alpha=adapter.lora.alpha,  # type: ignore[arg-type]
         target_modules=leaves,
         lora_dropout=0.0,
         bias="none",

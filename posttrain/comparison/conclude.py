@@ -1,0 +1,112 @@
+"""The verdict over everything that finished: tests, money, recommendation, as one result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from posttrain.comparison import verdict
+from posttrain.comparison.money import Prices, break_even, payback
+from posttrain.comparison.results import CandidateResult, ComparisonResult
+from posttrain.runs import Run, read_json, write_json
+from posttrain.types import Task, UserError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is compared and under which prices.  `candidates` empty: the default for the task."""
+
+    candidates: tuple[str, ...] = ()
+    prices: Prices = Prices()
+    volume_per_month: float | None = None
+    margin: float = 0.02
+    latency: bool = True
+
+
+@dataclass
+class Record:
+    """What a comparison remembers while it runs."""
+
+    results: list[CandidateResult] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)  # seconds by part
+    notes: list[str] = field(default_factory=list)
+    estimate_seconds: float | None = None
+
+
+def conclude(
+    task: Task,
+    models: Sequence[str],
+    run: Run,
+    settings: Settings,
+    record: Record,
+    *,
+    yours: str | None,
+) -> ComparisonResult:
+    """Chooses on dev, tests on test, and says what to do.  Raises UserError when no candidate finished."""
+    if not record.results:
+        raise UserError("no candidate finished", place=str(run.folder), remedy="; ".join(record.notes) or "try again")
+    results = record.results
+    comparisons, recommendation = verdict.decide(results, given=yours, margin=settings.margin)
+    reference = verdict.choose_reference(results, yours, settings.margin)
+    if reference is not None:
+        low = {found.a: found.interval[0] for found in comparisons if found.family == "reference"}
+        results = [_broken_even(result, reference, low.get(result.name), settings, run.seed) for result in results]
+        comparisons, recommendation = verdict.decide(results, given=yours, margin=settings.margin)  # now with money
+    seeds = max([result.training_runs for result in results if result.kind == "weights"], default=1)
+    return ComparisonResult(
+        task=task.name,
+        task_version=task.version,
+        task_hash=task.hash,
+        model=", ".join(models),
+        candidates=tuple(results),
+        comparisons=tuple(comparisons),
+        recommendation=recommendation,
+        reference=reference.name if reference else None,
+        margin=settings.margin,
+        volume_per_month=settings.volume_per_month,
+        ceiling=task.ceiling,
+        detectable_difference=verdict.detectable(comparisons, len(task.rows("test"))),
+        test_uses=_count_test_use(run, task),
+        seed=run.seed,
+        seeds=tuple(range(run.seed, run.seed + seeds)),
+        estimate_seconds=record.estimate_seconds,
+        actual_seconds=record.timings.get("total"),
+        timings=record.timings,
+        notes=(*task.notes, *record.notes),
+    )
+
+
+def _broken_even(
+    result: CandidateResult,
+    reference: CandidateResult,
+    low: float | None,
+    settings: Settings,
+    seed: int,
+) -> CandidateResult:
+    """The result with when it pays; the user's own system and the reference have nothing to pay back."""
+    if low is None or result.kind == "given":
+        return result
+    even = break_even(reference.cost, result.cost, quality_low=low, margin=settings.margin, seed=seed)
+    volume = settings.volume_per_month
+    paid = (
+        payback(reference.cost, result.cost, volume=volume, quality_low=low, margin=settings.margin, seed=seed)
+        if volume
+        else None
+    )
+    return replace(result, break_even=even, payback=paid)
+
+
+def _count_test_use(run: Run, task: Task) -> int:
+    """How often comparisons in this folder of runs have looked at this test split, this one included."""
+    path = run.folder.parent / "test_uses.json"
+    uses: dict[str, list[str]] = read_json(path) if path.exists() else {}
+    seen = uses.setdefault(task.hash, [])
+    if run.folder.name not in seen:
+        seen.append(run.folder.name)
+        write_json(path, uses)
+    return len(seen)
+
+
+def folder_name(name: str) -> str:
+    """A name as the name of a folder."""
+    return "".join(letter if letter.isalnum() or letter in "+-_.@" else "_" for letter in name)
