@@ -6,7 +6,9 @@ where masks are made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from posttrain.candidates.policy import PolicyCandidate
@@ -87,3 +89,31 @@ def sampled(rollout: Rollout, advantage: float, *, weight: float = 1.0) -> Datum
         logprobs=(*[0.0] * before, *completion.logprobs),
         group=rollout.row.id,
     )
+
+
+def by_field(datum: Datum, values: Sequence[str], decode: Callable[[Sequence[int]], str]) -> Datum:
+    """The datum with equal weight for every field of a record, however many tokens its value has.
+
+    `values` are the fields' values as they stand in the answer, in order.  What surrounds them (quotes, names of
+    fields, the stop token) keeps `AROUND_FIELDS` of a field's weight in all: the output constraint writes it, but free
+    sampling must know it too.
+    """
+    trained = datum.trained
+    answer = [datum.tokens[i] for i in trained]
+    ends = [len(decode(answer[: i + 1])) for i in range(len(answer))]
+    text = decode(answer)
+    owner: list[int | None] = [None] * len(answer)
+    position = 0
+    for field, value in enumerate(values):
+        start = text.index(value, position)
+        position = start + len(value)
+        for i, end in enumerate(ends):
+            begin = ends[i - 1] if i else 0
+            if begin < position and end > start and owner[i] is None:
+                owner[i] = field
+    counts = Counter(owner)
+    weights = list(datum.weights)
+    for i, field_of in zip(trained, owner, strict=True):
+        share = AROUND_FIELDS if field_of is None else 1.0
+        weights[i] *= share / counts[field_of]
+    return replace(datum, weights=tuple(weights))

@@ -35,11 +35,11 @@ class Engines:
         if model.startswith(ENDPOINT):
             endpoint = find("engines", "chat_api").ChatApiPolicy.open(model)
             endpoint.replies_path = self.replies
-            return endpoint  # type: ignore[no-any-return]
+            return endpoint
         if model not in self.local:
             self.local[model] = find("engines", "torch").open(model, precision=self.precision)
         engine = self.local[model]
-        return engine.base() if adapter is None else engine.load(adapter)  # type: ignore[no-any-return]
+        return engine.base() if adapter is None else engine.load(adapter)
 
     def close(self) -> None:
         for engine in self.local.values():

@@ -103,7 +103,7 @@ def serve(
 
     def ready(url: str, names: list[str]) -> None:
         show.console.print(f"serving [bold]{', '.join(names)}[/] at {url}/v1  (Ctrl-C stops)\n")
-        show.console.print(how_to_call(url, names[0]), markup=False)
+        show.console.print(how_to_call(url, names[0]), markup=False, soft_wrap=True)
         sys.stdout.flush()
 
     show.errors.print("[dim]loading ...[/]")

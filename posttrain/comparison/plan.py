@@ -11,21 +11,17 @@ from posttrain.types import Task, UserError
 PROMPT_SHARE = 0.45
 """Prompting may use this share of the time; teaching weights has the rest, which is where time buys something."""
 
+LEAST_TRAINING = 0.5
+"""Training with less than this share of the time it needs is not worth a place in the table."""
+
 
 def default_candidates(task: Task, *, trainable: bool) -> list[str]:
-    """Floors first, then prompts, then weights."""
-    chosen = ["constant", "nearest"]
-    if task.output.labels or task.output.schema:
-        chosen.append("linear")
-    chosen += ["base", "few_shot", "knn_few_shot"]
-    if task.documents:
-        chosen.append("retrieval")
-    chosen += ["prompt_search", "best_of"]
-    if trainable:
-        chosen.append("sft")
-        if task.documents:
-            chosen.append("retrieval+sft")
-    return chosen
+    """Floors, prompts, weights: in each the most promising first, since a short budget leaves out the last ones."""
+    floors = ["constant", "nearest", *(["linear"] if task.output.labels or task.output.schema else [])]
+    documents = bool(task.documents)
+    prompts = ["base", *(["retrieval"] if documents else []), "few_shot", "knn_few_shot", "prompt_search", "best_of"]
+    weights = [*(["retrieval+sft"] if documents else []), "sft"] if trainable else []
+    return [*floors, *prompts, *weights]
 
 
 def ordered(expressions: Sequence[str]) -> list[str]:
@@ -39,26 +35,31 @@ def ordered(expressions: Sequence[str]) -> list[str]:
 def share(seconds: float | None, forecasts: Mapping[str, Forecast]) -> tuple[dict[str, float | None], dict[str, str]]:
     """(seconds for teaching each candidate, None: as long as it takes; why a candidate is left out).
 
-    Prompts are kept in order while their share lasts.  Weights share what remains after everybody's judging, each in
-    proportion to what it would need; training stops early but well (its learning rate follows the clock).
+    Prompts are kept, in order, while their share lasts.  Weights share what then remains after everybody's judging,
+    each in proportion to what it would need; the last ones are left out while none could get `LEAST_TRAINING` of that.
+    Training that gets less than it needs stops early but well: its learning rate follows the clock.
     """
     teaching: dict[str, float | None] = dict.fromkeys(forecasts)
     if seconds is None or sum(forecast.total for forecast in forecasts.values()) <= seconds:
         return teaching, {}
     kinds = {expression: chain.kind(expression) for expression in forecasts}
-    left_out: dict[str, str] = {}
     weights = [expression for expression, kind in kinds.items() if kind == "weights"]
+    left_out: dict[str, str] = {}
     room = seconds * (PROMPT_SHARE if weights else 1.0)
     for expression in [expression for expression, kind in kinds.items() if kind == "prompt"]:
-        forecast = forecasts[expression]
-        if forecast.total <= room:
-            room -= forecast.total
+        needed = forecasts[expression].total
+        if needed > room:
+            left_out[expression] = f"left out: about {needed:.0f} s, and {room:.0f} s were left for prompts"
         else:
-            left_out[expression] = f"left out: about {forecast.total:.0f} s, more than the budget has left for prompts"
-            del teaching[expression]
-    spent = sum(forecasts[expression].total for expression in teaching if kinds[expression] != "weights")
-    judging = sum(forecasts[expression].judging for expression in weights)
-    wanted = sum(forecasts[expression].teaching for expression in weights)
-    for expression in weights:
-        teaching[expression] = max(5.0, (seconds - spent - judging) * forecasts[expression].teaching / wanted)
-    return teaching, left_out
+            room -= needed
+    spent = sum(forecasts[name].total for name in forecasts if kinds[name] != "weights" and name not in left_out)
+    while weights:
+        room = seconds - spent - sum(forecasts[name].judging for name in weights)
+        wanted = sum(forecasts[name].teaching for name in weights)
+        if len(weights) == 1 or room >= LEAST_TRAINING * wanted:
+            for name in weights:
+                teaching[name] = max(5.0, room * forecasts[name].teaching / wanted)
+            break
+        last = weights.pop()
+        left_out[last] = f"left out: about {forecasts[last].total:.0f} s, more than there is time for"
+    return {name: given for name, given in teaching.items() if name not in left_out}, left_out
