@@ -132,7 +132,7 @@ def run(block: Block, address: str, folder: Path) -> None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
         )
         said = f"{block.place}: {text}\n{done.stdout}\n{done.stderr}"
         assert done.returncode == 0, said

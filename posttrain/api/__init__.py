@@ -75,6 +75,8 @@ def compare(
     """
     if not isinstance(task, Task):
         task = places.load_task(task, seed=seed)
+    for expression in candidates:
+        chain.links(expression)  # an unknown name is refused before anything is written
     given = [GivenCandidate(name, tasks.match_answers(task, file)) for name, file in (answers or {}).items()]
     if not given and all(row.answer is not None for row in task.rows("test")):
         given = [GivenCandidate.of("yours", task.rows("test"))]

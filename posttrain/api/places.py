@@ -85,13 +85,17 @@ def new_run(
 
 
 def find_run(run: str | Path, runs: Path = RUNS) -> Path:
-    """The folder of a run: a path, an id in `runs`, or `latest`.  Raises UserError naming what there is."""
+    """The folder of a run: a path, an id in `runs`, or `latest` (the newest that made candidates).
+
+    Raises UserError naming what there is.
+    """
     for folder in (Path(run), runs / str(run)):
         if is_run(folder):
             return folder
     known = sorted((path.parent for path in runs.glob("*/config.json")), key=lambda folder: folder.stat().st_ctime)
-    if str(run) == LATEST and known:
-        return known[-1]
+    made = [folder for folder in known if read_json(folder / "config.json")["kind"] != "evaluate"]
+    if str(run) == LATEST and made:
+        return made[-1]
     names = ", ".join(folder.name for folder in known[-5:]) or "none yet: start with posttrain compare"
     raise UserError(f"no run called {str(run)!r}", place=str(runs), remedy=f"the last runs are: {names}")
 

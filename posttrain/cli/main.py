@@ -9,10 +9,13 @@ import sys
 from typing import Any
 
 import typer
+from rich.markup import escape
 
 from posttrain.cli import comparing, data, teaching, using
 from posttrain.cli.show import errors
 from posttrain.types import UserError
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="posttrain",
@@ -35,21 +38,18 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # typer gives back the code of an Exit, and 130 for Ctrl-C
     except UserError as error:
         _fail(error, as_json)
         sys.exit(2)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one kills at once
-        errors.print("\n[yellow]Stopped.[/] What was finished is kept; `posttrain compare --resume latest` goes on.")
-        sys.exit(130)
     except Exception as error:
         if type(error).__module__.startswith("click") or type(error).__module__.startswith("typer"):
-            errors.print(f"[red]{_said(error)}[/]\n  try: posttrain --help")
+            errors.print(f"[red]{escape(_said(error))}[/]\n  try: posttrain --help")
             sys.exit(2)
         raise
+    if code == INTERRUPTED:
+        errors.print("\n[yellow]Stopped.[/] What was finished is kept; `posttrain compare --resume latest` goes on.")
+    sys.exit(code or 0)
 
 
 def _said(error: Exception) -> str:
@@ -62,7 +62,7 @@ def _fail(error: UserError, as_json: bool) -> None:
     if as_json:
         document: dict[str, Any] = {"error": {"message": error.message, "place": error.place, "remedy": error.remedy}}
         print(json.dumps(document, ensure_ascii=False))
-    place = f"[bold]{error.place}[/]: " if error.place else ""
-    errors.print(f"[red]error:[/] {place}{error.message}", soft_wrap=True)
+    place = f"[bold]{escape(error.place)}[/]: " if error.place else ""
+    errors.print(f"[red]error:[/] {place}{escape(error.message)}", soft_wrap=True)
     if error.remedy:
-        errors.print(f"  [dim]→[/] {error.remedy}", soft_wrap=True)
+        errors.print(f"  [dim]→[/] {escape(error.remedy)}", soft_wrap=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import csv
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -16,6 +17,7 @@ from posttrain.api import places
 from posttrain.api.engines import opened
 from posttrain.cli import options, show
 from posttrain.cli.options import Input, Json, Runs
+from posttrain.runs import disk_errors
 from posttrain.server.app import how_to_call
 from posttrain.types import Candidate, Message, Row
 
@@ -45,7 +47,7 @@ def predict(
     if as_json:
         options.print_json({"schema": 1, "predictions": [asdict(prediction) for prediction in predictions]})
         return
-    with output.open("w", newline="", encoding="utf-8") if output else sys.stdout as stream:
+    with disk_errors(output) if output else nullcontext(), _opened(output) as stream:
         writer = csv.writer(stream)
         writer.writerow(("id", "answer", "confidence", "abstained"))
         for one in predictions:
@@ -55,6 +57,10 @@ def predict(
             )
     abstained = sum(prediction.abstained for prediction in predictions)
     show.errors.print(f"{len(predictions)} rows, {abstained} abstained{f'; written to {output}' if output else ''}")
+
+
+def _opened(output: Path | None) -> AbstractContextManager[TextIO]:
+    return output.open("w", newline="", encoding="utf-8") if output else nullcontext(sys.stdout)
 
 
 def chat(

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from posttrain.candidates.constant import ConstantCandidate
+from posttrain.evaluation.evaluate import quick_score
 from posttrain.runs import Run
 from posttrain.techniques._labelled import labelled
-from posttrain.types import Candidate, Kind, Row, Target, Task, target_text
+from posttrain.types import Candidate, Kind, Target, Task, target_text
 
 KIND: Kind = "floor"
 LABEL = "always the commonest answer"
@@ -28,11 +29,12 @@ async def teach(candidate: Candidate, task: Task, run: Run) -> Candidate:  # noq
     records = [target for target in targets if isinstance(target, Mapping)]
     if len(records) == len(targets):
         options.append(target_text(_commonest_values(records)))
-    judged = task.splits.get("dev") or task.rows("train")
-    scores = [await _score(option, judged, task) for option in dict.fromkeys(options)]
-    best = options[scores.index(max(scores))]
+    rows = [row for row in task.splits.get("dev") or task.rows("train") if row.target is not None]
+    judged = [ConstantCandidate("constant", option, texts[option] / len(targets)) for option in dict.fromkeys(options)]
+    scores = [await quick_score(constant, task, rows) for constant in judged]  # none right: a part may still be
+    best = judged[scores.index(max(scores))]
     run.log(technique="constant", options=options, dev=[{"passed": passed, "value": value} for passed, value in scores])
-    return ConstantCandidate("constant", best, texts[best] / len(targets))
+    return best
 
 
 def _commonest_values(records: Sequence[Mapping[str, Any]]) -> Target:
@@ -46,9 +48,3 @@ def _commonest_values(records: Sequence[Mapping[str, Any]]) -> Target:
         for name, count in counts.items()
         if 2 * count.total() >= len(records)
     }
-
-
-async def _score(text: str, rows: Sequence[Row], task: Task) -> tuple[int, float]:
-    """(rows passed, sum of values): a constant that passes nothing may still have a part right."""
-    scores = [await task.grader.grade(row, text) for row in rows if row.target is not None]
-    return sum(score.passed for score in scores), sum(score.value for score in scores)
