@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.types import (
@@ -25,6 +26,9 @@ from posttrain.types import (
     UserError,
     target_text,
 )
+
+AROUND_FIELDS = 0.5
+"""Weight, next to a field's, of all that is written between the fields of a record."""
 
 
 async def play(
@@ -91,29 +95,35 @@ def sampled(rollout: Rollout, advantage: float, *, weight: float = 1.0) -> Datum
     )
 
 
-def by_field(datum: Datum, values: Sequence[str], decode: Callable[[Sequence[int]], str]) -> Datum:
+def by_field(datum: Datum, target: Target, decode: Callable[[Sequence[int]], str]) -> Datum:
     """The datum with equal weight for every field of a record, however many tokens its value has.
 
-    `values` are the fields' values as they stand in the answer, in order.  What surrounds them (quotes, names of
-    fields, the stop token) keeps `AROUND_FIELDS` of a field's weight in all: the output constraint writes it, but free
-    sampling must know it too.
+    Else the copied number of ten tokens would drown the one token that decides a label.  What surrounds the values
+    (quotes, names of fields, the stop token) has `AROUND_FIELDS` of a field's weight in all: the output constraint
+    writes it, but free sampling must know it too.  A text is one field already.  `decode` gives the text of tokens.
     """
-    trained = datum.trained
-    answer = [datum.tokens[i] for i in trained]
+    if isinstance(target, str) or not target:
+        return datum
+    answer = [datum.tokens[i] for i in datum.trained]
     ends = [len(decode(answer[: i + 1])) for i in range(len(answer))]
-    text = decode(answer)
-    owner: list[int | None] = [None] * len(answer)
-    position = 0
-    for field, value in enumerate(values):
-        start = text.index(value, position)
-        position = start + len(value)
-        for i, end in enumerate(ends):
-            begin = ends[i - 1] if i else 0
-            if begin < position and end > start and owner[i] is None:
-                owner[i] = field
-    counts = Counter(owner)
+    owners = _owners([0, *ends[:-1]], ends, target)
+    counts = Counter(owners)
     weights = list(datum.weights)
-    for i, field_of in zip(trained, owner, strict=True):
-        share = AROUND_FIELDS if field_of is None else 1.0
-        weights[i] *= share / counts[field_of]
+    for i, owner in zip(datum.trained, owners, strict=True):
+        weights[i] *= (AROUND_FIELDS if owner is None else 1.0) / counts[owner]
     return replace(datum, weights=tuple(weights))
+
+
+def _owners(begins: Sequence[int], ends: Sequence[int], target: Mapping[str, Any]) -> list[str | None]:
+    """For each token, which spans characters [begin, end) of the answer, the field whose value it writes first."""
+    text, position = target_text(target), 0
+    owners: list[str | None] = [None] * len(ends)
+    for name, value in target.items():
+        written = json.dumps(value, ensure_ascii=False)
+        start = text.index(written, text.index(json.dumps(name, ensure_ascii=False), position) + len(name))
+        position = start + len(written)
+        inside = (start + 1, position - 1) if isinstance(value, str) and value else (start, position)
+        for i, (begin, end) in enumerate(zip(begins, ends, strict=True)):
+            if owners[i] is None and begin < inside[1] and end > inside[0]:
+                owners[i] = name
+    return owners

@@ -287,6 +287,10 @@ class Renderer(Protocol):
         """A training sequence: every assistant message is weighted by its `weight`, stop token included."""
         ...
 
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, special ones left out."""
+        ...
+
     def count(self, text: str) -> int:
         """Number of tokens in a bare text."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -87,10 +88,11 @@ def compare(
     if not source:
         raise UserError("nothing to compare", place="TASK|FILE", remedy="for example: posttrain compare tickets.csv")
     task = places.load_task(source, input=input, target=options.names(target), test=test, grader=grader, seed=seed)
-    settings = Settings(
-        prices=Prices(per_hour=price_per_hour, input_per_million=price_input, output_per_million=price_output),
-        volume_per_month=volume,
-    )
+    stated = earlier.get("settings", {})
+    prices = Prices(**stated.get("prices", {}))
+    given = {"per_hour": price_per_hour, "input_per_million": price_input, "output_per_million": price_output}
+    prices = replace(prices, **{name: price for name, price in given.items() if price is not None})  # type: ignore[arg-type]
+    settings = Settings(prices=prices, volume_per_month=stated.get("volume_per_month") if volume is None else volume)
     chosen = options.names(candidates) or earlier.get("candidates", [])
     if like and not chosen:
         chosen = [
@@ -98,9 +100,13 @@ def compare(
             for result in comparing.read(places.find_run(like, runs)).candidates
             if result.kind != "given"
         ]
-    models = model or ([] if like else earlier.get("models", [])) or [DEFAULT_MODEL]
+    if like and not model:
+        raise UserError(
+            "another model has to be named", place="--like", remedy="add --model: a folder, a hub name, chat:URL#NAME"
+        )
+    models = model or earlier.get("models", []) or [DEFAULT_MODEL]
     if not as_json:
-        _introduce(task, models)
+        _introduce(task)
     with show.progress(quiet=as_json) as shown:
         result = api.compare(
             task,
@@ -115,21 +121,18 @@ def compare(
             listener=Listener() if as_json else _listener(),
             on_progress=shown,
         )
-    folder = places.find_run(places.LATEST, runs) if not resume else places.find_run(resume, runs)
     if as_json:
-        options.print_json({**result.to_report(), "run": str(folder)})
+        options.print_json(result.to_report())
     else:
-        _conclude(result, task, folder, source)
+        _conclude(result, task, Path(result.run), source)
         if like:
             show.console.print(_still_wins(comparing.read(places.find_run(like, runs)), result))
 
 
-def _introduce(task: Task, models: list[str]) -> None:
+def _introduce(task: Task) -> None:
     counts = ", ".join(f"{len(rows)} {split}" for split, rows in task.splits.items() if rows)
     documents = f", {len(task.documents)} documents" if task.documents else ""
-    show.console.print(
-        f"[bold]{task.name}[/] version {task.version}: {counts} rows{documents}; model {', '.join(models)}"
-    )
+    show.console.print(f"[bold]{task.name}[/] version {task.version}: {counts} rows{documents}")
     for note in task.notes:
         show.console.print(
             textwrap.fill(note, show.width(), initial_indent="  ", subsequent_indent="    "), style="dim"
@@ -155,11 +158,7 @@ def _conclude(result: ComparisonResult, task: Task, folder: Path, source: str) -
     for sentence in result.recommendation.sentences:
         show.console.print(sentence, style="bold")
     n = len(task.rows("test"))
-    show.console.print(
-        f"{verdict.detectable_sentence(result.detectable_difference, n)}; these test rows have been used "
-        f"{'once' if result.test_uses == 1 else f'{result.test_uses} times'}.\n",
-        style="dim",
-    )
+    show.console.print(f"{verdict.detectable_sentence(result.detectable_difference, n)}\n", style="dim")
     _differences(result)
     for line in result.notes[len(task.notes) :]:
         show.console.print(f"[dim]{line}[/]")
@@ -230,7 +229,7 @@ def show_run(
     folder = places.find_run(run, runs)
     result = comparing.read(folder)
     if as_json:
-        options.print_json({**result.to_report(), "run": str(folder)})
+        options.print_json(result.to_report())
         return
     show.console.print(table.final(result, width=show.width()), width=show.width())
     for sentence in result.recommendation.sentences:

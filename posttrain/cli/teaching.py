@@ -13,7 +13,7 @@ from posttrain.cli import options, show
 from posttrain.cli.options import Json, Minutes, Runs, Seed
 from posttrain.comparison import wording
 from posttrain.evaluation.record import Evaluation
-from posttrain.types import UserError
+from posttrain.types import Split, UserError
 
 
 def add(app: typer.Typer) -> None:
@@ -92,7 +92,7 @@ def _value(text: str) -> object:
 def evaluate(
     place: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="latest, a run, RUN/CANDIDATE, or a model.")],
     source: Annotated[str, typer.Argument(metavar="TASK|FILE")],
-    split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
+    split: Annotated[Split, typer.Option(help="Which rows.")] = "test",
     runs: Runs = places.RUNS,
     as_json: Json = False,
 ) -> None:

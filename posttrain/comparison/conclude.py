@@ -67,6 +67,7 @@ def conclude(
         ceiling=task.ceiling,
         detectable_difference=verdict.detectable(comparisons, len(task.rows("test"))),
         test_uses=_count_test_use(run, task),
+        run=str(run.folder),
         seed=run.seed,
         seeds=tuple(range(run.seed, run.seed + seeds)),
         estimate_seconds=record.estimate_seconds,

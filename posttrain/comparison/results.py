@@ -193,6 +193,7 @@ class ComparisonResult:
     ceiling: float | None = None  # agreement of independent labellers, share of rows
     detectable_difference: float | None = None
     test_uses: int = 1
+    run: str = ""  # the folder of the run
     seed: int = 0
     seeds: tuple[int, ...] = ()
     estimate_seconds: float | None = None
@@ -231,6 +232,7 @@ class ComparisonResult:
             "ceiling": self.ceiling,
             "detectable_difference": self.detectable_difference,
             "test_uses": self.test_uses,
+            "run": self.run,
             "seed": self.seed,
             "seeds": list(self.seeds),
             "estimate_seconds": self.estimate_seconds,
@@ -264,6 +266,7 @@ class ComparisonResult:
             "ceiling",
             "detectable_difference",
             "test_uses",
+            "run",
             "seed",
             "estimate_seconds",
             "actual_seconds",

@@ -24,6 +24,10 @@ class MessageRenderer:
             "an endpoint cannot be trained", remedy="choose a technique that needs no weights, or give a local --model"
         )
 
+    def decode(self, tokens: Sequence[int]) -> str:  # noqa: ARG002
+        """Always raises UserError."""
+        raise UserError("an endpoint has no tokens", remedy="give a local --model")
+
     def count(self, text: str) -> int:
         """An estimate: the endpoint's tokenizer is not known here."""
         return len(text) // CHARACTERS_PER_TOKEN

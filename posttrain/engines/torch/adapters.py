@@ -80,7 +80,9 @@ class AdaptedLinear(FrozenLinear):
             return self._with_delta(x, y, acting[0][0])
         lengths = [end - start for _, start, end in acting]
         pieces = zip(x.split(lengths, dim=1), y.split(lengths, dim=1), acting, strict=True)
-        return torch.cat([self._with_delta(part_x, part_y, adapter) for part_x, part_y, (adapter, _, _) in pieces], dim=1)
+        return torch.cat(
+            [self._with_delta(part_x, part_y, adapter) for part_x, part_y, (adapter, _, _) in pieces], dim=1
+        )
 
     def _with_delta(self, x: Tensor, y: Tensor, adapter: Adapter | None) -> Tensor:
         if adapter is None or self.path not in adapter.tensors:

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from posttrain.engines.torch.adapters import Precision
 from posttrain.types import UserError
+
+transformers.utils.logging.disable_progress_bar()  # our own bars say what is going on
 
 EMBEDDED = "smollm2"
 """SmolLM2-135M-Instruct (Apache-2.0), the default model: no network, no account."""
@@ -48,6 +51,8 @@ def resolve(model: str) -> str:
                 remedy="give a folder written by save_pretrained, a hub name, or smollm2",
             )
         return str(path)
+    if path.is_absolute() or model.startswith((".", "~")):
+        raise UserError("no such model folder", place=model, remedy="check the path, or give a hub name or smollm2")
     return model
 
 
