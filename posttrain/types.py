@@ -271,7 +271,7 @@ class LoRA:
     """
 
     rank: int = 16
-    alpha: float = 32.0
+    alpha: float = 16.0
     targets: tuple[str, ...] = ()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from posttrain.techniques import _chain as chain
 from posttrain.techniques import knn_few_shot, retrieval
 from posttrain.types import Adam, Datum, LoRA, Policy, Row, Task
 
-CALIBRATION_ROWS = 16
+CALIBRATION_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -35,30 +35,31 @@ async def calibrate(candidate: PolicyCandidate, task: Task) -> Speed:
     """Reads, writes and trains a few rows (on an adapter that is thrown away).  Takes some seconds."""
     rows = task.rows("train")[:CALIBRATION_ROWS]
     data = [taught(candidate, row) for row in rows if row.target is not None]
-    await candidate.attempt(rows[:2])
-    tokens = sum(len(datum.tokens) for datum in data) - (len(data) - 1) * _shared(candidate, rows)
-    started = time.perf_counter()
-    await candidate.policy.logprobs(data)
-    read = (time.perf_counter() - started) / tokens
-    started = time.perf_counter()
-    await candidate.attempt(rows)
-    write = max(1e-4, (time.perf_counter() - started - read * tokens) / len(rows))
-    started = time.perf_counter()
-    await candidate.attempt(rows[:1])
-    alone = time.perf_counter() - started
-    train = await _training(candidate.policy, data, tokens)
+    own = _own_tokens(candidate, task)
+    await candidate.attempt(rows[:2])  # what is done once (constraints compiled, weights rounded) is not counted
+    await candidate.policy.logprobs(data[:2])
+    read = await _seconds(candidate.policy.logprobs(data)) / (own * len(data))
+    write = max(1e-4, await _seconds(candidate.attempt(rows)) / len(rows) - read * own)
+    alone = await _seconds(candidate.attempt(rows[-1:]))
+    train = await _training(candidate.policy, data[:8]) / (own * 8)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return Speed(read, write, alone, train, peak)
 
 
-async def _training(policy: Policy, data: list, tokens: int) -> float:
-    trial = policy.fork("calibration", LoRA())
+async def _seconds(work: Awaitable[Any]) -> float:
     started = time.perf_counter()
-    await trial.forward_backward(data, _likelihood, normaliser=len(data))
+    await work
+    return time.perf_counter() - started
+
+
+async def _training(policy: Policy, data: Sequence[Datum]) -> float:
+    """Seconds of a training step; the first one does not count."""
+    trial = policy.fork("calibration", LoRA())
+    await trial.forward_backward(data[:1], _likelihood)
+    seconds = await _seconds(trial.forward_backward(data, _likelihood))
     await trial.optim_step(Adam(1e-5))
-    seconds = time.perf_counter() - started
     trial.drop()
-    return seconds / tokens
+    return seconds
 
 
 def _likelihood(logprobs: Sequence[Any], _: Sequence[Datum]) -> tuple[Any, dict[str, float]]:
@@ -89,7 +90,7 @@ async def forecast(expression: str, candidate: PolicyCandidate, task: Task, spee
     if chain.kind(expression) == "floor":
         return Forecast(0.5, 0.5)
     names = expression.split("+")
-    shaped = candidate
+    shaped = replace(candidate, instructions="") if chain.kind(expression) == "weights" else candidate
     if "retrieval" in names:
         shaped = replace(shaped, documents=task.documents, passages=retrieval.Config().passages)
     own = _own_tokens(shaped, task)

@@ -20,7 +20,7 @@ def default_candidates(task: Task, *, trainable: bool) -> list[str]:
     floors = ["constant", "nearest", *(["linear"] if task.output.labels or task.output.schema else [])]
     documents = bool(task.documents)
     prompts = ["base", *(["retrieval"] if documents else []), "few_shot", "knn_few_shot", "prompt_search", "best_of"]
-    weights = [*(["retrieval+sft"] if documents else []), "sft"] if trainable else []
+    weights = ["sft", *(["retrieval+sft"] if documents else [])] if trainable else []
     return [*floors, *prompts, *weights]
 
 

@@ -1,0 +1,212 @@
+"""What the prefix forest computes is what transformers and PEFT compute for the separate sequences."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch_models import (
+    EXACT,
+    NOT_COMPUTED,
+    WINDOW,
+    batch,
+    gradients,
+    logprobs,
+    make,
+    moved,
+    open_engine,
+    peft_parameters,
+    plain_logprobs,
+    relative_error,
+    with_peft,
+)
+
+from posttrain import losses
+from posttrain.engines.torch.engine import TorchEngine
+from posttrain.engines.torch.forest import plant
+from posttrain.types import Adam, LoRA, Sampling, UserError
+
+SMALL = LoRA(rank=4, alpha=6)
+
+
+@pytest.fixture(params=EXACT)
+def pair(request: pytest.FixtureRequest, tiny_tokenizer: Any) -> Iterator[tuple[Any, TorchEngine]]:
+    """A model of transformers and an engine on a copy of it."""
+    model = make(request.param)
+    engine = open_engine(model, tiny_tokenizer)
+    yield model, engine
+    engine.close()
+
+
+@pytest.fixture
+def llama(tiny_tokenizer: Any) -> Iterator[tuple[Any, TorchEngine]]:
+    model = make("llama")
+    engine = open_engine(model, tiny_tokenizer)
+    yield model, engine
+    engine.close()
+
+
+def test_loss_and_every_gradient_are_those_of_separate_sequences(
+        pair: tuple[Any, TorchEngine], tmp_path: Path) -> None:
+    model, engine = pair
+    policy = asyncio.run(moved(engine, SMALL))
+    asyncio.run(policy.save(tmp_path))
+    reference, data = with_peft(model, tmp_path), batch()
+
+    assert len(plant([datum.tokens for datum in data], [""] * len(data)).tokens) < sum(
+        len(datum.tokens) for datum in data) / 1.5, "the batch shares prefixes"
+    metrics = asyncio.run(policy.forward_backward(data, losses.cross_entropy, normaliser=7))
+    loss, _ = losses.cross_entropy(plain_logprobs(reference, data), data)
+    (loss / 7).backward()
+
+    assert metrics["loss"] == pytest.approx(loss.item() / 7, rel=1e-4)
+    assert metrics["trained_tokens"] == sum(len(datum.trained) for datum in data)
+    ours, theirs = gradients(engine, policy), peft_parameters(reference)
+    assert ours.keys() == theirs.keys()
+    for name, parameter in theirs.items():
+        assert parameter.grad is not None
+        assert relative_error(ours[name], parameter.grad) < 1e-4, name
+
+
+def test_logprobs_and_greedy_answers_are_those_of_transformers(pair: tuple[Any, TorchEngine]) -> None:
+    model, engine = pair
+    data = batch(3)
+    with torch.no_grad():
+        for got, wanted in zip(logprobs(engine.base(), data), plain_logprobs(model, data), strict=True):
+            assert relative_error(got, wanted) < 1e-4
+    prompts = [datum.tokens for datum in data]
+    groups = asyncio.run(engine.base().sample(prompts, sampling=Sampling(2 * WINDOW)))
+    for prompt, (completion,) in zip(prompts, groups, strict=True):
+        generated = model.generate(
+            torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=2 * WINDOW,
+            do_sample=False, eos_token_id=sorted(engine.sampler.stop_tokens), pad_token_id=2)
+        assert completion.tokens == tuple(generated[0, len(prompt):].tolist())
+
+
+def test_the_window_matters_here() -> None:
+    wide, data = make("mistral"), batch(3)
+    wide.config.sliding_window = None
+    with torch.no_grad():
+        for one, other in zip(plain_logprobs(wide, data[:1]), plain_logprobs(make("mistral"), data[:1]), strict=True):
+            assert relative_error(one, other) > 1e-2, "else the test above would not notice a window ignored"
+
+
+# BUG (falcon, bloom, gptj: silently other numbers; lfm2, mamba, opt, qwen2_moe: a crash instead of a refusal).
+# network.py __init__ should refuse what it does not reproduce, best by a probe: a small forest against two separate
+# forward calls before set_attn_implementation.
+@pytest.mark.parametrize("name", NOT_COMPUTED)
+def test_what_is_not_computed_is_refused_and_never_approximated(name: str, tiny_tokenizer: Any) -> None:
+    model, data = make(name), batch()
+    with torch.no_grad():
+        wanted = plain_logprobs(model, data)
+    try:
+        engine = open_engine(model, tiny_tokenizer)
+        got = logprobs(engine.base().fork("changes nothing yet"), data)
+    except UserError as error:
+        assert type(model).__name__[:4].lower() in str(error).lower(), "the refusal names the model"
+        assert error.remedy
+        return
+    assert all(relative_error(mine, theirs) < 1e-4 for mine, theirs in zip(got, wanted, strict=True))
+
+
+def test_three_steps_are_those_of_adamw_on_a_peft_model(llama: tuple[Any, TorchEngine], tmp_path: Path) -> None:
+    model, engine = llama
+    policy = asyncio.run(moved(engine, SMALL))
+    asyncio.run(policy.save(tmp_path))  # without the optimiser: both begin with no moments
+    policy = engine.load(tmp_path)
+    reference = with_peft(model, tmp_path)
+    parameters = peft_parameters(reference)
+    optimiser = torch.optim.AdamW(parameters.values(), betas=(0.8, 0.95), eps=1e-4, weight_decay=0.1)
+    norms = []
+    for step in range(3):
+        adam = Adam(1e-2 / (step + 1), 0.8, 0.95, 1e-4, weight_decay=0.1, max_grad_norm=0.5)
+        data = batch(step)
+        asyncio.run(policy.forward_backward(data, losses.cross_entropy, normaliser=20))
+        norms.append(asyncio.run(policy.optim_step(adam))["gradient_norm"])
+        (losses.cross_entropy(plain_logprobs(reference, data), data)[0] / 20).backward()
+        optimiser.param_groups[0]["lr"] = adam.learning_rate
+        norm = torch.nn.utils.clip_grad_norm_(parameters.values(), 0.5)
+        assert norms[-1] == pytest.approx(norm.item(), rel=1e-4)
+        optimiser.step()
+        optimiser.zero_grad()
+    assert max(norms) > 0.5, "clipping was at work"
+    tensors = engine.network.bank.adapters[policy.adapter].tensors
+    for path, (a, b) in tensors.items():
+        assert relative_error(a.detach(), parameters[f"{path}.lora_A"].detach()) < 1e-4
+        assert relative_error(b.detach(), parameters[f"{path}.lora_B"].detach()) < 1e-4
+
+
+@pytest.mark.parametrize("targets", [["q_proj", "v_proj"], ["down_proj"]])
+def test_an_adapter_made_by_peft_is_taken_as_it_is(
+        llama: tuple[Any, TorchEngine], targets: list[str], tmp_path: Path) -> None:
+    model, engine = llama
+    made = get_peft_model(make("llama"), LoraConfig(r=3, lora_alpha=5, target_modules=targets,
+                                                    init_lora_weights=False, task_type="CAUSAL_LM")).eval()
+    made.save_pretrained(str(tmp_path))
+    data = batch()
+    with torch.no_grad():
+        wanted, bare = plain_logprobs(made, data), plain_logprobs(model, data)
+    got = logprobs(engine.load(tmp_path), data)
+    for mine, theirs, base in zip(got, wanted, bare, strict=True):
+        assert relative_error(mine, theirs) < 1e-4 < relative_error(mine, base)
+
+
+@pytest.mark.parametrize("targets", [(), ("q_proj", "down_proj")])
+def test_a_saved_adapter_is_read_by_peft(
+        llama: tuple[Any, TorchEngine], targets: tuple[str, ...], tmp_path: Path) -> None:
+    model, engine = llama
+    policy = asyncio.run(moved(engine, replace(SMALL, targets=targets)))
+    asyncio.run(policy.save(tmp_path))
+    data = batch(5)
+    with torch.no_grad():
+        wanted = plain_logprobs(with_peft(model, tmp_path), data)
+    for mine, theirs in zip(logprobs(policy, data), wanted, strict=True):
+        assert relative_error(mine, theirs) < 1e-4
+
+
+@pytest.mark.parametrize("tokens", [1, 60, 100_000])
+def test_how_a_batch_is_cut_changes_nothing(llama: tuple[Any, TorchEngine], tokens: int) -> None:
+    _, engine = llama
+    policy = asyncio.run(moved(engine, SMALL))
+    data = [replace(datum, group=f"pair {i // 2}") for i, datum in enumerate(batch()[:6])]
+    anchored = [replace(datum, reference_logprobs=tuple(0.1 * i for i in range(len(datum.tokens)))) for datum in data]
+    results = []
+    for micro_batch_tokens in (engine.micro_batch_tokens, tokens):
+        engine.micro_batch_tokens = micro_batch_tokens
+        metrics = asyncio.run(policy.forward_backward(anchored, losses.dpo(0.02), normaliser=3))
+        results.append((metrics, gradients(engine, policy)))
+        asyncio.run(policy.optim_step(Adam(0.0)))
+    (first, wanted), (second, got) = results
+    assert first["pairs"] == second["pairs"] == 3 and first["loss"] == pytest.approx(second["loss"], rel=1e-5)
+    assert first["tokens"] == second["tokens"] and first["trained_tokens"] == second["trained_tokens"]
+    for name in wanted:
+        assert relative_error(got[name], wanted[name]) < 1e-4
+
+
+def test_shared_prefixes_are_forwarded_once(llama: tuple[Any, TorchEngine]) -> None:
+    _, engine = llama
+    datum = batch()[0]
+    policy = engine.base().fork("counted", SMALL)
+    metrics = asyncio.run(policy.forward_backward([datum] * 5, losses.cross_entropy))
+    assert metrics["forwarded_tokens"] == len(datum.tokens) - 1  # nothing is predicted from the last one
+    assert metrics["tokens"] == 5 * len(datum.tokens)
+
+
+def test_many_positions_are_scored_in_chunks(llama: tuple[Any, TorchEngine], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, engine = llama
+    policy = asyncio.run(moved(engine, SMALL))
+    data, results = batch(), []
+    for rows in (10_000, 5):
+        monkeypatch.setattr("posttrain.engines.torch.network.HEAD_ROWS", rows)
+        loss = asyncio.run(policy.forward_backward(data, losses.cross_entropy))["loss"]
+        results.append((loss, gradients(engine, policy)))
+        asyncio.run(policy.optim_step(Adam(0.0)))
+    (loss, wanted), (chunked, got) = results
+    assert chunked == pytest.approx(loss, rel=1e-5)
+    assert all(relative_error(got[name], wanted[name]) < 1e-4 for name in wanted)
