@@ -249,7 +249,7 @@ def read_optimiser(adapter: Adapter, folder: Path) -> None:
     adapter.version = int(tensors.pop("version"))
     if not tensors:
         return
-    adapter.optimiser = torch.optim.AdamW(adapter.parameters())
+    adapter.optimiser = torch.optim.AdamW(adapter.parameters(), fused=True)
     for i, parameter in enumerate(adapter.parameters()):
         prefix = f"{i}."
         adapter.optimiser.state[parameter] = {

@@ -270,7 +270,7 @@ class TorchPolicy:
         if all(parameter.grad is None for parameter in parameters):
             raise UserError("an optimiser step without a gradient", remedy="call forward_backward first")
         if adapter.optimiser is None:
-            adapter.optimiser = torch.optim.AdamW(parameters)
+            adapter.optimiser = torch.optim.AdamW(parameters, fused=True)
         norm = torch.nn.utils.clip_grad_norm_(parameters, adam.max_grad_norm or float("inf"))
         if not torch.isfinite(norm):
             raise UserError("the gradient is not finite: training has diverged", remedy="use a smaller learning rate")
