@@ -88,6 +88,8 @@ class Training:
         before = await self.dev_loss()
         self.run.log(epoch=0, dev_loss=before)
         for epoch in range(1, self.config.epochs + 1):
+            if self.run.out_of_budget(self.step):
+                break
             finished = await self.one_epoch(epoch)
             loss = await self.dev_loss()
             self.run.log(epoch=epoch, step=self.step, dev_loss=loss)

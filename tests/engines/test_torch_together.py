@@ -180,9 +180,10 @@ def test_a_bad_request_fails_alone(engine: TorchEngine, bad: tuple[int, ...]) ->
         wanted = await texts(policy, sampling)
         good = asyncio.ensure_future(texts(policy, sampling))
         await asyncio.sleep(0.03)
-        with pytest.raises((UserError, ValueError, IndexError)):
-            await policy.sample([bad], sampling=Sampling(4))
-        assert await good == wanted
+        refused = policy.sample([bad], sampling=Sampling(4))
+        other, refusal = await asyncio.gather(good, refused, return_exceptions=True)
+        assert isinstance(refusal, UserError | ValueError | IndexError)
+        assert str(other) == str(wanted)  # text: a traceback through every future is more than pytest can print
 
     run(crowd())
 
@@ -196,9 +197,9 @@ def test_a_policy_dropped_while_it_writes_fails_alone(engine: TorchEngine) -> No
         lost, good = asyncio.ensure_future(texts(doomed, sampling)), asyncio.ensure_future(texts(policy, sampling))
         await asyncio.sleep(0.03)
         doomed.drop()
-        assert await good == wanted
-        with pytest.raises((UserError, RuntimeError, KeyError)):
-            await lost
+        other, loss = await asyncio.gather(good, lost, return_exceptions=True)
+        assert str(other) == str(wanted)
+        assert isinstance(loss, UserError | RuntimeError | KeyError)
 
     run(crowd())
 

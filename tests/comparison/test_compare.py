@@ -1,0 +1,258 @@
+"""A whole comparison on a toy: what is written, what is kept when it is stopped, what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from posttrain import graders
+from posttrain.candidates.given import GivenCandidate
+from posttrain.comparison.compare import Listener, compare, read
+from posttrain.comparison.conclude import Settings
+from posttrain.comparison.results import CandidateResult, ComparisonResult
+from posttrain.engines.chat_api import ChatApiPolicy
+from posttrain.engines.torch.engine import TorchEngine
+from posttrain.engines.toy import ToyPolicy
+from posttrain.runs import Budget, Progress, Run, read_json
+from posttrain.techniques import _chain as chain
+from posttrain.types import Message, Output, Policy, Row, Task, UserError
+
+WORDS = {"positive": ("good", "great", "fine", "lovely"), "negative": ("bad", "awful", "poor", "nasty")}
+ALL = ("constant", "nearest", "linear", "base", "few_shot", "sft")
+
+
+def reviews(train: int = 40) -> Task:
+    draw, rows = random.Random(0), []
+    for i in range(train + 60):
+        label = draw.choice(list(WORDS))
+        words = [*draw.choices(WORDS[label], k=2), *draw.choices(("the", "a", "of", "it"), k=3)]
+        rows.append(Row(str(i), (Message("user", " ".join(draw.sample(words, len(words)))),), label,
+                        answer=draw.choice(list(WORDS)), slices=(label,)))
+    splits = {"train": tuple(rows[:train]), "dev": tuple(rows[train:train + 20]), "test": tuple(rows[train + 20:])}
+    return Task("reviews", "1", "0123456789abcdef", "Is it positive?", splits, graders.load("exact", {}),
+                Output(labels=tuple(WORDS)))
+
+
+class Hearing:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.results: list[CandidateResult] = []
+        self.said: list[str] = []
+        self.listener = Listener(lambda result, _: self.results.append(result), self.said.append)
+
+
+def run_one(task: Task, folder: Path, candidates: tuple[str, ...] = ALL, *, policies: Mapping[str, Policy] | None = None,
+            hearing: Hearing | None = None, given: bool = False, budget: Budget = Budget(),
+            latency: bool = False) -> ComparisonResult:
+    policies = {"toy": ToyPolicy.open_for(task)} if policies is None else policies
+    systems = [GivenCandidate.of("yours", task.rows("test"))] if given else []
+    return asyncio.run(compare(task, policies, Run(folder, budget=budget), Settings(candidates, latency=latency),
+                               given=systems, listener=(hearing or Hearing()).listener))
+
+
+def test_a_comparison_writes_its_report(tmp_path: Path) -> None:
+    task, hearing = reviews(), Hearing()
+    result = run_one(task, tmp_path / "run", hearing=hearing, given=True, latency=True)
+    assert [found.name for found in result.candidates] == ["yours", *ALL]
+    assert [found.name for found in hearing.results][:7] == ["yours", *ALL]
+    scores = {found.name: found.score for found in result.candidates}
+    assert scores["linear"] > scores["constant"] and all(found.evaluation.n == 40 for found in result.candidates)
+    assert all(found.latency is not None for found in result.candidates if found.kind != "given")
+    assert {found.kind for found in result.candidates} == {"given", "floor", "prompt", "weights"}
+
+    report = read_json(tmp_path / "run" / "report.json")
+    assert report["schema"] and report["task_hash"] == task.hash
+    html = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "<html" in html and all(name in html for name in ALL)
+    for name in ALL:
+        folder = tmp_path / "run" / "candidates" / name
+        assert {"result.json", "dev.jsonl", "test.jsonl", "saved", "teaching"} <= {path.name for path in folder.iterdir()}
+    again = read(tmp_path / "run")
+    assert [(found.name, found.score) for found in again.candidates] == [
+        (found.name, found.score) for found in result.candidates]
+    assert again.recommendation == result.recommendation and again.comparisons == result.comparisons
+
+
+@pytest.fixture
+def taught(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The expressions that were taught, as they are: teaching goes on as ever."""
+    seen: list[str] = []
+    teach = chain.teach
+
+    async def watched(expression: str, *rest: Any, **more: Any) -> Any:
+        seen.append(expression)
+        return await teach(expression, *rest, **more)
+
+    monkeypatch.setattr(chain, "teach", watched)
+    return seen
+
+
+def test_what_is_finished_is_not_done_again(tmp_path: Path, taught: list[str]) -> None:
+    task = reviews()
+    first = run_one(task, tmp_path / "run", ("constant", "base", "sft"))
+    done = taught.copy()
+    assert done[:3] == ["constant", "base", "sft"]
+    files = {path: path.read_bytes() for path in (tmp_path / "run" / "candidates").rglob("test.jsonl")}
+    second = run_one(task, tmp_path / "run", ("constant", "base", "sft"))
+    assert taught == done, "nothing was taught again"
+    assert [(found.name, found.score, found.training_seconds) for found in first.candidates] == [
+        (found.name, found.score, found.training_seconds) for found in second.candidates]
+    assert all(path.read_bytes() == content for path, content in files.items())
+    run_one(task, tmp_path / "run", ("constant", "base", "sft", "few_shot"))
+    assert [name for name in taught[len(done):] if name != "constant"] == ["few_shot"], "only what is new"
+
+
+class Stop(Exception):
+    """The user's Ctrl-C, at a moment of our choice."""
+
+
+@pytest.mark.parametrize("moment", ["base: test rows", "few_shot: sets", "sft: epoch", "sft: dev rows"])
+def test_a_comparison_stopped_anywhere_goes_on(tmp_path: Path, moment: str, taught: list[str]) -> None:
+    task = reviews()
+
+    def stop(progress: Progress) -> None:
+        if progress.description.startswith(moment) and progress.done >= 1 - (progress.total <= 20):
+            raise Stop
+
+    stopped = Run(tmp_path / "stopped", on_progress=stop)
+    with pytest.raises(Stop):
+        asyncio.run(compare(task, {"toy": ToyPolicy.open_for(task)}, stopped, Settings(ALL, latency=False)))
+    with pytest.raises(UserError, match="--resume"):
+        read(tmp_path / "stopped")
+    finished = {path.parent.name for path in (tmp_path / "stopped").glob("candidates/*/result.json")}
+    before = len(taught)
+    resumed = run_one(task, tmp_path / "stopped")
+    assert not finished & set(taught[before:]) - {"constant", "nearest", "linear"}  # floors: learning curves
+    whole = run_one(task, tmp_path / "whole")
+    assert [(found.name, found.score) for found in resumed.candidates] == [
+        (found.name, found.score) for found in whole.candidates]
+    assert [comparison.p_value for comparison in resumed.comparisons] == [
+        comparison.p_value for comparison in whole.comparisons]
+
+
+KILLED = """
+import sys; sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+import test_compare as t
+t.run_one(t.reviews(), Path(sys.argv[2]), t.ALL)
+"""
+
+
+def test_a_killed_comparison_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    """kill -9 as soon as a candidate is finished, as often as it takes."""
+    folder, here = tmp_path / "killed", str(Path(__file__).parent)
+    for wanted in ("constant", "base"):
+        process = subprocess.Popen([sys.executable, "-c", KILLED, here, str(folder)], stderr=subprocess.DEVNULL,
+                                   env={**os.environ, "OMP_NUM_THREADS": "1"})
+        deadline = time.monotonic() + 60
+        while not (folder / "candidates" / wanted / "result.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    kept = {path: path.read_bytes() for path in folder.glob("candidates/*/test.jsonl")
+            if (path.parent / "result.json").exists()}
+    assert kept and not (folder / "report.json").exists()
+    resumed = run_one(reviews(), folder)
+    whole = run_one(reviews(), tmp_path / "whole")
+    assert all(path.read_bytes() == content for path, content in kept.items())
+    assert [(found.name, found.score) for found in resumed.candidates] == [
+        (found.name, found.score) for found in whole.candidates]
+    assert not list(folder.rglob("*.tmp")) or (folder / "report.html").exists()
+
+
+def test_on_a_language_model_too(tiny_model_folder: Path, tmp_path: Path) -> None:
+    engine = TorchEngine.open(str(tiny_model_folder), device="cpu", precision="float32")
+    try:
+        result = run_one(reviews(16), tmp_path, ("base", "knn_few_shot", "sft"), policies={"tiny": engine.base()})
+        assert [found.name for found in result.candidates] == ["base", "knn_few_shot", "sft"]
+        assert (tmp_path / "candidates" / "sft" / "saved" / "adapter" / "adapter_config.json").exists()
+        assert result.estimate_seconds and result.actual_seconds
+    finally:
+        engine.close()
+
+
+def test_two_models_are_told_apart(tmp_path: Path) -> None:
+    task = reviews()
+    policies = {"one": ToyPolicy.open_for(task, seed=0), "two": ToyPolicy.open_for(task, seed=1)}
+    result = run_one(task, tmp_path, ("constant", "base"), policies=policies)
+    assert [found.name for found in result.candidates] == ["constant", "base@one", "base@two"]
+
+
+def test_without_a_model_there_are_floors(tmp_path: Path) -> None:
+    result = run_one(reviews(), tmp_path, (), policies={}, given=True)
+    assert [found.name for found in result.candidates] == ["yours", "constant", "nearest", "linear"]
+
+
+# ---- what is refused, and what is left out
+
+def test_an_unknown_candidate_is_refused_before_anything_is_taught(tmp_path: Path, taught: list[str]) -> None:
+    with pytest.raises(UserError, match="did you mean 'sft'"):
+        run_one(reviews(), tmp_path, ("base", "sftt"))
+    assert not taught
+
+
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_missing_rows_are_refused_by_name(tmp_path: Path, split: str) -> None:
+    task = reviews()
+    with pytest.raises(UserError, match=f"no {split} rows") as caught:
+        run_one(replace(task, splits={**task.splits, split: ()}), tmp_path, ("base",))
+    assert caught.value.remedy
+
+
+def test_an_endpoint_cannot_be_trained(tmp_path: Path) -> None:
+    endpoint = ChatApiPolicy.open("chat:http://127.0.0.1:9/v1#nobody")
+    with pytest.raises(UserError, match="sft would train") as caught:
+        run_one(reviews(), tmp_path, ("base", "sft"), policies={"remote": endpoint})
+    assert caught.value.place == "--candidates"
+
+
+def test_a_candidate_asked_for_that_cannot_be_taught_is_an_error_and_a_default_one_a_note(tmp_path: Path) -> None:
+    task = reviews()
+    rows = tuple(replace(row, target=None) for row in task.rows("train")[:1]) + task.rows("train")[1:]
+    unlabelled = replace(task, splits={**task.splits, "train": rows})
+    with pytest.raises(UserError, match="no target"):
+        run_one(unlabelled, tmp_path / "asked", ("base", "sft"))
+    hearing = Hearing()
+    result = run_one(unlabelled, tmp_path / "default", (), hearing=hearing)
+    assert "sft" not in [found.name for found in result.candidates]
+    assert any("sft left out: a row to learn from has no target" in note for note in (*result.notes, *hearing.said))
+
+
+def test_a_task_without_targets_can_be_compared(tmp_path: Path) -> None:
+    # BUG estimate.py calibrate(): with no target among the first 16 rows there is nothing to train on, and the
+    # calibration ends the comparison with "an optimiser step without a gradient".
+    task = reviews()
+    rows = tuple(replace(row, target=None) for row in task.rows("train"))
+    result = run_one(replace(task, splits={**task.splits, "train": rows}), tmp_path, ("base", "best_of"))
+    assert [found.name for found in result.candidates] == ["base", "best_of"]
+
+
+def test_a_seed_or_a_curve_that_fails_does_not_cost_the_report(tmp_path: Path) -> None:
+    # BUG compare.py repeat(): a UserError from more_seeds/learning_curve ("sft learnt nothing" on a quarter of the rows)
+    # ends a comparison whose candidates are all finished, and so does every resume of it.
+    task = reviews(16)
+    flipped = {"positive": "negative", "negative": "positive"}
+    rows = task.rows("train")
+    wrong = tuple(replace(row, target=flipped[str(row.target)]) for row in rows[:4])
+    task = replace(task, splits={**task.splits, "train": wrong + rows[4:] * 3})
+    result = run_one(task, tmp_path, ("base", "sft"), budget=Budget(minutes=5))
+    assert (tmp_path / "report.json").exists() and [found.name for found in result.candidates] == ["base", "sft"]
+
+
+def test_the_uses_of_a_test_split_are_counted(tmp_path: Path) -> None:
+    uses = [run_one(reviews(), tmp_path / name, ("constant",), policies={}).test_uses for name in ("a", "b", "b", "c")]
+    assert uses == [1, 2, 2, 3]
+    assert json.loads((tmp_path / "test_uses.json").read_text()) == {reviews().hash: ["a", "b", "c"]}

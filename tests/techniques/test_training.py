@@ -1,0 +1,266 @@
+"""sft, dpo and grpo learn what they should, and say so when they cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lessons import answers, base, only, reviews, rewarded, score, without
+
+from posttrain.candidates.policy import PolicyCandidate
+from posttrain.engines.torch.engine import TorchEngine
+from posttrain.rollouts import taught as lesson
+from posttrain.runs import Run
+from posttrain.techniques import dpo, grpo, sft
+from posttrain.types import LoRA, Rollout, Task, UserError
+
+FAST = sft.Config(learning_rate=1e-2, epochs=15)
+
+
+def teach(module: Any, start: PolicyCandidate, task: Task, folder: Path, config: Any, *more: Any) -> PolicyCandidate:
+    candidate: PolicyCandidate = asyncio.run(module.teach(start, task, Run(folder), config, *more))
+    return candidate
+
+
+# ---- sft
+
+def test_sft_learns_eight_rows_by_heart_and_the_answers_change(tmp_path: Path) -> None:
+    draw, task = random.Random(4), only(reviews(), 8)
+    rows = tuple(replace(row, target=draw.choice(task.output.labels)) for row in task.rows("train"))  # no rule at all
+    task = replace(task, splits=dict.fromkeys(("train", "dev", "test"), rows))
+    start = base(task)
+    learnt = teach(sft, start, task, tmp_path, FAST)
+    assert score(start, task) < 1 == score(learnt, task)
+    assert answers(start, rows) != answers(learnt, rows)
+    losses = [record["loss"] for record in Run(tmp_path).metrics() if "loss" in record]
+    assert losses[-1] < 0.1 * losses[0]
+
+
+def test_sft_on_a_language_model_learns_records_too(tiny_model_folder: Path, tmp_path: Path) -> None:
+    fields = {"mood": {"enum": ["positive", "negative"]}, "words": {"type": "integer"}}
+    schema = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+    labels, draw = only(reviews(), 8), random.Random(1)
+    rows = tuple(replace(row, target={"mood": row.target, "words": draw.randrange(10)}) for row in labels.rows("train"))
+    task = replace(labels, splits=dict.fromkeys(("train", "dev", "test"), rows),
+                   output=replace(labels.output, labels=(), schema=schema, max_tokens=48))
+    engine = TorchEngine.open(str(tiny_model_folder), device="cpu", precision="float32")
+    try:
+        start = PolicyCandidate("tiny", "prompt", engine.base(), task.instructions, task.output)
+        config = sft.Config(learning_rate=1e-2, epochs=60, batch_size=4, lora=LoRA(rank=8), patience=60)
+        learnt = teach(sft, start, task, tmp_path, config)
+        wanted = [f'{{"mood": "{row.target["mood"]}", "words": {row.target["words"]}}}' for row in rows]  # type: ignore
+        assert answers(start, rows) != wanted == answers(learnt, rows)
+        metrics = [record for record in Run(tmp_path).metrics() if "forwarded_tokens" in record]
+        assert all(record["trained_tokens"] <= record["forwarded_tokens"] for record in metrics)
+    finally:
+        engine.close()
+
+
+def test_sft_keeps_the_epoch_that_was_best_on_dev(tmp_path: Path) -> None:
+    task = reviews(8, 16, 16)
+    learnt = teach(sft, base(task), task, tmp_path, replace(FAST, epochs=30, learning_rate=3e-2, patience=3))
+    judged = {record["epoch"]: record["dev_loss"] for record in Run(tmp_path).metrics() if "dev_loss" in record}
+    best = min(judged, key=judged.__getitem__)
+    training = learnt.details["training"]
+    assert training["epochs_kept"] == best and training["dev_loss"] == judged[best]
+    assert max(judged) == best + 3 < 30, "and stops when three more epochs were no better"
+    dev = [sft.lesson(learnt, row) for row in task.rows("dev")]
+    logprobs = asyncio.run(learnt.policy.logprobs(dev))
+    assert -sum(map(sum, logprobs)) / sum(map(len, logprobs)) == pytest.approx(judged[best], rel=1e-4)
+
+
+def test_sft_without_dev_rows_trains_to_the_end(tmp_path: Path) -> None:
+    # BUG sft.py dev_loss(): without dev rows every epoch's loss is 0.0, so the first epoch counts as the best, patience
+    # ends the training, and the adapter of epoch 1 is kept.
+    task = only(reviews(), 8)
+    task = replace(task, splits={**task.splits, "dev": ()})
+    learnt = teach(sft, base(task), task, tmp_path, FAST)
+    assert score(learnt, task) == 1
+    assert learnt.details["training"]["epochs_kept"] == FAST.epochs
+
+
+def test_sft_that_learns_nothing_says_so(tmp_path: Path) -> None:
+    task = only(reviews(), 8)
+    with pytest.raises(UserError, match="learnt nothing"):
+        teach(sft, base(task), task, tmp_path / "still", replace(FAST, learning_rate=0.0))
+    with pytest.raises(UserError, match="learnt nothing"):
+        teach(sft, base(task), task, tmp_path / "wild", replace(FAST, learning_rate=1e4, warmup=0.0))
+    unlike = {"positive": "negative", "negative": "positive"}
+    other = tuple(replace(row, target=unlike[str(row.target)]) for row in task.rows("train"))
+    contrary = replace(task, splits={**task.splits, "train": other})
+    sure = teach(sft, base(task), task, tmp_path / "sure", FAST)
+    with pytest.raises(UserError, match="learnt nothing"):
+        teach(sft, sure, contrary, tmp_path / "contrary", FAST)
+
+
+def test_sft_names_the_row_without_a_target(tmp_path: Path) -> None:
+    task = reviews()
+    rows = (*task.rows("train")[:3], replace(task.rows("train")[3], target=None))
+    with pytest.raises(UserError, match="no target") as caught:
+        teach(sft, base(task), replace(task, splits={**task.splits, "train": rows}), tmp_path, FAST)
+    assert caught.value.place == "row 3"
+
+
+# ---- dpo
+
+def preference(candidate: PolicyCandidate, task: Task) -> float:
+    """Mean of log pi(chosen) - log pi(rejected), in nats."""
+    rows = task.rows("train")
+    sides = ([lesson(candidate, row, getattr(row, side)) for row in rows] for side in ("target", "rejected"))
+    both = [asyncio.run(candidate.policy.logprobs(data)) for data in sides]
+    return statistics.fmean(sum(one) - sum(other) for one, other in zip(*both, strict=True))
+
+
+def test_dpo_raises_the_preference_for_the_chosen_answer(tmp_path: Path) -> None:
+    task = only(reviews(), 16)
+    start = base(task)
+    learnt = teach(dpo, start, task, tmp_path, dpo.Config(learning_rate=1e-2, epochs=15))
+    assert preference(learnt, task) > preference(start, task) + 2
+    logged = [record["preferred"] for record in Run(tmp_path).metrics() if "preferred" in record]
+    assert logged[-1] > 0.9 and learnt.details["training"]["pairs"] == 16
+
+
+def test_dpo_begins_at_the_reference(tmp_path: Path) -> None:
+    task = only(reviews(), 8)
+    teach(dpo, base(task), task, tmp_path, dpo.Config(learning_rate=1e-2, epochs=1))
+    first = next(record for record in Run(tmp_path).metrics() if "margin" in record)
+    assert first["margin"] == pytest.approx(0, abs=1e-4) and first["loss"] == pytest.approx(0.6931, abs=1e-3)
+
+
+def test_dpo_makes_its_pairs_from_wrong_samples(tmp_path: Path) -> None:
+    task = without(only(reviews(), 12), "rejected")
+    start = base(task)
+    run = Run(tmp_path)
+    pairs = asyncio.run(dpo.preferences(start, task, run, dpo.Config()))
+    assert pairs and all(rejected != chosen == row.target for row, chosen, rejected in pairs)
+    assert all(rejected in task.output.labels for _, _, rejected in pairs), "wrong, but in the task's form"
+    learnt = teach(dpo, start, task, tmp_path, dpo.Config(learning_rate=3e-2, epochs=30))
+    assert score(learnt, task) > score(start, task)
+
+
+def test_dpo_without_a_wrong_answer_has_nothing_to_learn(tmp_path: Path) -> None:
+    task = without(only(reviews(), 8), "rejected")
+    task = replace(task, output=replace(task.output, labels=("positive",)), splits={
+        name: tuple(replace(row, target="positive") for row in rows) for name, rows in task.splits.items()})
+    with pytest.raises(UserError, match="no pairs"):
+        teach(dpo, base(replace(task, output=reviews().output)), replace(task, grader=AlwaysRight()), tmp_path,
+              dpo.Config())
+
+
+class AlwaysRight:
+    async def grade(self, row: Any, answer: str) -> Any:  # noqa: ARG002
+        from posttrain.types import Score  # noqa: PLC0415
+
+        return Score(1.0, True)
+
+
+# ---- grpo
+
+QUICK = grpo.Config(steps=24, rows_per_step=8, group_size=8, learning_rate=3e-2, evaluate_every=8, dev_rows=8)
+
+
+def rewards_of(folder: Path) -> list[float]:
+    return [record["reward"] for record in Run(folder).metrics() if "reward" in record]
+
+
+def test_grpo_raises_a_trivial_reward(tmp_path: Path) -> None:
+    task = rewarded(lambda answer: float(answer[:1].isalpha()))
+    start = base(task)
+    learnt = teach(grpo, start, task, tmp_path, replace(QUICK, patience_without_signal=100))
+    rewards = rewards_of(tmp_path)
+    assert statistics.fmean(rewards[:3]) < 0.5 and statistics.fmean(rewards[-3:]) > 0.9
+    assert all(answer[:1].isalpha() for answer in answers(learnt, task.rows("test")))
+    training = learnt.details["training"]
+    assert training["updates"] > 0 and training["dev_score"] == 1.0 and training["steps"] == 24
+
+
+def test_grpo_that_has_learnt_all_there_is_ends_well(tmp_path: Path) -> None:
+    # BUG grpo.py _one_step(): once everything is right for 8 batches in a row it raises "grpo learns nothing", and what
+    # it has learnt is lost.  Raise only when there was no update; else stop early and keep the best.
+    task = rewarded(lambda answer: float(answer[:1].isalpha()))
+    learnt = teach(grpo, base(task), task, tmp_path, replace(QUICK, steps=60, patience_without_signal=3))
+    assert learnt.details["training"]["dev_score"] == 1.0
+    assert len(rewards_of(tmp_path)) < 60, "and does not go on for nothing"
+
+
+def test_grpo_learns_nothing_from_shuffled_rewards(tmp_path: Path) -> None:
+    draw = random.Random(0)
+
+    def shuffled(groups: Sequence[list[Rollout]]) -> list[list[float]]:
+        return [draw.sample(values, len(values)) for values in grpo.graded_rewards(groups)]
+
+    task = rewarded(lambda answer: float(answer[:1] in "abcdefghijklm"))
+    teach(grpo, base(task), task, tmp_path, replace(QUICK, learning_rate=1e-3), shuffled)
+    rewards = rewards_of(tmp_path)
+    assert statistics.fmean(rewards[:6]) > 0.02
+    assert statistics.fmean(rewards[-6:]) == pytest.approx(statistics.fmean(rewards[:6]), abs=0.1)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.5])
+def test_grpo_without_variance_says_so(value: float, tmp_path: Path) -> None:
+    task = rewarded(lambda _: value)
+    with pytest.raises(UserError, match="differ in reward") as caught:
+        teach(grpo, base(task), task, tmp_path, replace(QUICK, patience_without_signal=2))
+    assert ("nothing is left to gain" in caught.value.remedy) == (value == 1.0)
+    assert len(rewards_of(tmp_path)) == 1, "the second batch without signal ends it"
+
+
+def test_grpo_goes_back_to_its_best_step(tmp_path: Path) -> None:
+    task = rewarded(lambda answer: float(answer[:1].isalpha()))
+    learnt = teach(grpo, base(task), task, tmp_path, replace(QUICK, steps=16, evaluate_every=4))
+    judged = {record["step"]: (record["dev_score"], record["dev_value"]) for record in Run(tmp_path).metrics()
+              if "dev_score" in record}
+    assert sorted(judged) == [0, 4, 8, 12, 16]
+    kept = learnt.details["training"]["step_kept"]
+    assert judged[kept] == max(judged.values())
+
+
+def test_a_penalty_keeps_grpo_near_its_beginning(tmp_path: Path) -> None:
+    task = rewarded(lambda answer: float(answer[:1] in "abcdefghijklm"))
+    start, distances = base(task), {}
+    for kl in (0.0, 20.0):
+        folder = tmp_path / str(kl)
+        learnt = teach(grpo, start, task, folder, replace(QUICK, kl=kl, steps=8, evaluate_every=8, learning_rate=1e-2))
+        data = [lesson(start, row, "good") for row in task.rows("train")]
+        moved, was = (asyncio.run(policy.logprobs(data)) for policy in (learnt.policy, start.policy))
+        distances[kl] = sum(abs(a - b) for one, other in zip(moved, was, strict=True)
+                            for a, b in zip(one, other, strict=True))
+    assert distances[20.0] < 0.7 * distances[0.0]
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=12))
+def test_advantages_are_standardised_within_the_group(rewards: list[float]) -> None:
+    given_back = grpo.advantages(rewards)
+    if len(set(rewards)) < 2:
+        assert given_back == [0.0] * len(rewards)
+        return
+    assert sum(given_back) == pytest.approx(0, abs=1e-6)
+    assert statistics.pstdev(given_back) == pytest.approx(
+        statistics.pstdev(rewards) / (statistics.pstdev(rewards) + 1e-6), abs=1e-6)
+    assert all((a > b) == (x > y) or a == b for a, x in zip(given_back, rewards, strict=True)
+               for b, y in zip(given_back, rewards, strict=True))
+
+
+def test_advantages_by_hand() -> None:
+    assert grpo.advantages([1.0, 0.0, 0.0, 1.0]) == pytest.approx([1, -1, -1, 1], abs=1e-5)
+    assert grpo.advantages([1.0, 0.0, 0.0, 0.0]) == pytest.approx([1.7320, -0.5773, -0.5773, -0.5773], abs=1e-3)
+
+
+def test_every_epoch_of_grpo_sees_every_row_once(tmp_path: Path) -> None:
+    task = reviews(10, 4, 4)
+    training = grpo.Training(base(task), task, Run(tmp_path), grpo.Config(rows_per_step=4), grpo.graded_rewards, None)
+    seen = []
+    for training.step in range(5):
+        rows = training._rows()
+        assert len(rows) == 4
+        seen += [row.id for row in rows]
+    everything = {row.id for row in task.rows("train")}
+    assert set(seen[:10]) == everything == set(seen[10:])
