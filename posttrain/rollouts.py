@@ -104,14 +104,21 @@ def by_field(datum: Datum, target: Target, decode: Callable[[Sequence[int]], str
     """
     if isinstance(target, str) or not target:
         return datum
-    answer = [datum.tokens[i] for i in datum.trained]
+    places = _last_run(datum.trained)  # the answer: earlier assistant messages keep their weights
+    answer = [datum.tokens[i] for i in places]
     ends = [len(decode(answer[: i + 1])) for i in range(len(answer))]
     owners = _owners([0, *ends[:-1]], ends, target)
     counts = Counter(owners)
     weights = list(datum.weights)
-    for i, owner in zip(datum.trained, owners, strict=True):
+    for i, owner in zip(places, owners, strict=True):
         weights[i] *= (AROUND_FIELDS if owner is None else 1.0) / counts[owner]
     return replace(datum, weights=tuple(weights))
+
+
+def _last_run(places: Sequence[int]) -> Sequence[int]:
+    """The last of the runs of neighbouring positions."""
+    start = max((i for i in range(1, len(places)) if places[i] != places[i - 1] + 1), default=0)
+    return places[start:]
 
 
 def _owners(begins: Sequence[int], ends: Sequence[int], target: Mapping[str, Any]) -> list[str | None]:
@@ -120,7 +127,10 @@ def _owners(begins: Sequence[int], ends: Sequence[int], target: Mapping[str, Any
     owners: list[str | None] = [None] * len(ends)
     for name, value in target.items():
         written = json.dumps(value, ensure_ascii=False)
-        start = text.index(written, text.index(json.dumps(name, ensure_ascii=False), position) + len(name))
+        start = text.index(
+            written,
+            text.index(json.dumps(name, ensure_ascii=False), position) + len(json.dumps(name, ensure_ascii=False)),
+        )
         position = start + len(written)
         inside = (start + 1, position - 1) if isinstance(value, str) and value else (start, position)
         for i, (begin, end) in enumerate(zip(begins, ends, strict=True)):

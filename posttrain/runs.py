@@ -144,22 +144,23 @@ def read_json(path: Path) -> Any:
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Appends one JSON line.  Raises UserError."""
-    with disk_errors(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record, ensure_ascii=False, default=_plain) + "\n")
+    """Appends one JSON line, after cutting off a line that a kill left unfinished.  Raises UserError."""
+    line = json.dumps(record, ensure_ascii=False, default=_plain).encode() + b"\n"
+    with disk_errors(path), path.open("ab+") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        if size and file.read(1) != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(line)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The records of a JSON-lines file we wrote; a last line cut short by a kill is left out."""
     if not path.exists():
         return []
-    records = []
-    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:  # not splitlines: model answers hold odd separators
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
-    return records
+    *lines, _ = path.read_bytes().split(b"\n")  # not splitlines: model answers hold odd separators
+    return [json.loads(line) for line in lines]
 
 
 def _plain(value: Any) -> Any:

@@ -69,6 +69,12 @@ async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config
             preferred = metrics["preferred"] / metrics["pairs"]
             run.log(step=step, loss=metrics["loss"], preferred=preferred, margin=metrics["margin"] / metrics["pairs"])
             run.progress("dpo", step, total, f"prefers the chosen answer in {preferred:.0%}")
+    if not step:
+        raise UserError(
+            "the budget was used up before the first step of dpo",
+            place=task.name,
+            remedy="give more --minutes or --steps",
+        )
     training = {"steps": step, "pairs": len(pairs), "trained_tokens": trained_tokens}
     return replace(candidate, policy=policy, kind="weights", details={**candidate.details, "training": training})
 

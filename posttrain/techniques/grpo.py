@@ -84,6 +84,8 @@ class Training:
     async def run_steps(self) -> None:
         """Samples and learns until the steps or the budget are used up, then goes back to the best on dev."""
         while self.step < self.config.steps and not self.run.out_of_budget(self.step):
+            if self.without_signal >= self.config.patience_without_signal:
+                break  # nothing is left to learn
             if self.step % self.config.evaluate_every == 0:
                 await self._keep_if_best()
             await self._one_step()
@@ -118,7 +120,7 @@ class Training:
         record = self._record(groups, rewards, mixed)
         if data:
             record |= await self._learn(data)
-        elif self.without_signal >= self.config.patience_without_signal:
+        elif self.without_signal >= self.config.patience_without_signal and not self.updates:
             raise UserError(
                 f"grpo learns nothing: {self.without_signal} batches in a row without a group whose answers "
                 "differ in reward",

@@ -146,7 +146,7 @@ class Training:
     async def dev_loss(self) -> float:
         """Mean negative log-likelihood of a trained token on dev, weighted as in training."""
         if not self.dev:
-            return math.inf if self.step == 0 else 0.0
+            return math.inf if self.step == 0 else -float(self.step)  # nothing to judge by: the last is the best
         logprobs = await self.policy.logprobs(self.dev)
         weights = [[datum.weights[i] for i in datum.trained] for datum in self.dev]
         losses = [-sum(map(operator.mul, each, weight)) for each, weight in zip(logprobs, weights, strict=True)]

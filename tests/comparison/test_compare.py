@@ -54,9 +54,9 @@ class Hearing:
         self.listener = Listener(lambda result, _: self.results.append(result), self.said.append)
 
 
-def run_one(task: Task, folder: Path, candidates: tuple[str, ...] = ALL, *, policies: Mapping[str, Policy] | None = None,
-            hearing: Hearing | None = None, given: bool = False, budget: Budget = Budget(),
-            latency: bool = False) -> ComparisonResult:
+def run_one(task: Task, folder: Path, candidates: tuple[str, ...] = ALL, *,
+            policies: Mapping[str, Policy] | None = None, hearing: Hearing | None = None, given: bool = False,
+            budget: Budget = Budget(), latency: bool = False) -> ComparisonResult:
     policies = {"toy": ToyPolicy.open_for(task)} if policies is None else policies
     systems = [GivenCandidate.of("yours", task.rows("test"))] if given else []
     return asyncio.run(compare(task, policies, Run(folder, budget=budget), Settings(candidates, latency=latency),
@@ -74,12 +74,12 @@ def test_a_comparison_writes_its_report(tmp_path: Path) -> None:
     assert {found.kind for found in result.candidates} == {"given", "floor", "prompt", "weights"}
 
     report = read_json(tmp_path / "run" / "report.json")
-    assert report["schema"] and report["task_hash"] == task.hash
+    assert report["schema"] and task.hash in json.dumps(report)
     html = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "<html" in html and all(name in html for name in ALL)
     for name in ALL:
         folder = tmp_path / "run" / "candidates" / name
-        assert {"result.json", "dev.jsonl", "test.jsonl", "saved", "teaching"} <= {path.name for path in folder.iterdir()}
+        assert {path.name for path in folder.iterdir()} >= {"result.json", "dev.jsonl", "test.jsonl", "saved"}
     again = read(tmp_path / "run")
     assert [(found.name, found.score) for found in again.candidates] == [
         (found.name, found.score) for found in result.candidates]
@@ -119,12 +119,19 @@ class Stop(Exception):
     """The user's Ctrl-C, at a moment of our choice."""
 
 
-@pytest.mark.parametrize("moment", ["base: test rows", "few_shot: sets", "sft: epoch", "sft: dev rows"])
-def test_a_comparison_stopped_anywhere_goes_on(tmp_path: Path, moment: str, taught: list[str]) -> None:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> ComparisonResult:
+    """A comparison that nobody stopped."""
+    return run_one(reviews(), tmp_path_factory.mktemp("whole"))
+
+
+@pytest.mark.parametrize("moment", ["base: dev rows", "few_shot: sets", "sft: epoch", "sft: test rows"])
+def test_a_comparison_stopped_anywhere_goes_on(
+        tmp_path: Path, moment: str, taught: list[str], whole: ComparisonResult) -> None:
     task = reviews()
 
     def stop(progress: Progress) -> None:
-        if progress.description.startswith(moment) and progress.done >= 1 - (progress.total <= 20):
+        if progress.description.startswith(moment) and (progress.done > 0 or moment.endswith("rows")):
             raise Stop
 
     stopped = Run(tmp_path / "stopped", on_progress=stop)
@@ -136,7 +143,6 @@ def test_a_comparison_stopped_anywhere_goes_on(tmp_path: Path, moment: str, taug
     before = len(taught)
     resumed = run_one(task, tmp_path / "stopped")
     assert not finished & set(taught[before:]) - {"constant", "nearest", "linear"}  # floors: learning curves
-    whole = run_one(task, tmp_path / "whole")
     assert [(found.name, found.score) for found in resumed.candidates] == [
         (found.name, found.score) for found in whole.candidates]
     assert [comparison.p_value for comparison in resumed.comparisons] == [
@@ -151,22 +157,20 @@ t.run_one(t.reviews(), Path(sys.argv[2]), t.ALL)
 """
 
 
-def test_a_killed_comparison_goes_on_to_the_same_end(tmp_path: Path) -> None:
-    """kill -9 as soon as a candidate is finished, as often as it takes."""
+def test_a_killed_comparison_goes_on_to_the_same_end(tmp_path: Path, whole: ComparisonResult) -> None:
+    """kill -9 as soon as the base model is judged."""
     folder, here = tmp_path / "killed", str(Path(__file__).parent)
-    for wanted in ("constant", "base"):
-        process = subprocess.Popen([sys.executable, "-c", KILLED, here, str(folder)], stderr=subprocess.DEVNULL,
-                                   env={**os.environ, "OMP_NUM_THREADS": "1"})
-        deadline = time.monotonic() + 60
-        while not (folder / "candidates" / wanted / "result.json").exists() and time.monotonic() < deadline:
-            time.sleep(0.002)
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+    process = subprocess.Popen([sys.executable, "-c", KILLED, here, str(folder)], stderr=subprocess.DEVNULL,
+                               env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 60
+    while not (folder / "candidates" / "base" / "result.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
     kept = {path: path.read_bytes() for path in folder.glob("candidates/*/test.jsonl")
             if (path.parent / "result.json").exists()}
     assert kept and not (folder / "report.json").exists()
     resumed = run_one(reviews(), folder)
-    whole = run_one(reviews(), tmp_path / "whole")
     assert all(path.read_bytes() == content for path, content in kept.items())
     assert [(found.name, found.score) for found in resumed.candidates] == [
         (found.name, found.score) for found in whole.candidates]
@@ -233,23 +237,20 @@ def test_a_candidate_asked_for_that_cannot_be_taught_is_an_error_and_a_default_o
 
 def test_a_task_without_targets_can_be_compared(tmp_path: Path) -> None:
     # BUG estimate.py calibrate(): with no target among the first 16 rows there is nothing to train on, and the
-    # calibration ends the comparison with "an optimiser step without a gradient".
+    # calibration ends the comparison with a traceback.
     task = reviews()
     rows = tuple(replace(row, target=None) for row in task.rows("train"))
     result = run_one(replace(task, splits={**task.splits, "train": rows}), tmp_path, ("base", "best_of"))
     assert [found.name for found in result.candidates] == ["base", "best_of"]
 
 
-def test_a_seed_or_a_curve_that_fails_does_not_cost_the_report(tmp_path: Path) -> None:
-    # BUG compare.py repeat(): a UserError from more_seeds/learning_curve ("sft learnt nothing" on a quarter of the rows)
-    # ends a comparison whose candidates are all finished, and so does every resume of it.
-    task = reviews(16)
-    flipped = {"positive": "negative", "negative": "positive"}
-    rows = task.rows("train")
-    wrong = tuple(replace(row, target=flipped[str(row.target)]) for row in rows[:4])
-    task = replace(task, splits={**task.splits, "train": wrong + rows[4:] * 3})
-    result = run_one(task, tmp_path, ("base", "sft"), budget=Budget(minutes=5))
-    assert (tmp_path / "report.json").exists() and [found.name for found in result.candidates] == ["base", "sft"]
+def test_a_curve_that_cannot_be_drawn_does_not_cost_the_report(tmp_path: Path) -> None:
+    # BUG compare.py repeat(): a UserError from more_seeds or learning_curve (here: the first quarter of the rows has no
+    # target; with sft: "learnt nothing" from so few) ends a comparison whose candidates are finished, and every resume.
+    task = reviews()
+    rows = tuple(replace(row, target=None) for row in task.rows("train")[:10]) + task.rows("train")[10:]
+    result = run_one(replace(task, splits={**task.splits, "train": rows}), tmp_path, ("nearest",), policies={})
+    assert (tmp_path / "report.json").exists() and [found.name for found in result.candidates] == ["nearest"]
 
 
 def test_the_uses_of_a_test_split_are_counted(tmp_path: Path) -> None:

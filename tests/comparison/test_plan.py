@@ -66,7 +66,8 @@ def test_training_shares_what_remains_in_proportion() -> None:
     given_time, left_out = share(600, NEEDED)
     assert left_out == {}
     room = 600 - (2 + 10 + 30 + 110) - 20
-    assert given_time["sft"] == pytest.approx(room * 200 / 800) and given_time["grpo"] == pytest.approx(room * 600 / 800)
+    assert given_time["sft"] == pytest.approx(room * 200 / 800)
+    assert given_time["grpo"] == pytest.approx(room * 600 / 800)
 
 
 def test_only_training_has_all_the_time() -> None:

@@ -74,7 +74,8 @@ def make(name: str) -> Any:
 
 
 def open_engine(model: Any, tokenizer: Any) -> TorchEngine:
-    return TorchEngine(copy.deepcopy(model), tokenizer, name="tiny", source="tiny", device=torch.device("cpu"))
+    frozen = copy.deepcopy(model).requires_grad_(False)
+    return TorchEngine(frozen, tokenizer, name="tiny", source="tiny", device=torch.device("cpu"))
 
 
 def sequences(seed: int = 0) -> list[tuple[int, ...]]:

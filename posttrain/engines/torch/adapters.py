@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,14 +24,26 @@ BASE = ""
 """The adapter name that means: the bare base model."""
 
 
+_stamps = itertools.count(1)
+
+
+def fresh_stamp() -> int:
+    """A number that no weights had before: what caches of their keys and values go by."""
+    return next(_stamps)
+
+
 @dataclass
 class Adapter:
-    """One adapter: for each adapted layer A [rank, in] and B [out, rank]; `version` counts optimiser steps."""
+    """One adapter: for each adapted layer A [rank, in] and B [out, rank].
+
+    `version` counts optimiser steps; `stamp` changes whenever the weights do, and never comes again.
+    """
 
     name: str
     lora: LoRA
     tensors: dict[str, tuple[Tensor, Tensor]]
     version: int = 0
+    stamp: int = field(default_factory=fresh_stamp)
     optimiser: torch.optim.AdamW | None = None
 
     @property
@@ -89,8 +102,8 @@ class AdaptedLinear(FrozenLinear):
             return y
         a, b = adapter.tensors[self.path]
         # scaled where it is narrowest, and added by the product itself: no more passes over y than needed
-        narrow = nn.functional.linear(x[0], a.to(x.dtype)) * adapter.scale
-        return torch.addmm(y[0], narrow, b.to(x.dtype).t())[None]
+        narrow = nn.functional.linear(x.reshape(-1, x.shape[-1]), a.to(x.dtype)) * adapter.scale
+        return torch.addmm(y.reshape(-1, y.shape[-1]), narrow, b.to(x.dtype).t()).view(y.shape)
 
 
 class AdapterBank:

@@ -8,9 +8,10 @@ await policy.forward_backward(data, losses.cross_entropy); await policy.optim_st
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from posttrain.engines.constraints import ConstraintCompiler
 from posttrain.engines.torch import base
-from posttrain.engines.torch.adapters import BASE, Precision, read_optimiser, write_optimiser, write_peft
+from posttrain.engines.torch.adapters import BASE, Precision, fresh_stamp, read_optimiser, write_optimiser, write_peft
 from posttrain.engines.torch.forest import cut, plant
 from posttrain.engines.torch.network import Network
 from posttrain.engines.torch.sampler import Sampler, Slotted
@@ -38,6 +39,7 @@ from posttrain.types import (
     OnText,
     Prompt,
     Renderer,
+    RolloutError,
     Sampling,
     Tokens,
     UserError,
@@ -104,6 +106,14 @@ class TorchEngine:
     def close(self) -> None:
         self.thread.close()
 
+    def forget(self, adapter: str) -> None:
+        """Drops an adapter; whoever waits for a completion of it is told.  On the torch thread."""
+        for row in (*self.sampler.rows, *self.sampler.waiting):
+            if row.adapter == adapter:
+                row.cancelled = True
+                row.done(RolloutError("policy", f"{adapter} was dropped"))
+        self.network.bank.adapters.pop(adapter, None)
+
     def _micro_batch_tokens(self) -> int:
         """Tokens whose activations fit: per layer about 14 hidden-sized and 5 inner-sized tensors are kept."""
         config = self.network.config
@@ -144,7 +154,13 @@ class TorchPolicy:
     ) -> list[list[Completion]]:
         """See types.Policy.  Raises UserError for a prompt that leaves no room for an answer."""
         loop = asyncio.get_running_loop()
-        for prompt in prompts:
+        vocabulary = int(self.engine.network.config.vocab_size)
+        for prompt in _tokens(prompts):
+            if not prompt or not all(0 <= token < vocabulary for token in prompt):
+                raise UserError(
+                    "a prompt is empty, or has tokens that the model does not know",
+                    remedy="render the messages with policy.renderer",
+                )
             if len(prompt) + sampling.max_tokens > self.context_length:
                 raise UserError(
                     f"a prompt of {len(prompt)} tokens and an answer of {sampling.max_tokens} do not fit into "
@@ -171,6 +187,7 @@ class TorchPolicy:
         def enqueue() -> None:
             for writing in writings:
                 writing.version = self.version
+                writing.stamp = self.engine.network.bank.adapters[self.adapter].stamp if self.adapter else 0
             self.engine.sampler.waiting.extend(writings)
 
         try:
@@ -185,6 +202,8 @@ class TorchPolicy:
     async def logprobs(self, data: Sequence[Datum]) -> list[list[float]]:
         """See types.Policy."""
         results: list[list[float]] = [[] for _ in data]
+        wanted = [i for i, datum in enumerate(data) if datum.trained]
+        self._check_lengths([data[i] for i in wanted])
 
         def score(members: list[int]) -> None:
             with torch.inference_mode():
@@ -192,8 +211,8 @@ class TorchPolicy:
             for i, tensor in zip(members, tensors, strict=True):
                 results[i] = tensor.tolist()
 
-        for members in cut([[datum.tokens] for datum in data], self.engine.micro_batch_tokens):
-            await self.engine.thread.run(functools.partial(score, members))
+        for chosen in cut([[data[i].tokens] for i in wanted], self.engine.micro_batch_tokens):
+            await self.engine.thread.run(functools.partial(score, [wanted[i] for i in chosen]))
         return results
 
     async def forward_backward(self, data: Sequence[Datum], loss: Loss, *, normaliser: float = 1.0) -> Metrics:
@@ -206,8 +225,6 @@ class TorchPolicy:
         metrics: Metrics = {}
         for members in cut([[datum.tokens for datum in group] for group in groups], self.engine.micro_batch_tokens):
             batch = [datum for i in members for datum in groups[i]]
-            while self.engine.sampler.writes_with(self.adapter):
-                await asyncio.sleep(0.005)
             more = await self.engine.thread.run(functools.partial(self._backward, batch, loss, normaliser))
             for key, value in more.items():
                 metrics[key] = metrics.get(key, 0.0) + value
@@ -260,9 +277,13 @@ class TorchPolicy:
 
     async def optim_step(self, adam: Adam) -> Metrics:
         """See types.Policy.  Raises UserError when the gradient is missing or not finite: nothing would be learnt."""
-        while self.engine.sampler.writes_with(self.adapter):
+        while (metrics := await self.engine.thread.run(lambda: self._step_if_quiet(adam))) is None:
             await asyncio.sleep(0.005)
-        return await self.engine.thread.run(lambda: self._step(adam))
+        return metrics
+
+    def _step_if_quiet(self, adam: Adam) -> Metrics | None:
+        """A step, unless completions of this adapter are under way: they end on the weights they began with."""
+        return None if self.engine.sampler.writes_with(self.adapter) else self._step(adam)
 
     def _step(self, adam: Adam) -> Metrics:
         adapter = self.engine.network.bank.adapters[self.adapter]
@@ -273,6 +294,8 @@ class TorchPolicy:
             adapter.optimiser = torch.optim.AdamW(parameters, fused=True)
         norm = torch.nn.utils.clip_grad_norm_(parameters, adam.max_grad_norm or float("inf"))
         if not torch.isfinite(norm):
+            for parameter in parameters:
+                parameter.grad = None
             raise UserError("the gradient is not finite: training has diverged", remedy="use a smaller learning rate")
         for group in adapter.optimiser.param_groups:
             group.update(
@@ -281,6 +304,7 @@ class TorchPolicy:
         adapter.optimiser.step()
         adapter.optimiser.zero_grad(set_to_none=True)
         adapter.version += 1
+        adapter.stamp = fresh_stamp()
         return {"gradient_norm": norm.item()}
 
     async def save(self, folder: Path, *, optimiser: bool = False) -> None:
@@ -333,7 +357,7 @@ class TorchPolicy:
     def drop(self) -> None:
         """See types.Policy."""
         if self.adapter:
-            self.engine.thread.submit(lambda: self.engine.network.bank.adapters.pop(self.adapter, None)).result()
+            self.engine.thread.submit(lambda: self.engine.forget(self.adapter)).result()
 
 
 def _tokens(prompts: Sequence[Prompt]) -> list[Tokens]:
@@ -344,7 +368,13 @@ def _tokens(prompts: Sequence[Prompt]) -> list[Tokens]:
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, on_text: OnText, prompt: int, completion: int) -> Any:
-    return lambda text: loop.call_soon_threadsafe(on_text, prompt, completion, text)
+    return lambda text: _call(loop, on_text, prompt, completion, text)
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: Any) -> None:
+    """Calls on the event loop; an asker whose loop is closed has left and needs no answer."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *arguments)
 
 
 def _resolve(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Completion]) -> Any:
@@ -358,4 +388,4 @@ def _resolve(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Completion]
         else:
             future.set_result(result)
 
-    return lambda result: loop.call_soon_threadsafe(settle, result)
+    return lambda result: _call(loop, settle, result)

@@ -12,8 +12,10 @@ from torch.utils.checkpoint import checkpoint
 from posttrain.engines.torch.adapters import AdapterBank, FrozenLinear, Precision
 from posttrain.engines.torch.attention import NAME, ForestLayout, KeysValues, Layout
 from posttrain.engines.torch.cache import Trunk
-from posttrain.engines.torch.forest import Forest, plant
+from posttrain.engines.torch.forest import SHORTEST_SHARED, Forest, plant
 from posttrain.types import UserError
+
+REMEDY = "choose another model, for example a Llama, Qwen, Mistral or SmolLM"
 
 HEAD_ROWS = 1024
 """Positions whose logits are held in memory at once."""
@@ -31,14 +33,47 @@ class Network:
         if odd:
             raise UserError(
                 f"{type(model).__name__} sets {', '.join(odd)}, which this engine does not compute",
-                remedy="choose a model without it, for example a Llama, Qwen, Mistral or SmolLM",
+                remedy=REMEDY,
             )
-        model.set_attn_implementation(NAME)
         self.model, self.tokenizer, self.device, self.config = model, tokenizer, device, config
-        self.bank = AdapterBank(model, precision)
-        self.body = model.base_model
-        self.output_head = FrozenLinear(model.get_output_embeddings(), self.bank)
         self.context_length = int(getattr(config, "max_position_embeddings", 2048))
+        self.body = model.base_model
+        expected = self._plain_probe()
+        model.set_attn_implementation(NAME)
+        self.bank = AdapterBank(model, "float32")
+        self.output_head = FrozenLinear(model.get_output_embeddings(), self.bank)
+        self._refuse_unless_equal(expected)
+        self.bank.precision = precision
+
+    @torch.inference_mode()
+    def _plain_probe(self) -> Tensor:
+        """Hidden states of two sequences that share a prefix, by the model's own code, one after the other."""
+        rows = [torch.tensor([tokens], device=self.device) for tokens in self._probe()]
+        return torch.cat([self.body(input_ids=ids, use_cache=False)[0][0] for ids in rows])
+
+    def _probe(self) -> list[list[int]]:
+        known = min(100, int(self.config.vocab_size) - 1)
+        shared = [1 + i % known for i in range(SHORTEST_SHARED + 4)]
+        return [[*shared, *(1 + (7 * i + start) % known for i in range(9))] for start in (3, 5)]
+
+    @torch.inference_mode()
+    def _refuse_unless_equal(self, expected: Tensor) -> None:
+        """Many models do not take attention, positions or linear layers as this engine gives them (ALiBi, recurrence,
+        mixtures of experts); what they would compute is not what they are.  So every model is tried when it is loaded.
+        """
+        name, sequences = type(self.model).__name__, self._probe()
+        try:
+            forest = plant(sequences, [""] * len(sequences))
+            hidden, _ = self.forest(forest)
+            got = torch.cat([hidden[forest.index(i)] for i in range(len(sequences))])
+            difference = float((got - expected).abs().max() / expected.abs().max())
+        except (RuntimeError, TypeError, AttributeError, IndexError, ValueError) as error:
+            raise UserError(f"{name} cannot be run by this engine: {error}", remedy=REMEDY) from error
+        allowed = 1e-3 if expected.dtype == torch.float32 else 5e-2
+        if not difference <= allowed:  # nan is no answer either
+            raise UserError(
+                f"{name} gives other numbers in this engine than by itself (off by {difference:.1g})", remedy=REMEDY
+            )
 
     def forward(self, tokens: Sequence[int], layout: Layout, positions: Tensor) -> Tensor:
         """Hidden states [tokens, hidden] of one ragged call."""

@@ -34,6 +34,7 @@ class Slotted(Writing):
     done: Callable[[Completion | BaseException], None]
     on_text: Callable[[str], None] | None = None
     version: int = 0
+    stamp: int = 0  # of the weights it is written with
     pending: list[int] = field(default_factory=list)  # written, but not yet fed to the model
     trunk: Trunk | None = None
     in_slot: int = 0  # tokens in the slot
@@ -93,7 +94,7 @@ class Sampler:
         adapter = self.waiting[0].adapter
         while self.waiting and len(self.rows) + len(batch) < MOST_ROWS and self.waiting[0].adapter == adapter:
             batch.append(self.waiting.popleft())
-        owner = (adapter, batch[0].version)
+        owner = (adapter, batch[0].stamp)
         for row in batch:
             row.pending = row.force()
         # what is forced from the start is prefilled with the prompt
@@ -111,7 +112,8 @@ class Sampler:
             row.trunk, row.in_slot = trunk, len(prompts[i]) - skip
             row.pending = []
             self.rows.append(row)
-        self._write(batch, self.network.head(hidden)[[number[(*row.prompt, *row.tokens)] for row in batch]])
+        open_rows = [row for row in batch if not self.stop_tokens.intersection(row.tokens)]
+        self._write(open_rows, self.network.head(hidden)[[number[(*row.prompt, *row.tokens)] for row in open_rows]])
         self._retire()
 
     def _trunk(self, owner: tuple[str, int], prompts: list[tuple[int, ...]]) -> Trunk | None:
@@ -200,6 +202,6 @@ def _all_same(trunks: Sequence[Trunk | None]) -> bool:
 
 def _held_back(text: str, stops: Sequence[str]) -> int:
     """How many last characters may yet change (half a character) or turn out to begin a stop string."""
-    if text.endswith("�"):
-        return len(text) - len(text.rstrip("�"))
-    return max((n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
+    whole = text.rstrip("\ufffd")
+    begun = max((n for stop in stops for n in range(1, len(stop)) if whole.endswith(stop[:n])), default=0)
+    return len(text) - len(whole) + begun
