@@ -24,7 +24,7 @@ from posttrain.evaluation.evaluate import evaluate
 from posttrain.evaluation.record import Evaluation
 from posttrain.runs import SCHEMA, Budget, Run, read_json, write_json
 from posttrain.techniques import _chain as chain
-from posttrain.types import Candidate, Task
+from posttrain.types import Candidate, Task, UserError
 
 CURVE_SHARES = (0.25, 0.5)
 """Learning curves are drawn from these shares of the training rows, and all of them."""
@@ -153,7 +153,11 @@ class Bench:
                     budget=Budget(max(1.0, share * result.training_seconds) / 60),
                 )
                 task = replace(self.task, splits={**self.task.splits, "train": some})
-                points.append((len(some), await self._test_score(result, task, start, run)))
+                try:
+                    points.append((len(some), await self._test_score(result, task, start, run)))
+                except UserError as error:
+                    self.record.notes.append(f"no learning curve of {result.name}: {error.message}")
+                    return result
         return replace(result, learning_curve=(*points, (len(rows), result.score)))
 
     async def _test_score(self, result: CandidateResult, task: Task, start: PolicyCandidate | None, run: Run) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +18,7 @@ from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
 from posttrain.types import Adam, Datum, LoRA, Message, Output, Sampling, UserError
 
 QUESTIONS = ["where is my order?", "I was charged twice", "the printer is down"]
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 10
 
 
 @pytest.fixture
@@ -91,7 +92,10 @@ def test_sampling_goes_on_while_another_adapter_is_trained(engine: TorchEngine) 
     run(both())
 
 
-@pytest.mark.parametrize("pause_seconds", [0.0, 0.03])
+# BUG engine.py optim_step(): `writes_with` does not see a request that is still in the thread's queue (sample() was
+# called first, its enqueue job has not run yet), so the step is queued right behind it and changes the weights under it.
+# Decide on the torch thread: let the job itself say "not yet" while completions of the adapter are under way.
+@pytest.mark.parametrize("pause_seconds", [0.0, 0.15])
 def test_a_completion_ends_on_the_weights_it_began_with(engine: TorchEngine, pause_seconds: float) -> None:
     async def race() -> None:
         policy, sampling = engine.base().fork("raced"), Sampling(40, temperature=1.0, seed=1)
@@ -103,6 +107,7 @@ def test_a_completion_ends_on_the_weights_it_began_with(engine: TorchEngine, pau
             await asyncio.sleep(pause_seconds)
             await policy.optim_step(Adam(0.3))
 
+        engine.thread.submit(lambda: time.sleep(0.1))  # the thread is busy: what is asked now is queued
         groups, _ = await asyncio.gather(policy.sample(prompts(engine), n=2, sampling=sampling), step())
         assert [[completion.text for completion in group] for group in groups] == before
         assert {completion.version for group in groups for completion in group} == {version}
@@ -172,7 +177,8 @@ def test_what_does_not_fit_is_refused_before_anything_is_sampled(engine: TorchEn
 
 
 # BUG engine.py sample(): an empty prompt, or a token that is none, fails inside the torch thread, and with it every
-# request in flight.  Check them in sample() as lengths are.
+# request in flight.  Check them in sample() as lengths are.  And sampler.py _admit(): what fails while it is admitted is
+# in neither `waiting` nor `rows`, so _sampling_failed never tells its asker, who waits for ever.
 @pytest.mark.parametrize("bad", [(), (3, 4, 10_000), (3, -1)])
 def test_a_bad_request_fails_alone(engine: TorchEngine, bad: tuple[int, ...]) -> None:
     async def crowd() -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from peft import LoraConfig
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -19,6 +20,9 @@ from posttrain.runs import disk_errors
 from posttrain.types import LoRA, UserError
 
 Precision = Literal["float32", "bfloat16"]
+
+UNREAD = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save", "lora_bias", "fan_in_fan_out")
+"""What a PEFT configuration may ask for that this engine does not compute."""
 
 BASE = ""
 """The adapter name that means: the bare base model."""
@@ -200,22 +204,30 @@ def read_peft(folder: Path) -> tuple[dict[str, Tensor], LoRA]:
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         weights = load_file(folder / "adapter_model.safetensors")
-    except (OSError, ValueError) as error:
+        rank, alpha = int(config["r"]), float(config["lora_alpha"])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(
             f"not a readable PEFT adapter: {error}",
             place=str(folder),
             remedy="it needs adapter_config.json and adapter_model.safetensors",
         ) from error
-    odd = [
-        key for key in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save") if config.get(key)
-    ]
+    odd = [key for key in UNREAD if config.get(key)]
+    if config.get("bias", "none") != "none":
+        odd.append("bias")
     if config.get("peft_type") != "LORA" or odd:
         raise UserError(
             f"only plain LoRA adapters can be loaded (this one has {', '.join(odd) or config.get('peft_type')})",
             place=str(folder),
             remedy="merge it into its base and load that",
         )
-    return weights, LoRA(rank=config["r"], alpha=config["lora_alpha"])
+    ranks = {tensor.shape[0] for key, tensor in weights.items() if ".lora_A." in key}
+    if ranks != {rank}:
+        raise UserError(
+            f"its layers have ranks {sorted(ranks)}, its configuration says {rank}",
+            place=str(folder),
+            remedy="the two files do not belong together: save the adapter again",
+        )
+    return weights, LoRA(rank=rank, alpha=alpha)
 
 
 def write_peft(adapter: Adapter, folder: Path, base_name: str) -> None:
@@ -238,8 +250,15 @@ def write_peft(adapter: Adapter, folder: Path, base_name: str) -> None:
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "optimiser.safetensors").unlink(missing_ok=True)  # it belonged to other weights
-        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        _write_tensors(tensors, folder / "adapter_model.safetensors")
         config.save_pretrained(str(folder))
+
+
+def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 def write_optimiser(adapter: Adapter, folder: Path) -> None:
@@ -250,7 +269,7 @@ def write_optimiser(adapter: Adapter, folder: Path) -> None:
             for key, value in adapter.optimiser.state.get(parameter, {}).items():
                 tensors[f"{i}.{key}"] = value
     with disk_errors(folder):
-        save_file(tensors, folder / "optimiser.safetensors")
+        _write_tensors(tensors, folder / "optimiser.safetensors")
 
 
 def read_optimiser(adapter: Adapter, folder: Path) -> None:
@@ -258,7 +277,10 @@ def read_optimiser(adapter: Adapter, folder: Path) -> None:
     path = folder / "optimiser.safetensors"
     if not path.exists():
         return
-    tensors = load_file(path)
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"a broken checkpoint: {error}", place=str(path), remedy="go back to an earlier one") from error
     adapter.version = int(tensors.pop("version"))
     if not tensors:
         return

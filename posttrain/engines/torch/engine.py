@@ -39,7 +39,6 @@ from posttrain.types import (
     OnText,
     Prompt,
     Renderer,
-    RolloutError,
     Sampling,
     Tokens,
     UserError,
@@ -111,7 +110,7 @@ class TorchEngine:
         for row in (*self.sampler.rows, *self.sampler.waiting):
             if row.adapter == adapter:
                 row.cancelled = True
-                row.done(RolloutError("policy", f"{adapter} was dropped"))
+                row.done(RuntimeError(f"policy {adapter} was dropped"))
         self.network.bank.adapters.pop(adapter, None)
 
     def _micro_batch_tokens(self) -> int:
