@@ -109,6 +109,8 @@ class ToyPolicy:
     async def forward_backward(self, data: Sequence[Datum], loss: Loss, *, normaliser: float = 1.0) -> Metrics:
         """See types.Policy.  Metrics are sums."""
         self._check_trainable()
+        if not data:
+            raise UserError("there is nothing to train on", remedy="give forward_backward at least one sequence")
         for datum in data:
             self._check_length(len(datum.tokens))
             if datum.weights[0] != 0 or not datum.trained:

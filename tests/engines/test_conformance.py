@@ -138,6 +138,11 @@ def test_weights_scale_the_loss_and_zero_is_not_trained(base: Policy) -> None:
         asyncio.run(policy.forward_backward([replace(datum, weights=(0.0,) * len(datum.weights))], cross_entropy))
 
 
+def test_nothing_to_train_on_is_an_error(base: Policy) -> None:
+    with pytest.raises(UserError, match="nothing to train on"):
+        asyncio.run(base.fork("idle", SHAPE).forward_backward([], cross_entropy))
+
+
 def test_a_large_gradient_is_clipped(base: Policy) -> None:
     policy = base.fork("clipped", SHAPE)
     asyncio.run(train(policy, 1))

@@ -199,7 +199,7 @@ def test_labels_that_begin_one_another_share_all_probability(engine: TorchEngine
     assert greedy.text in found and greedy.confidence == pytest.approx(found[greedy.text][0], rel=1e-3)
 
 
-# BUG sampler.py _admit: what is forced from the start may already be the whole answer; _write then asks the constraint
+# Once sampler.py _admit: what is forced from the start may already be the whole answer; _write then asks the constraint
 # for one more token, whose mask is empty (LabelConstraint: KeyError, and every request in flight fails with it).
 @pytest.mark.parametrize("output", [
     Output(labels=("only",)),
@@ -288,7 +288,7 @@ def test_what_is_streamed_is_the_text(engine: TorchEngine, stop: tuple[str, ...]
 @pytest.mark.parametrize(("answer", "stop", "wanted"), [
     ("é😀你好👩‍👩‍👧!", (), "é😀你好👩‍👩‍👧!"),
     ("one 你好。two", ("。",), "one 你好"),
-    ("one 你好。two", ("好。",), "one 你"),  # BUG sampler.py _held_back: half a character hides that a stop began
+    ("one 你好。two", ("好。",), "one 你"),  # half a character hid that a stop began
     ("one two three", ("two th",), "one "),
 ])
 def test_characters_of_many_bytes_arrive_whole(engine: TorchEngine, answer: str, stop: tuple[str, ...],
@@ -346,7 +346,7 @@ def scratch_answers(folder: Path, model: Path, asked: Sequence[Any], sampling: S
         fresh.close()
 
 
-# BUG engine.py / cache.py: trunks are keyed by (name, version), and both come again after drop() or load().
+# Once engine.py / cache.py: trunks are keyed by (name, version), and both come again after drop() or load().
 # Key them by something that never returns (a counter drawn whenever an adapter's weights change).
 def test_a_name_used_again_does_not_see_the_prefix_of_its_predecessor(
         engine: TorchEngine, tiny_model_folder: Path, tmp_path: Path) -> None:
@@ -363,7 +363,7 @@ def test_a_name_used_again_does_not_see_the_prefix_of_its_predecessor(
         tmp_path / "two" / "adapter", tiny_model_folder, asked, sampling)
 
 
-# BUG engine.py load(): read_optimiser sets the version back, so that a version number comes twice with other weights.
+# Once engine.py load(): read_optimiser sets the version back, so that a version number comes twice with other weights.
 def test_a_policy_set_back_and_trained_otherwise_does_not_see_the_prefix_of_the_first_try(
         engine: TorchEngine, tiny_model_folder: Path, tmp_path: Path) -> None:
     sampling, policy = Sampling(12, temperature=1.0, seed=1), engine.base().fork("set back")

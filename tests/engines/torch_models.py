@@ -36,6 +36,9 @@ EXACT: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_neox": ("GPTNeoX", SHAPE),
     "phi3": ("Phi3", {**GROUPED, "sliding_window": WINDOW}),
     "qwen3_moe": ("Qwen3Moe", {**EXPERTS, "head_dim": 16}),
+    "opt": ("OPT", {**{key: value for key, value in SHAPE.items() if key != "intermediate_size"}, "ffn_dim": 96,
+                    "word_embed_proj_dim": 64}),  # flattens tokens inside a layer
+    "qwen2_moe": ("Qwen2Moe", {**EXPERTS, "shared_expert_intermediate_size": 32}),  # flattens tokens too
 }
 """Architectures (name of the config class, its arguments) whose results must be those of transformers."""
 
@@ -43,6 +46,8 @@ NOT_COMPUTED: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma2": ("Gemma2", {**GROUPED, "head_dim": 16}),  # soft-capped
     "gpt_oss": ("GptOss", {**GROUPED, "head_dim": 16, "num_local_experts": 4}),  # attention sinks
     "cohere": ("Cohere", GROUPED),  # scaled logits
+    "llama4": ("Llama4Text", {**GROUPED, "head_dim": 16, "intermediate_size_mlp": 96, "num_local_experts": 2,
+                              "attention_chunk_size": 16}),  # attends within chunks
     "gpt2": ("GPT2", {"vocab_size": VOCABULARY, "n_embd": 64, "n_layer": 2, "n_head": 4}),  # no nn.Linear
     "falcon": ("Falcon", {key: value for key, value in SHAPE.items() if key != "intermediate_size"}),  # own attention
     "bloom": ("Bloom", {"vocab_size": VOCABULARY, "hidden_size": 64, "n_layer": 2, "n_head": 4}),  # own attention
@@ -50,9 +55,6 @@ NOT_COMPUTED: dict[str, tuple[str, dict[str, Any]]] = {
                       "n_positions": 256}),  # own attention
     "lfm2": ("Lfm2", {**GROUPED, "layer_types": ["conv", "full_attention"]}),  # convolves over neighbouring tokens
     "mamba": ("Mamba", {"vocab_size": VOCABULARY, "hidden_size": 64, "num_hidden_layers": 2}),  # no attention
-    "opt": ("OPT", {**{key: value for key, value in SHAPE.items() if key != "intermediate_size"}, "ffn_dim": 96,
-                    "word_embed_proj_dim": 64}),  # flattens tokens inside a layer
-    "qwen2_moe": ("Qwen2Moe", {**EXPERTS, "shared_expert_intermediate_size": 32}),  # flattens tokens too
 }
 """What the engine has to compute exactly or refuse by name."""
 
@@ -74,8 +76,7 @@ def make(name: str) -> Any:
 
 
 def open_engine(model: Any, tokenizer: Any) -> TorchEngine:
-    frozen = copy.deepcopy(model).requires_grad_(False)
-    return TorchEngine(frozen, tokenizer, name="tiny", source="tiny", device=torch.device("cpu"))
+    return TorchEngine(copy.deepcopy(model), tokenizer, name="tiny", source="tiny", device=torch.device("cpu"))
 
 
 def sequences(seed: int = 0) -> list[tuple[int, ...]]:

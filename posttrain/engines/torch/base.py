@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from posttrain.engines.torch.adapters import Precision
@@ -57,23 +58,30 @@ def resolve(model: str) -> str:
 
 
 def load(model: str, device: torch.device) -> tuple[Any, Any, str]:
-    """(model in eval mode without gradients, tokenizer, resolved source).  fp32 on CPU and MPS, bf16 on CUDA.
+    """(model, tokenizer, resolved source).  fp32 on CPU and MPS, bf16 on CUDA.
 
-    Raises UserError when it is neither a folder nor to be had from the hub.
+    Raises UserError when it is neither a folder nor to be had from the hub, or lacks some of its weights.
     """
     source = resolve(model)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        network: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
+        loaded: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"cannot load this model: {reason}",
             place=model,
             remedy="give a local model folder, a hub name you can reach, or smollm2 (embedded)",
         ) from error
-    return network.to(device).eval().requires_grad_(False), tokenizer, source
+    network, report = loaded
+    if missing := sorted(report["missing_keys"]):  # transformers would make them up
+        raise UserError(
+            f"this model lacks {len(missing)} of its weights ({', '.join(missing[:3])})",
+            place=model,
+            remedy="give a complete model that writes text (a causal language model)",
+        )
+    return network.to(device), tokenizer, source
 
 
 def unpack_embedded() -> Path:

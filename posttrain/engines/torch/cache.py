@@ -66,6 +66,12 @@ class TrunkCache:
         while len(self.trunks) > MOST_TRUNKS:
             self.trunks.popitem(last=False)
 
+    def forget(self, adapter: str) -> None:
+        """Drops what is kept of an adapter."""
+        for key in [key for key in self.trunks if key[0] == adapter]:
+            del self.trunks[key]
+        self.latest = {owner: prompt for owner, prompt in self.latest.items() if owner[0] != adapter}
+
 
 class SlotCache:
     """Keys and values of the completions under way: per layer [slots, key-value heads, capacity, size]."""

@@ -86,9 +86,6 @@ def _insert(root: _Node, tokens: Sequence[int], sequence: int) -> None:
             child.ends.append((sequence, shared))
             return
         if shared < len(child.tokens):
-            if shared < SHORTEST_SHARED:
-                node.children.append(_Node(rest, ends=[(sequence, len(rest))]))
-                return
             _split(child, shared)
         node, done = child, done + shared
 

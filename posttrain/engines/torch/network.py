@@ -9,23 +9,27 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from posttrain.engines.torch.adapters import AdapterBank, FrozenLinear, Precision
+from posttrain.engines.torch.adapters import BASE, AdapterBank, FrozenLinear, Precision
 from posttrain.engines.torch.attention import NAME, ForestLayout, KeysValues, Layout
 from posttrain.engines.torch.cache import Trunk
 from posttrain.engines.torch.forest import SHORTEST_SHARED, Forest, plant
-from posttrain.types import UserError
+from posttrain.types import Datum, LoRA, UserError
 
 REMEDY = "choose another model, for example a Llama, Qwen, Mistral or SmolLM"
+
+PROBE = "probe"
+"""The adapter that every model is tried with."""
 
 HEAD_ROWS = 1024
 """Positions whose logits are held in memory at once."""
 
-UNSUPPORTED = ("logit_scale", "logits_scaling", "final_logit_softcapping")
-"""Configuration entries that change the logits after the head, in ways this engine does not compute."""
+UNSUPPORTED = ("logit_scale", "logits_scaling", "final_logit_softcapping", "attention_chunk_size")
+"""Configuration entries that this engine does not compute and the probe cannot see: what is done to the logits after
+the head, and attention by chunks, which are longer than the probe."""
 
 
 class Network:
-    """The base model with its adapter bank.  Call it from the torch thread only."""
+    """The base model, frozen, with its adapter bank.  Call it from the torch thread only."""
 
     def __init__(self, model: Any, tokenizer: Any, device: torch.device, precision: Precision = "float32") -> None:
         config = model.config.get_text_config()
@@ -37,6 +41,7 @@ class Network:
             )
         self.model, self.tokenizer, self.device, self.config = model, tokenizer, device, config
         self.context_length = int(getattr(config, "max_position_embeddings", 2048))
+        model.eval().requires_grad_(False)
         self.body = model.base_model
         expected = self._plain_probe()
         model.set_attn_implementation(NAME)
@@ -47,14 +52,15 @@ class Network:
 
     @torch.inference_mode()
     def _plain_probe(self) -> Tensor:
-        """Hidden states of two sequences that share a prefix, by the model's own code, one after the other."""
-        rows = [torch.tensor([tokens], device=self.device) for tokens in self._probe()]
-        return torch.cat([self.body(input_ids=ids, use_cache=False)[0][0] for ids in rows])
+        """Hidden states [tokens, hidden] of the probe's sequences, by the model's own code."""
+        ids = torch.tensor(self._probe(), device=self.device)
+        return self.body(input_ids=ids, use_cache=False)[0].flatten(0, 1)
 
     def _probe(self) -> list[list[int]]:
+        """Two sequences of one length that share a prefix; short, for every model that is loaded waits for them."""
         known = min(100, int(self.config.vocab_size) - 1)
-        shared = [1 + i % known for i in range(SHORTEST_SHARED + 4)]
-        return [[*shared, *(1 + (7 * i + start) % known for i in range(9))] for start in (3, 5)]
+        shared = [1 + i % known for i in range(SHORTEST_SHARED + 2)]
+        return [[*shared, *(1 + (7 * i + start) % known for i in range(4))] for start in (3, 5)]
 
     @torch.inference_mode()
     def _refuse_unless_equal(self, expected: Tensor) -> None:
@@ -63,10 +69,7 @@ class Network:
         """
         name, sequences = type(self.model).__name__, self._probe()
         try:
-            forest = plant(sequences, [""] * len(sequences))
-            hidden, _ = self.forest(forest)
-            got = torch.cat([hidden[forest.index(i)] for i in range(len(sequences))])
-            difference = float((got - expected).abs().max() / expected.abs().max())
+            difference = self._difference_with_an_adapter(sequences, expected)
         except (RuntimeError, TypeError, AttributeError, IndexError, ValueError) as error:
             raise UserError(f"{name} cannot be run by this engine: {error}", remedy=REMEDY) from error
         allowed = 1e-3 if expected.dtype == torch.float32 else 5e-2
@@ -74,6 +77,26 @@ class Network:
             raise UserError(
                 f"{name} gives other numbers in this engine than by itself (off by {difference:.1g})", remedy=REMEDY
             )
+
+    def _difference_with_an_adapter(self, sequences: list[list[int]], expected: Tensor) -> float:
+        """The bare base in a forest in which an adapter acts beside it, against the model's own code; and the adapter
+        there against itself alone, which is what PEFT computes."""
+        probe = self.bank.create(PROBE, LoRA(rank=1, alpha=1.0), seed=0)
+        for _, b in probe.tensors.values():  # without the global random numbers: they are the user's
+            b.copy_(torch.linspace(-0.1, 0.1, len(b))[:, None])
+        try:
+            few = sequences[0][:SHORTEST_SHARED]
+            alone, _ = self.forest(plant([few], [PROBE]))
+            forest = plant([*sequences, few], [*[BASE] * len(sequences), PROBE])
+            together, _ = self.forest(forest)
+        finally:
+            del self.bank.adapters[PROBE]
+            self.bank.acting = []
+        *bare, adapted = [together[forest.index(i)] for i in range(len(forest.spans))]
+        rounding = _relative(torch.cat(bare), expected)
+        if _relative(adapted, bare[0][: len(few)]) <= rounding:
+            raise RuntimeError("an adapter changes nothing in it")
+        return float(torch.maximum(rounding, _relative(adapted, alone)))
 
     def forward(self, tokens: Sequence[int], layout: Layout, positions: Tensor) -> Tensor:
         """Hidden states [tokens, hidden] of one ragged call."""
@@ -100,6 +123,20 @@ class Network:
             return chunk(hidden, targets)
         pieces = zip(hidden.split(HEAD_ROWS), targets.split(HEAD_ROWS), strict=True)
         return torch.cat([checkpoint(chunk, states, wanted, use_reentrant=False) for states, wanted in pieces])
+
+    def trained_logprobs(self, batch: Sequence[Datum], adapter: str) -> tuple[list[Tensor], int]:
+        """Per datum the log-probabilities at its trained positions, and how many tokens were forwarded."""
+        # nothing is predicted from the last token of a sequence
+        forest = plant([datum.tokens[:-1] or datum.tokens for datum in batch], [adapter] * len(batch))
+        hidden, _ = self.forest(forest)
+        sources, targets, counts = [], [], []
+        for i, datum in enumerate(batch):
+            place, trained = forest.index(i), datum.trained
+            sources += [place[position - 1] for position in trained]
+            targets += [datum.tokens[position] for position in trained]
+            counts.append(len(trained))
+        at, wanted = torch.tensor(sources, device=self.device), torch.tensor(targets, device=self.device)
+        return list(self.token_logprobs(hidden[at], wanted).split(counts)), len(forest.tokens)
 
     # ---- what the sampler needs
 
@@ -133,3 +170,11 @@ class Network:
 
     def detokenise(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def _relative(got: Tensor, wanted: Tensor) -> Tensor:
+    """The size of the difference as a share of that of `wanted`; nan when there is one.
+
+    Of root mean squares, not of maxima: one token of a probe without meaning may sit where rounding is amplified.
+    """
+    return (got - wanted).float().norm() / wanted.float().norm()

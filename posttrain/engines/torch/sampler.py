@@ -1,14 +1,15 @@
 """Sampling by continuous batching: requests join as slots come free, and every step feeds all rows at once.
 
 Each distinct prompt is prefilled once, however many completions it gets.  A completion ends on the weights it
-began with only because the engine never trains while one is under way in the same adapter (engine.py).
+began with only because those of an adapter never change while one is under way (thread.py).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from posttrain.engines.torch.cache import SlotCache, Trunk, TrunkCache
 from posttrain.engines.torch.decoding import DecodingLayout
+from posttrain.engines.torch.forest import cut
 from posttrain.engines.writing import Writing
 from posttrain.types import Completion, StopReason
 
@@ -33,8 +35,7 @@ class Slotted(Writing):
     adapter: str
     done: Callable[[Completion | BaseException], None]
     on_text: Callable[[str], None] | None = None
-    version: int = 0
-    stamp: int = 0  # of the weights it is written with
+    version: int = 0  # of the weights it is written with
     pending: list[int] = field(default_factory=list)  # written, but not yet fed to the model
     trunk: Trunk | None = None
     in_slot: int = 0  # tokens in the slot
@@ -43,11 +44,13 @@ class Slotted(Writing):
 
 
 class Sampler:
-    """Writes completions for `network` (anything with `prefill`, `feed`, `detokenise`: see engine.Network)."""
+    """Writes completions for `network` (anything with `prefill`, `feed`, `head`, `detokenise` and a `bank` of adapters:
+    see network.Network).  At most about `prefill_tokens` are prefilled in one call."""
 
-    def __init__(self, network: Any, stop_tokens: frozenset[int]) -> None:
-        self.network, self.stop_tokens = network, stop_tokens
+    def __init__(self, network: Any, stop_tokens: frozenset[int], prefill_tokens: int) -> None:
+        self.network, self.stop_tokens, self.prefill_tokens = network, stop_tokens, prefill_tokens
         self.waiting: deque[Slotted] = deque()
+        self.admitting: list[Slotted] = []
         self.rows: list[Slotted] = []
         self.slots, self.trunks = SlotCache(), TrunkCache()
 
@@ -55,19 +58,55 @@ class Sampler:
     def busy(self) -> bool:
         return bool(self.rows or self.waiting)
 
-    def writes_with(self, adapter: str) -> bool:
-        """Whether a completion of this adapter is waiting or under way."""
-        return any(row.adapter == adapter for row in (*self.rows, *self.waiting))
+    def completions(self) -> Iterator[Slotted]:
+        """All that are waiting or under way.  (Those being admitted may be among the rows already.)"""
+        yield from dict.fromkeys((*self.rows, *self.admitting, *self.waiting))
+
+    def quiet(self, adapter: str) -> bool:
+        """Whether no completion of this adapter is under way; some may wait."""
+        return not any(row.adapter == adapter and not row.cancelled for row in self.rows)
+
+    def forget(self, adapter: str) -> None:
+        """Ends all completions of an adapter that is no more."""
+        for row in self.completions():
+            if row.adapter == adapter:
+                row.cancelled = True
+                row.done(RuntimeError(f"policy {adapter} was dropped"))
+        self.trunks.forget(adapter)
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the completions that a failed step concerns: those it was admitting, which are the last of the rows by
+        now or none of them yet; else all."""
+        if not self.admitting:
+            self.fail_all(error)
+            return
+        failed, self.admitting = self.admitting, []
+        self.rows = [row for row in self.rows if row not in failed]
+        for row in failed:
+            row.done(error)
+
+    def fail_all(self, error: BaseException) -> None:
+        """Ends all completions."""
+        failed = list(self.completions())
+        self.rows, self.admitting, self.waiting = [], [], deque()
+        for row in failed:
+            row.done(error)
 
     @torch.inference_mode()
-    def step(self) -> None:
-        """Admits what fits, then writes one more token (and whatever it forces) in every row."""
+    def step(self, held: Collection[str] = ()) -> None:
+        """Admits what fits, but none of the adapters in `held`; then writes one more token (and whatever it forces) in
+        every row."""
         self._drop_cancelled()
-        if self.waiting and len(self.rows) < MOST_ROWS:
-            self._admit()
-        if not self.rows:
+        self._choose(held)
+        if self.admitting:
+            self._admit(self.admitting)
+            self.admitting = []
+        if self.rows:
+            self._decode()
+        else:
             self.slots.release()
-            return
+
+    def _decode(self) -> None:
         # rows of one adapter lie together, so that each adapter acts on one span
         order = sorted(range(len(self.rows)), key=lambda i: self.rows[i].adapter)
         if order != list(range(len(self.rows))):
@@ -89,13 +128,26 @@ class Sampler:
         self._write(self.rows, self.network.head(hidden[last]))
         self._retire()
 
-    def _admit(self) -> None:
-        batch: list[Slotted] = []
-        adapter = self.waiting[0].adapter
-        while self.waiting and len(self.rows) + len(batch) < MOST_ROWS and self.waiting[0].adapter == adapter:
-            batch.append(self.waiting.popleft())
-        owner = (adapter, batch[0].stamp)
+    def _choose(self, held: Collection[str]) -> None:
+        """Moves to `admitting` what comes next: of one adapter, as many as there are slots for, and as many prompts as
+        may be prefilled in one call."""
+        free = list(islice((row for row in self.waiting if row.adapter not in held), MOST_ROWS - len(self.rows)))
+        if not free:
+            return
+        ready = list(takewhile(lambda row: row.adapter == free[0].adapter, free))
+        prompts = list(dict.fromkeys(row.prompt for row in ready))
+        fitting = {prompts[i] for i in next(cut([[prompt] for prompt in prompts], self.prefill_tokens))}
+        self.admitting = [row for row in ready if row.prompt in fitting]
+        chosen = set(self.admitting)
+        self.waiting = deque(row for row in self.waiting if row not in chosen)
+
+    def _admit(self, batch: Sequence[Slotted]) -> None:
+        """Prefills the prompts of one adapter, and writes the first token of each completion."""
+        adapter = batch[0].adapter
+        weights = self.network.bank.get(adapter) if adapter else None
+        owner = (adapter, weights.stamp if weights else 0)
         for row in batch:
+            row.version = weights.version if weights else 0
             row.pending = row.force()
         # what is forced from the start is prefilled with the prompt
         prompts = list(dict.fromkeys((*row.prompt, *row.pending) for row in batch))

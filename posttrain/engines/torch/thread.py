@@ -1,7 +1,8 @@
 """The one thread that makes all torch calls: each Python thread would get an OpenMP team of its own.
 
-Jobs run in the order they came; between jobs the sampler takes a step whenever completions are under way, so
-that decoding and training micro-batches take turns.
+Adapters take turns, job by job, and the jobs of one adapter run in the order they came.  After each job the sampler
+takes a step, so that decoding and training micro-batches take turns too.  A job that *changes* an adapter's weights
+waits until the completions under way in that adapter are at their end, and none is begun before it is done.
 """
 
 from __future__ import annotations
@@ -9,59 +10,153 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 Result = TypeVar("Result")
 
+CLOSE_SECONDS = 60
+"""How long `close` waits for the job at hand."""
+
+
+class Decoder(Protocol):
+    """What writes completions, step by step (sampler.Sampler)."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a completion is waiting or under way."""
+        ...
+
+    def quiet(self, adapter: str) -> bool:
+        """Whether no completion of this adapter is under way."""
+        ...
+
+    def step(self, held: Collection[str]) -> None:
+        """Writes a little; begins no completion of the adapters in `held`."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """Tells those whom a failed step concerns."""
+        ...
+
+    def fail_all(self, error: BaseException) -> None: ...
+
+
+@dataclass(frozen=True)
+class Job(Generic[Result]):
+    """`adapter` None: run at once.  `changes`: the weights of `adapter`."""
+
+    future: Future[Result]
+    work: Callable[[], Result]
+    adapter: str | None
+    changes: bool
+
+    def run(self) -> None:
+        if self.future.set_running_or_notify_cancel():
+            try:
+                self.future.set_result(self.work())
+            except BaseException as error:  # it belongs to whoever asked, on their thread
+                self.future.set_exception(error)
+
 
 class TorchThread:
-    """`step` is called again and again while `busy()`; `failed` is told when a step raises."""
+    """Runs jobs and the decoder's steps."""
 
-    def __init__(
-        self,
-        busy: Callable[[], bool],
-        step: Callable[[], None],
-        failed: Callable[[BaseException], None],
-    ) -> None:
-        self._busy, self._step, self._failed = busy, step, failed
-        self._jobs: queue.SimpleQueue[tuple[Future, Callable] | None] = queue.SimpleQueue()
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._arrivals: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
+        self._jobs: dict[str, deque[Job[Any]]] = {}  # by adapter, the one to be served next first; none is empty
+        self._closed, self._lock = False, threading.Lock()
         self._thread = threading.Thread(target=self._run, name="posttrain-torch", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Callable[[], Result]) -> Future[Result]:
-        """Queues a job; the future carries its result or exception."""
-        future: Future[Result] = Future()
-        self._jobs.put((future, job))
-        return future
+    def submit(
+        self, work: Callable[[], Result], adapter: str | None = None, *, changes: bool = False
+    ) -> Future[Result]:
+        """Queues a job; the future carries its result or exception.  Raises RuntimeError when the thread is closed."""
+        job = Job(Future(), work, adapter, changes)
+        with self._lock:
+            if self._closed:
+                raise _closed()
+            self._arrivals.put(job)
+        return job.future
 
-    async def run(self, job: Callable[[], Result]) -> Result:
-        """Runs a job on the torch thread without blocking the event loop."""
-        return await asyncio.wrap_future(self.submit(job))
+    async def run(self, work: Callable[[], Result], adapter: str | None = None, *, changes: bool = False) -> Result:
+        """Runs a job without blocking the event loop."""
+        return await asyncio.wrap_future(self.submit(work, adapter, changes=changes))
+
+    async def run_all(self, pieces: Sequence[Callable[[], Result]], adapter: str) -> list[Result]:
+        """Runs jobs of one adapter with none other of it in between.  When one fails the rest is given up."""
+        futures = [self.submit(piece, adapter) for piece in pieces]
+        try:
+            return [await asyncio.wrap_future(future) for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()  # of no effect on those that are done
 
     def close(self) -> None:
-        """Ends the thread after the jobs already queued."""
-        self._jobs.put(None)
-        self._thread.join(timeout=60)
+        """Ends the thread after the job at hand.  All other jobs and all completions fail: the engine was closed."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._arrivals.put(None)
+        self._thread.join(CLOSE_SECONDS)
+
+    # ---- on the thread
 
     def _run(self) -> None:
+        while self._take_arrivals():
+            job = self._next_job()
+            if job:
+                job.run()
+            if self._decoder.busy:
+                try:
+                    self._decoder.step({job.adapter for job in self._pending_changes() if job.adapter})
+                except BaseException as error:  # as in Job.run: it belongs to those who wait for completions
+                    self._decoder.fail(error)
+        self._decoder.fail_all(_closed())
+        for job in (job for jobs in self._jobs.values() for job in jobs):
+            if job.future.set_running_or_notify_cancel():
+                job.future.set_exception(_closed())
+
+    def _take_arrivals(self) -> bool:
+        """Sorts what has come by adapter, up to the first job to run at once; False when the thread is to end.
+
+        No further: a prompt handed in before a step shall get its chance to begin before that step.
+        """
+        idle = not (self._jobs or self._decoder.busy)
         while True:
             try:
-                item = self._jobs.get(block=not self._busy())
+                job = self._arrivals.get(block=idle)
             except queue.Empty:
-                item = False  # type: ignore[assignment]
-            if item is None:
-                return
-            if item:
-                future, job = item
-                if future.set_running_or_notify_cancel():
-                    try:
-                        future.set_result(job())
-                    except BaseException as error:  # it belongs to whoever asked, on their thread
-                        future.set_exception(error)
-            if self._busy():
-                try:
-                    self._step()
-                except BaseException as error:  # as above: every waiting completion is told
-                    self._failed(error)
+                return True
+            if job is None:
+                return False
+            if job.adapter is None:
+                job.run()
+                return True
+            self._jobs.setdefault(job.adapter, deque()).append(job)
+            idle = False
+
+    def _next_job(self) -> Job[Any] | None:
+        """The first job of the adapter whose turn it is, or None when all must wait."""
+        for adapter, jobs in self._jobs.items():
+            job = jobs[0]
+            if job.changes and not job.future.cancelled() and not self._decoder.quiet(adapter):
+                continue
+            jobs.popleft()
+            del self._jobs[adapter]
+            if jobs:
+                self._jobs[adapter] = jobs  # behind the others
+            return job
+        return None
+
+    def _pending_changes(self) -> list[Job[Any]]:
+        return [job for jobs in self._jobs.values() for job in jobs if job.changes and not job.future.cancelled()]
+
+
+def _closed() -> RuntimeError:
+    return RuntimeError("the engine was closed before this was done")
