@@ -267,12 +267,14 @@ class Adam:
 class LoRA:
     """Shape of an adapter (arXiv:2106.09685): delta = (alpha / rank) * B A on each targeted linear layer.
 
-    `targets` are last parts of module names; empty means every linear layer but the output head.
+    `targets` are last parts of module names; empty means every linear layer but the output head.  `layers` is the
+    share of the decoder layers that is adapted, counted from the top: half of them train in half the time.
     """
 
     rank: int = 16
     alpha: float = 16.0
     targets: tuple[str, ...] = ()
+    layers: float = 1.0
 
 
 @runtime_checkable

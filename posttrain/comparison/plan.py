@@ -9,7 +9,7 @@ from posttrain.techniques import _chain as chain
 from posttrain.types import Task, UserError
 
 PROMPT_SHARE = 0.45
-"""Prompting may use this share of the time; teaching weights has the rest, which is where time buys something."""
+"""Prompting may use this share of the time, and what the first candidate that is trained leaves over."""
 
 LEAST_TRAINING = 0.5
 """Training with less than this share of the time it needs is not worth a place in the table."""
@@ -45,7 +45,7 @@ def share(seconds: float | None, forecasts: Mapping[str, Forecast]) -> tuple[dic
     kinds = {expression: chain.kind(expression) for expression in forecasts}
     weights = [expression for expression, kind in kinds.items() if kind == "weights"]
     left_out: dict[str, str] = {}
-    room = seconds * (PROMPT_SHARE if weights else 1.0)
+    room = seconds if not weights else max(PROMPT_SHARE * seconds, seconds - forecasts[weights[0]].total)
     for expression in [expression for expression, kind in kinds.items() if kind == "prompt"]:
         needed = forecasts[expression].total
         if needed > room:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from posttrain.engines.torch.adapters import Adapter
+from posttrain.engines.torch.lower_layers import layer_number
 from posttrain.runs import disk_errors
 from posttrain.types import LoRA, UserError
 
@@ -63,7 +65,9 @@ def read_adapter(folder: Path, name: str, layers: Mapping[str, nn.Linear]) -> Ad
             place=str(folder / WEIGHTS),
             remedy="merge it into its base and load that",
         )
-    return Adapter(name, lora, tensors)
+    count = max(map(layer_number, layers)) + 1
+    share = (count - min(map(layer_number, tensors))) / count
+    return Adapter(name, replace(lora, layers=share), tensors)
 
 
 def _fits(a: Tensor, b: Tensor, rank: int, layer: nn.Linear) -> bool:
@@ -111,10 +115,12 @@ def write_adapter(adapter: Adapter, folder: Path, base_name: str) -> None:
         tensors[f"{PREFIX}{path}.lora_A.weight"] = a.detach().cpu().contiguous()
         tensors[f"{PREFIX}{path}.lora_B.weight"] = b.detach().cpu().contiguous()
     leaves = sorted({path.rpartition(".")[2] for path in adapter.tensors})
+    upper = sorted({layer_number(path) for path in adapter.tensors}) if adapter.lora.layers < 1 else None
     config = LoraConfig(
         r=adapter.lora.rank,
         lora_alpha=adapter.lora.alpha,  # type: ignore[arg-type]
         target_modules=leaves,
+        layers_to_transform=upper,
         lora_dropout=0.0,
         bias="none",
         task_type="CAUSAL_LM",

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from posttrain.engines.torch.lower_layers import layer_number
 from posttrain.types import Adam, LoRA, Metrics, UserError
 
 Precision = Literal["float32", "bfloat16"]
@@ -184,7 +185,12 @@ class AdapterBank:
 
     def create(self, name: str, lora: LoRA, seed: int) -> Adapter:
         """A fresh adapter that changes nothing yet: A as in PEFT (Kaiming-uniform, a = sqrt 5), B zero."""
-        chosen = {path: layer for path, layer in self.layers.items() if _targeted(path, lora)}
+        lowest = self._lowest(lora)
+        chosen = {
+            path: layer
+            for path, layer in self.layers.items()
+            if _targeted(path, lora) and layer_number(path) >= lowest
+        }
         if not chosen:
             leaves = sorted({path.rpartition(".")[2] for path in self.layers})
             raise UserError(
@@ -201,6 +207,15 @@ class AdapterBank:
             device = layer.weight.device
             tensors[path] = (a.to(device).requires_grad_(), b.to(device).requires_grad_())
         return self.add(Adapter(name, lora, tensors))
+
+    def _lowest(self, lora: LoRA) -> int:
+        """The lowest layer that is adapted.  Raises UserError when the share of layers is none."""
+        if not 0 < lora.layers <= 1:
+            raise UserError(
+                f"an adapter on {lora.layers:g} of the layers", place="LoRA layers", remedy="give a share: 0.5, or 1"
+            )
+        count = max(map(layer_number, self.layers)) + 1
+        return count - max(1, round(lora.layers * count))
 
     def copy(self, source: str, name: str, *, trainable: bool) -> Adapter:
         """A copy of an adapter under a new name, without its optimiser state."""

@@ -13,7 +13,8 @@ from posttrain.engines.torch.adapters import BASE, AdapterBank, FrozenLinear, Pr
 from posttrain.engines.torch.attention import NAME, ForestLayout, KeysValues, Layout
 from posttrain.engines.torch.cache import Trunk
 from posttrain.engines.torch.forest import SHORTEST_SHARED, Forest, plant
-from posttrain.types import Datum, LoRA, UserError
+from posttrain.engines.torch.lower_layers import LowerLayers
+from posttrain.types import Datum, LoRA, Tokens, UserError
 
 REMEDY = "choose another model, for example a Llama, Qwen, Mistral or SmolLM"
 
@@ -22,6 +23,9 @@ PROBE = "probe"
 
 HEAD_ROWS = 1024
 """Positions whose logits are held in memory at once."""
+
+ENTERED_ROUNDING = 1e-6
+"""Of a forward call entered at a layer: the same products of the same numbers."""
 
 UNSUPPORTED = ("logit_scale", "logits_scaling", "final_logit_softcapping", "attention_chunk_size")
 """Configuration entries that this engine does not compute and the probe cannot see: what is done to the logits after
@@ -48,6 +52,7 @@ class Network:
         self.bank = AdapterBank(model, "float32")
         self.output_head = FrozenLinear(model.get_output_embeddings(), self.bank)
         self._refuse_unless_equal(expected)
+        self.lower = LowerLayers(self.body, self._enters_exactly)
         self.bank.precision = precision
 
     @torch.inference_mode()
@@ -127,8 +132,10 @@ class Network:
     def trained_logprobs(self, batch: Sequence[Datum], adapter: str) -> tuple[list[Tensor], int]:
         """Per datum the log-probabilities at its trained positions, and how many tokens were forwarded."""
         # nothing is predicted from the last token of a sequence
-        forest = plant([datum.tokens[:-1] or datum.tokens for datum in batch], [adapter] * len(batch))
-        hidden, _ = self.forest(forest)
+        sequences = [datum.tokens[:-1] or datum.tokens for datum in batch]
+        forest = plant(sequences, [adapter] * len(batch))
+        with self.lower.entered(self._entry(sequences, forest, adapter)):
+            hidden, _ = self.forest(forest)
         sources, targets, counts = [], [], []
         for i, datum in enumerate(batch):
             place, trained = forest.index(i), datum.trained
@@ -137,6 +144,37 @@ class Network:
             counts.append(len(trained))
         at, wanted = torch.tensor(sources, device=self.device), torch.tensor(targets, device=self.device)
         return list(self.token_logprobs(hidden[at], wanted).split(counts)), len(forest.tokens)
+
+    def _entry(self, sequences: Sequence[Tokens], forest: Forest, adapter: str) -> tuple[int, Tensor] | None:
+        """(The lowest layer that the adapter acts on, what enters it); None when that is the lowest there is."""
+        depth = self.lower.depth(self.bank.get(adapter).tensors) if adapter else 0
+        if depth == 0:
+            return None
+        kept = {tokens: self.lower.kept.get((adapter, depth, tokens)) for tokens in sequences}
+        missing = [tokens for tokens, states in kept.items() if states is None]
+        if missing:
+            planted = plant(missing, [BASE] * len(missing))
+            states = self.lower.leave(depth, lambda: self.forest(planted))[0]
+            for i, tokens in enumerate(missing):
+                kept[tokens] = states[planted.index(i)]
+                self.lower.keep(adapter, depth, tokens, states[planted.index(i)])
+        first = next(iter(kept.values()))
+        entering = first.new_empty(len(forest.tokens), first.shape[-1])  # type: ignore[union-attr]
+        for i, tokens in enumerate(sequences):
+            entering[forest.index(i)] = kept[tokens]  # type: ignore[assignment]
+        return depth, entering[None]
+
+    def _enters_exactly(self, depth: int) -> bool:
+        """Whether this model, entered at a layer, computes what it does from the bottom; some index what they pass."""
+        forest = plant([self._probe()[0]], [BASE])
+        with torch.inference_mode():
+            whole, _ = self.forest(forest)
+            try:
+                with self.lower.entered((depth, self.lower.leave(depth, lambda: self.forest(forest)))):
+                    entered, _ = self.forest(forest)
+            except (RuntimeError, TypeError, AttributeError, IndexError, ValueError):
+                return False
+            return bool(_relative(entered, whole) <= ENTERED_ROUNDING)
 
     # ---- what the sampler needs
 

@@ -255,6 +255,7 @@ class TorchPolicy:
 
         def forget() -> None:
             self.engine.sampler.forget(self.adapter)
+            self.engine.network.lower.forget(self.adapter)
             self.engine.network.bank.adapters.pop(self.adapter, None)
 
         if self.adapter:
