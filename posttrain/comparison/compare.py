@@ -18,14 +18,17 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.comparison import html
 from posttrain.comparison.bench import Bench
 from posttrain.comparison.conclude import Record, Settings, conclude, folder_name
-from posttrain.comparison.estimate import Speed, calibrate, forecast
-from posttrain.comparison.plan import default_candidates, ordered, share
+from posttrain.comparison.estimate import Forecast, Speed, calibrate, forecast
+from posttrain.comparison.plan import Timetable, default_candidates, ordered
 from posttrain.comparison.results import CandidateResult, ComparisonResult
 from posttrain.comparison.wording import duration
 from posttrain.evaluation.record import Evaluation
 from posttrain.runs import Run, read_json, write_json
 from posttrain.techniques import _chain as chain
 from posttrain.types import Policy, Task, UserError
+
+REPEATED = 2
+"""How many of the best taught candidates are trained again with other seeds, while there is time."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +54,13 @@ async def compare(
     """
     comparing = Comparing(task, policies, run, settings, listener)
     started = time.monotonic()
-    for system in given:
-        await comparing.one(system.name, "given", system, None, None)
     for number, (model, policy) in enumerate(policies.items()):
-        await comparing.one_model(model, policy, with_floors=number == 0)
+        await comparing.one_model(model, policy, given=() if number else given, with_floors=not number)
     if not policies:
-        await comparing.floors_only()
+        await comparing.floors_only(given)
     await comparing.repeat()
     comparing.record.timings["total"] = time.monotonic() - started
-    result = conclude(task, list(policies), run, settings, comparing.record, yours=given[0].name if given else None)
+    result = conclude(task, list(policies), run, settings, comparing.record, yours=comparing.yours)
     write(result, run.folder)
     return result
 
@@ -78,9 +79,12 @@ class Comparing:
         self.task, self.policies, self.run, self.settings, self.listener = task, policies, run, settings, listener
         self.record = Record()
         self.bench = Bench(task, run, settings, self.record)
-        self.expected: dict[str, float] = {}  # seconds still to come, by candidate
+        self.yours: str | None = None  # what everything is compared with, when the user runs something already
+        self.timetable = Timetable(run, len(policies))
 
-    async def one_model(self, model: str, policy: Policy, *, with_floors: bool) -> None:
+    async def one_model(
+        self, model: str, policy: Policy, *, given: Sequence[GivenCandidate] = (), with_floors: bool
+    ) -> None:
         """All candidates on one base model, or on an endpoint (which can only be prompted)."""
         trainable = not getattr(policy, "remote", False)
         start = self._start(model)
@@ -88,19 +92,31 @@ class Comparing:
         expressions = [name for name in ordered(wanted) if with_floors or chain.kind(name) != "floor"]
         if not trainable:
             expressions = self._only_prompts(expressions, model)
-        teaching = await self._share_time(start, expressions) if trainable else dict.fromkeys(expressions)
-        for expression, seconds in teaching.items():
+        await self._plan(start, expressions, trainable=trainable)
+        await self._judge_given(given)
+        for expression in expressions:
             shared = len(self.policies) == 1 or chain.kind(expression) == "floor"
             name = expression if shared else f"{expression}@{model}"
-            self.expected.pop(expression, None)
-            await self.one(name, expression, None, start, seconds)
+            if not trainable and expression == "base" and self.yours is None:
+                self.yours = name
+            refusal = self.timetable.refusal(expression)
+            if refusal:
+                self._note(f"{name} {refusal}; give more --minutes, or fewer --candidates")
+                continue
+            await self.one(name, expression, None, start, self.timetable.begin(expression))
 
-    async def floors_only(self) -> None:
+    async def floors_only(self, given: Sequence[GivenCandidate]) -> None:
         """Without a model there are floors, and what is asked for must be one."""
+        await self._judge_given(given)
         wanted = list(self.settings.candidates) or default_candidates(self.task, trainable=False)
         for expression in ordered(wanted):
             if chain.kind(expression) == "floor":
                 await self.one(expression, expression, None, None, None)
+
+    async def _judge_given(self, given: Sequence[GivenCandidate]) -> None:
+        for system in given:
+            self.yours = self.yours or system.name
+            await self.one(system.name, "given", system, None, None)
 
     async def one(
         self,
@@ -123,24 +139,24 @@ class Comparing:
                     return
             result = await self.bench.judged(name, expression, candidate, clock.seconds)
         self.record.results.append(result)
-        self.listener.result(result, sum(self.expected.values()) if self.expected else None)
+        self.listener.result(result, self.timetable.seconds_to_come)
 
     async def repeat(self) -> None:
-        """Spends what time is left on learning curves and on other seeds of the best taught candidate."""
+        """Learning curves of the floors, which cost nothing, and of the best taught candidates, which are also trained
+        with two more seeds, while there is time."""
         results = self.record.results
-        taught = [result for result in results if result.kind == "weights"]
-        best = max(taught, key=lambda result: result.dev_score or 0.0, default=None)
-        for i, result in enumerate(results):
-            known = result.learning_curve or result.seed_scores
-            if known or (result.kind != "floor" and (result is not best or self.run.budget.minutes is None)):
+        taught = sorted(
+            (result for result in results if result.kind == "weights"), key=lambda result: -(result.dev_score or 0.0)
+        )
+        floors = [result for result in results if result.kind == "floor" and result.technique != "constant"]
+        for result in (*floors, *taught[:REPEATED]):
+            if result.learning_curve or result.seed_scores:
                 continue
-            start = self._start(result.model) if result.model else None
-            repeated = result
-            if start is not None:
-                repeated = await self.bench.more_seeds(repeated, start)
-            if result.technique != "constant":
-                repeated = await self.bench.learning_curve(repeated, start)
-            results[i] = repeated
+            names = [name for name, policy in self.policies.items() if result.model in (name, policy.model)]
+            start = self._start(names[0]) if names else None
+            repeated = result if start is None else await self.bench.more_seeds(result, start)
+            repeated = await self.bench.learning_curve(repeated, start)
+            results[results.index(result)] = repeated
             self.bench.keep(repeated)
 
     def _start(self, model: str) -> PolicyCandidate:
@@ -156,26 +172,24 @@ class Comparing:
             )
         return [expression for expression in expressions if expression not in refused]
 
-    async def _share_time(self, start: PolicyCandidate, expressions: Sequence[str]) -> dict[str, float | None]:
-        """Calibrates, says how long it will take, and gives each candidate its share of the time there is."""
+    async def _plan(self, start: PolicyCandidate, expressions: Sequence[str], *, trainable: bool) -> None:
+        """Calibrates, makes the timetable of one model's candidates, and says how long they will take.
+
+        How fast an endpoint is depends on who else asks: for it there is no forecast.
+        """
         to_do = [name for name in expressions if self.bench.kept(name) is None]
-        if all(chain.kind(name) == "floor" for name in to_do):
-            return dict.fromkeys(expressions)
-        self.run.progress("calibrating", 0, 1)
-        with self.bench.timed("calibration"):
-            speed = await calibrate(start, self.task)
-            forecasts = {
-                name: await forecast(name, start, self.task, speed, latency=self.settings.latency) for name in to_do
-            }
-        teaching, left_out = share(self.run.seconds_left, forecasts)
-        given = {name: forecasts[name].teaching if seconds is None else seconds for name, seconds in teaching.items()}
-        self.expected = {name: seconds + forecasts[name].judging for name, seconds in given.items()}
-        estimate = sum(self.expected.values())
-        self.record.estimate_seconds = (self.record.estimate_seconds or 0.0) + estimate
-        self.listener.say(_estimate_sentence(estimate, speed))
-        for name, why in left_out.items():
-            self._note(f"{name} {why}; give more --minutes, or fewer --candidates")
-        return {name: teaching.get(name) for name in expressions if name not in left_out}
+        forecasts: dict[str, Forecast] = {}
+        if trainable and not all(chain.kind(name) == "floor" for name in to_do):
+            self.run.progress("calibrating", 0, 1)
+            with self.bench.timed("calibration"):
+                speed = await calibrate(start, self.task)
+                for name in to_do:
+                    forecasts[name] = await forecast(name, start, self.task, speed, latency=self.settings.latency)
+        self.timetable.next_model(forecasts)
+        if forecasts:
+            estimate = self.timetable.seconds_to_come or 0.0
+            self.record.estimate_seconds = (self.record.estimate_seconds or 0.0) + estimate
+            self.listener.say(_estimate_sentence(estimate, speed))
 
     def _note(self, text: str) -> None:
         self.record.notes.append(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from posttrain import graders
 from posttrain.comparison.estimate import Forecast
-from posttrain.comparison.plan import LEAST_TRAINING, PROMPT_SHARE, default_candidates, ordered, share
+from posttrain.comparison.plan import LEAST_TRAINING, PROMPT_SHARE, Timetable, default_candidates, ordered, share
+from posttrain.runs import Budget, Run
 from posttrain.techniques import _chain as chain
 from posttrain.types import Document, Message, Output, Row, Task, UserError
 
@@ -90,8 +92,70 @@ def test_no_plan_exceeds_the_time_by_more_than_the_least(
     if given_time == dict.fromkeys(needed):
         assert sum(forecast.total for forecast in needed.values()) <= seconds
         return
-    assert sum(needed[name].total for name in prompts) <= seconds * PROMPT_SHARE + 1e-6
+    room = max(seconds * PROMPT_SHARE, seconds - needed["sft"].total)
+    assert sum(needed[name].total for name in prompts) <= room + 1e-6
     assert weights, "one is always trained"
     if len(weights) > 1:
         assert all(given is not None and given >= min(LEAST_TRAINING * needed[name].teaching, 5.0) - 1e-6
                    for name, given in weights.items())
+
+
+class Clock:
+    """Stands for time.monotonic: time goes by when told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr("posttrain.runs.time.monotonic", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def timetable(folder: Path, seconds: float | None, models: int = 1) -> Timetable:
+    return Timetable(Run(folder, budget=Budget(None if seconds is None else seconds / 60)), models)
+
+
+def test_the_timetable_is_the_plan_while_it_holds(tmp_path: Path, clock: Clock) -> None:
+    table = timetable(tmp_path, 400)
+    table.next_model(NEEDED)
+    assert "grpo" in table.left_out and "prompt_search" not in table.left_out
+    total = table.seconds_to_come
+    assert total == pytest.approx(400)
+    for name in ("constant", "base", "few_shot", "prompt_search"):
+        assert table.refusal(name) == "" and table.begin(name) is None
+        clock.now += NEEDED[name].total
+    assert table.begin("sft") == pytest.approx(400 - 2 - 10 - 30 - 110 - 10)
+    assert "left out" in table.refusal("grpo") and table.seconds_to_come is None
+
+
+def test_what_takes_longer_than_expected_is_not_paid_for_by_training_alone(tmp_path: Path, clock: Clock) -> None:
+    table = timetable(tmp_path, 400)
+    table.next_model(NEEDED)
+    for name in ("constant", "base"):
+        table.begin(name)
+    clock.now += 150  # instead of 12
+    assert table.refusal("few_shot") == ""
+    table.begin("few_shot")
+    clock.now += 60  # instead of 30
+    assert "took longer" in table.refusal("prompt_search"), "110 of 190 would leave less than half of sft's"
+    assert table.begin("sft") == pytest.approx(190 - 10), "and what is left is training's"
+
+
+def test_every_model_has_its_share_of_the_time(tmp_path: Path, clock: Clock) -> None:
+    table = timetable(tmp_path, 600, models=2)
+    table.next_model(forecasts(base=(0, 10), sft=(1000, 10)))
+    table.begin("base")
+    clock.now += 10
+    assert table.begin("sft") == pytest.approx(300 - 10 - 10)
+    clock.now += 280
+    table.next_model(forecasts(sft=(1000, 10)))
+    assert table.begin("sft") == pytest.approx(310 - 10), "and what the one before left over"
+
+
+def test_without_a_limit_nobody_is_refused(tmp_path: Path) -> None:
+    table = timetable(tmp_path, None)
+    table.next_model(NEEDED)
+    for name in NEEDED:
+        assert table.refusal(name) == "" and table.begin(name) is None
