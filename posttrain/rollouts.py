@@ -64,13 +64,15 @@ def taught(candidate: PolicyCandidate, row: Row, target: Target | None = None, *
     """
     wanted = row.target if target is None else target
     if wanted is None:
-        raise UserError("a row to learn from has no target", place=f"row {row.id}", remedy="label it or leave it out")
+        raise UserError(
+            "a row to learn from has no target", place=row.place or f"row {row.id}", remedy="label it or leave it out"
+        )
     answer = Message("assistant", target_text(wanted))
-    datum = candidate.policy.renderer.datum((*candidate.messages(row), answer), row.tools)
+    datum = candidate.policy.renderer.datum((*candidate.messages(row), answer), candidate.tools_for(row))
     if len(datum.tokens) > candidate.policy.context_length:
         raise UserError(
             f"{len(datum.tokens)} tokens do not fit into the model's {candidate.policy.context_length}",
-            place=f"row {row.id}",
+            place=row.place or f"row {row.id}",
             remedy="shorten or leave out the row",
         )
     return replace(datum, group=group)

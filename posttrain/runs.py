@@ -94,6 +94,10 @@ class Run:
     def progress(self, description: str, done: float, total: float, detail: str = "") -> None:
         self.on_progress(Progress(description, done, total, detail))
 
+    def begin_again(self) -> None:
+        """Forgets what was logged by an attempt that was stopped: what starts over must not be logged twice."""
+        (self.folder / "metrics.jsonl").unlink(missing_ok=True)
+
     def log(self, **metrics: Any) -> None:
         """Appends one record to metrics.jsonl."""
         append_line(self.folder / "metrics.jsonl", {"schema": SCHEMA, "seconds": round(self.seconds, 3), **metrics})
@@ -156,11 +160,22 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a JSON-lines file we wrote; a last line cut short by a kill is left out."""
+    """The records of a JSON-lines file we wrote; a last line cut short by a kill is left out.
+
+    Raises UserError for any other broken line.
+    """
     if not path.exists():
         return []
     *lines, _ = path.read_bytes().split(b"\n")  # not splitlines: model answers hold odd separators
-    return [json.loads(line) for line in lines]
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise UserError(
+                f"not valid JSON: {error}", place=f"{path}:{number}", remedy="mend or remove the line"
+            ) from error
+    return records
 
 
 def _plain(value: Any) -> Any:

@@ -72,6 +72,7 @@ class Row:
     `messages` is the conversation up to the answer, without the task's instructions, and ends with a user (or
     tool) message.  `rejected` is a worse answer (preference pairs), `answer` what the user's running system
     said, `contexts` the passages that system had retrieved.  `slices` name the groups shown apart in reports.
+    `place` is the file and line it was read from, for messages; it is no part of what the row is.
     """
 
     id: str
@@ -83,6 +84,7 @@ class Row:
     tools: tuple[Mapping[str, Any], ...] = ()
     slices: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    place: str = field(default="", compare=False)
 
     @property
     def text(self) -> str:

@@ -157,7 +157,7 @@ def teach(
     )
 
     async def work(engines: Engines) -> Lesson:
-        start = PolicyCandidate(model, "prompt", engines.policy(model), task.instructions, task.output)
+        start = PolicyCandidate.of(model, engines.policy(model), task)
         before = await evaluate_candidate(start, task, "dev", run)
         candidate = await chain.teach(expression, start, task, run.child("teaching"), last=config)
         after = await evaluate_candidate(candidate, task, "dev", run)
@@ -295,7 +295,7 @@ def export(place: str, to: str, folder: Path, *, runs: Path = places.RUNS) -> An
             )
         rows = task.rows("dev")[:8]
         probes = [taught(candidate, row) for row in rows if row.target is not None]
-        prompts = [candidate.policy.renderer.prompt(candidate.messages(row)) for row in rows[:4]]
+        prompts = [candidate.prompt(row) for row in rows[:4]]
         return run_to_end(exporter.export(candidate, folder, probes, prompts))
 
 

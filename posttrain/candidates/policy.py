@@ -2,9 +2,17 @@
 
 The conversation put to the policy is always
 
-    system: instructions
+    system: instructions, and the tools, as the renderer writes them
     user / assistant: demonstrations, if any
-    ... the row's own messages; the last one preceded by the retrieved passages, if any
+    ... the row's own messages; the last one preceded by passages, if any: those this candidate retrieves, else those
+        that the row came with (`Row.contexts`, what a running system had retrieved for it), each as
+
+            passage
+            (empty line)
+            passage
+            (empty line)
+            ---
+            the message
 """
 
 from __future__ import annotations
@@ -34,8 +42,12 @@ from posttrain.types import (
     RolloutError,
     Row,
     Sampling,
+    Task,
     UserError,
 )
+
+SAVED = ("name", "kind", "model", "instructions", "tools", "nearest", "passages", "votes", "votes_temperature")
+"""The fields of a candidate that candidate.json holds as they are."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,8 @@ class Demonstration:
 @dataclass(frozen=True)
 class PolicyCandidate:
     """See the module.  `nearest` > 0 picks that many demonstrations per row by BM25 instead of showing all;
-    `passages` > 0 retrieves that many documents per row; `votes` > 1 samples that often and takes the majority."""
+    `passages` > 0 retrieves that many documents per row; `votes` > 1 samples that often and takes the majority.
+    `tools` are shown with every row that brings none of its own."""
 
     name: str
     kind: Kind
@@ -64,6 +77,17 @@ class PolicyCandidate:
     votes: int = 1
     votes_temperature: float = 0.7
     details: Mapping[str, Any] = field(default_factory=dict)  # how it was taught; shown in reports
+    tools: tuple[Mapping[str, Any], ...] = ()
+
+    @staticmethod
+    def of(name: str, policy: Policy, task: Task) -> PolicyCandidate:
+        """What every technique begins with: the task's instructions and output form, and the tools all its rows share.
+
+        Tools that differ from row to row are part of what is asked: whoever asks brings them.
+        """
+        first, *others = [row.tools for rows in task.splits.values() for row in rows] or [()]
+        shared = first if all(tools == first for tools in others) else ()
+        return PolicyCandidate(name, "prompt", policy, task.instructions, task.output, tools=shared)
 
     @property
     def model(self) -> str:
@@ -90,15 +114,24 @@ class PolicyCandidate:
         """The documents shown for a row, best first."""
         return [document for document, _ in self._passages.search(row.text, self.passages)] if self.passages else []
 
+    def tools_for(self, row: Row) -> tuple[Mapping[str, Any], ...]:
+        """The tools shown with a row: its own, else those of this candidate."""
+        return row.tools or self.tools
+
+    def prompt(self, row: Row) -> Prompt:
+        """What the policy is given for a row."""
+        return self.policy.renderer.prompt(self.messages(row), self.tools_for(row))
+
     def messages(self, row: Row) -> tuple[Message, ...]:
         """The conversation that asks for this row's answer.  Only the row's own assistant messages are trained."""
         messages = [Message("system", self.instructions)] if self.instructions else []
         for shown in self.shown(row):
             messages += [Message("user", shown.asked), Message("assistant", shown.answer, weight=0.0)]
         *earlier, last = row.messages
-        passages = "\n\n".join(f"{document.title}\n{document.text}" for document in self.retrieved(row))
+        retrieved = [f"{document.title}\n{document.text}" for document in self.retrieved(row)]
+        passages = retrieved if self.passages else row.contexts
         if passages:
-            last = replace(last, content=f"{passages}\n\n---\n{last.content}")
+            last = replace(last, content="\n\n".join((*passages, f"---\n{last.content}")))
         return (*messages, *earlier, last)
 
     def serving(self) -> Sampling:
@@ -140,7 +173,8 @@ class PolicyCandidate:
     ) -> list[list[Completion | str]]:
         """Per row n completions, or the errors that took their place."""
         prompts = [
-            self.policy.renderer.prompt(messages, row.tools) for messages, row in zip(conversations, rows, strict=True)
+            self.policy.renderer.prompt(messages, self.tools_for(row))
+            for messages, row in zip(conversations, rows, strict=True)
         ]
         remote = getattr(self.policy, "remote", False)
         room = self.policy.context_length - sampling.max_tokens
@@ -175,20 +209,6 @@ class PolicyCandidate:
 
     async def save(self, folder: Path) -> None:
         """See types.Candidate.  Weights, where there are any, go to adapter/ in PEFT's format."""
-        saved = {
-            key: getattr(self, key)
-            for key in (
-                "name",
-                "kind",
-                "model",
-                "instructions",
-                "nearest",
-                "passages",
-                "votes",
-                "votes_temperature",
-                "details",
-            )
-        }
         trained = self.kind == "weights"
         if trained:
             await self.policy.save(folder / "adapter")
@@ -197,7 +217,8 @@ class PolicyCandidate:
             {
                 "schema": 1,
                 "class": "policy",
-                **saved,
+                **{key: getattr(self, key) for key in SAVED},
+                "details": self.details,
                 "output": asdict(self.output),
                 "adapter": trained,
                 "demonstrations": [asdict(shown) for shown in self.demonstrations],
@@ -225,6 +246,7 @@ def load(folder: Path, data: Mapping[str, Any], open_policy: OpenPolicy | None) 
         data["votes"],
         data["votes_temperature"],
         data["details"],
+        tools=tuple(data.get("tools", ())),
     )
 
 

@@ -160,7 +160,7 @@ class Comparing:
             self.bench.keep(repeated)
 
     def _start(self, model: str) -> PolicyCandidate:
-        return PolicyCandidate(model, "prompt", self.policies[model], self.task.instructions, self.task.output)
+        return PolicyCandidate.of(model, self.policies[model], self.task)
 
     def _only_prompts(self, expressions: Sequence[str], model: str) -> list[str]:
         refused = [expression for expression in expressions if chain.kind(expression) == "weights"]

@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,10 +14,13 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.comparison.latency import ROWS
 from posttrain.rollouts import taught
 from posttrain.techniques import _chain as chain
-from posttrain.techniques import knn_few_shot, retrieval
-from posttrain.types import Adam, Datum, LoRA, Policy, Row, Task
+from posttrain.techniques import knn_few_shot, retrieval, sft
+from posttrain.types import Adam, Datum, Policy, Row, Task, UserError
 
 CALIBRATION_ROWS = 32
+
+STEP_ROWS = 2
+"""In the training step that is timed: small steps, which small tasks take, are the slower ones a token."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +36,32 @@ class Speed:
 
 
 async def calibrate(candidate: PolicyCandidate, task: Task) -> Speed:
-    """Reads, writes and trains a few rows (on an adapter that is thrown away).  Takes some seconds."""
+    """Reads, writes and trains a few rows (on an adapter that is thrown away).  Takes some seconds.
+
+    Without a row that can be taught, reading is counted as writing, and nothing will be trained.
+    """
     rows = task.rows("train")[:CALIBRATION_ROWS]
-    data = [taught(candidate, row) for row in rows if row.target is not None]
+    data = _teachable(candidate, rows)
     own = _own_tokens(candidate, task)
     await candidate.attempt(rows[:2])  # what is done once (constraints compiled, weights rounded) is not counted
-    await candidate.policy.logprobs(data[:2])
-    read = await _seconds(candidate.policy.logprobs(data)) / (own * len(data))
+    read = train = 0.0
+    if data:
+        await candidate.policy.logprobs(data[:2])
+        read = await _seconds(candidate.policy.logprobs(data)) / (own * len(data))
+        train = await _training(candidate.policy, data[:STEP_ROWS]) / (own * len(data[:STEP_ROWS]))
     write = max(1e-4, await _seconds(candidate.attempt(rows)) / len(rows) - read * own)
     alone = await _seconds(candidate.attempt(rows[-1:]))
-    train = await _training(candidate.policy, data[:8]) / (own * 8)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return Speed(read, write, alone, train, peak)
+
+
+def _teachable(candidate: PolicyCandidate, rows: Sequence[Row]) -> list[Datum]:
+    """What the rows teach; those without a target, or too long, are for the techniques to complain of."""
+    data = []
+    for row in rows:
+        with suppress(UserError):
+            data.append(taught(candidate, row))
+    return data
 
 
 async def _seconds(work: Awaitable[Any]) -> float:
@@ -53,9 +71,9 @@ async def _seconds(work: Awaitable[Any]) -> float:
 
 
 async def _training(policy: Policy, data: Sequence[Datum]) -> float:
-    """Seconds of a training step; the first one does not count."""
-    trial = policy.fork("calibration", LoRA())
-    await trial.forward_backward(data[:1], _likelihood)
+    """Seconds of a training step as sft takes it; the first one does not count."""
+    trial = policy.fork("calibration", sft.Config().lora)
+    await trial.forward_backward(data, _likelihood)
     seconds = await _seconds(trial.forward_backward(data, _likelihood))
     await trial.optim_step(Adam(1e-5))
     trial.drop()
@@ -69,7 +87,7 @@ def _likelihood(logprobs: Sequence[Any], _: Sequence[Datum]) -> tuple[Any, dict[
 
 def _shared(candidate: PolicyCandidate, rows: Sequence[Row]) -> int:
     """Tokens that the prompts of all rows share (the instructions)."""
-    prompts = [candidate.policy.renderer.prompt(candidate.messages(row)) for row in rows]
+    prompts = [candidate.prompt(row) for row in rows]
     return sum(len(set(column)) == 1 for column in zip(*prompts, strict=False))
 
 
@@ -108,5 +126,5 @@ async def forecast(expression: str, candidate: PolicyCandidate, task: Task, spee
 def _own_tokens(candidate: PolicyCandidate, task: Task) -> float:
     """Mean tokens of a row and its answer that it shares with no other row."""
     rows = task.rows("train")[:CALIBRATION_ROWS]
-    prompts = [candidate.policy.renderer.prompt(candidate.messages(row)) for row in rows]
+    prompts = [candidate.prompt(row) for row in rows]
     return sum(map(len, prompts)) / len(rows) - _shared(candidate, rows) + candidate.output.max_tokens / 2

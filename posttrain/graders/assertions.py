@@ -8,7 +8,7 @@ a check that needs a model or runs code is refused when the row is read (`check_
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rapidfuzz.distance import Levenshtein
@@ -31,10 +31,12 @@ CHECKS: dict[str, Callable[[str, Any], bool]] = {
 """Each check by promptfoo's name.  `not-NAME` is its opposite; `levenshtein` is apart, for its threshold."""
 
 
-def check_assertions(assertions: Sequence[Mapping[str, Any]]) -> str:
+def check_assertions(assertions: Any) -> str:
     """What is wrong with these checks, or "" when `Grader` can do them all."""
     if not assertions:
         return "no assertion"
+    if not isinstance(assertions, (list, tuple)) or not all(isinstance(one, Mapping) for one in assertions):
+        return "assert is not a list of {type, value}"
     for assertion in assertions:
         kind = str(assertion.get("type", ""))
         if kind.removeprefix("not-") not in (*CHECKS, "levenshtein"):
@@ -44,6 +46,26 @@ def check_assertions(assertions: Sequence[Mapping[str, Any]]) -> str:
             return f"assertion {kind!r} has options that are not known: {', '.join(sorted(extra)) or 'threshold'}"
         if kind.endswith("is-json") and assertion.get("value") is not None:
             return "is-json with a schema is not known; put the schema under [output]"
+        if problem := _value_problem(kind, assertion):
+            return problem
+    return ""
+
+
+def _value_problem(kind: str, assertion: Mapping[str, Any]) -> str:
+    """What is wrong with the value to check against, or ""."""
+    value, threshold = assertion.get("value"), assertion.get("threshold", 5)
+    if kind.endswith("is-json"):
+        return ""
+    allowed = (str, list) if kind.endswith(("-any", "-all")) else (str, int, float)
+    if not isinstance(value, allowed) or (not value and value != 0):
+        return f"assertion {kind!r} has the value {value!r}"
+    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
+        return f"assertion {kind!r} has the threshold {threshold!r}"
+    if kind.endswith("regex"):
+        try:
+            re.compile(str(value))
+        except re.error as error:
+            return f"{value!r} is not a regular expression: {error}"
     return ""
 
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from posttrain.types import RolloutError, Row, Score, target_text
 
+AROUND = " \"'`*."
+
 
 class Grader:
     """Option: `ignore_case`.  The labels are the task's `[output] labels`.
 
-    White space, quotes and a full stop around the answer are forgiven; any other text is not a label.
+    White space, quotes and a full stop around the answer are forgiven (unless labels are told apart by them, as "*"
+    and "**" are); any other text is not a label.
     """
 
     def __init__(self, *, ignore_case: bool = True, labels: tuple[str, ...] = ()) -> None:
         if not labels:
             raise ValueError("choice needs a list `labels` under [output]")
         self.ignore_case = ignore_case
+        bare = {label.strip(AROUND) for label in labels}
+        self.around = AROUND if "" not in bare and len(bare) == len(labels) else None
         self.labels = {self._normal(label): label for label in labels}
         if "" in self.labels:
             raise ValueError("a label is empty")
@@ -31,5 +36,5 @@ class Grader:
         return Score(float(right), right, {"valid": float(chosen is not None)}, explanation)
 
     def _normal(self, text: str) -> str:
-        text = text.strip().strip("\"'`*.").strip()
+        text = text.strip().strip(self.around).strip()
         return text.casefold() if self.ignore_case else text

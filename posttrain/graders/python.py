@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import math
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,14 @@ from posttrain.types import RolloutError, Row, Score, UserError
 FILES = ("grade.py", "task.py")
 
 
+class GraderRaised(RolloutError):
+    """The task's own function failed; `place` is the file and line where it did."""
+
+    def __init__(self, error: Exception, row: Row, place: str) -> None:
+        self.place, self.reason = place, f"{type(error).__name__}: {error}"
+        super().__init__("grader", f"{place}: {self.reason} (row {row.id})")
+
+
 class Grader:
     """Options: `file` (default: grade.py, else task.py); `function`; `threshold`, the value at which an answer
     passes when the function does not say."""
@@ -27,7 +36,7 @@ class Grader:
     def __init__(
         self, *, file: str = "", function: str = "grade", threshold: float = 1.0, folder: Path | None = None
     ) -> None:
-        path = _file(folder, file)
+        self.path = path = _file(folder, file)
         self.source = path.read_text(encoding="utf-8")
         """The text of the file: part of the task's hash."""
         self.threshold = threshold
@@ -43,7 +52,8 @@ class Grader:
                 verdict = await verdict
             return self._score(verdict)
         except Exception as error:  # somebody else's code: whatever it raises is the grader's failure
-            raise RolloutError("grader", f"row {row.id}: {type(error).__name__}: {error}") from error
+            defined = getattr(getattr(self.function, "__code__", None), "co_firstlineno", 0)
+            raise GraderRaised(error, row, _place(error, self.path, otherwise=defined)) from error
 
     def _score(self, verdict: Any) -> Score:
         if isinstance(verdict, Score):
@@ -64,6 +74,15 @@ def _checked(score: Score) -> Score:
         if not (math.isfinite(value) and 0 <= value <= 1):
             raise ValueError(f"{name} is {value}, not a number from 0 to 1")
     return score
+
+
+def _place(error: Exception, path: Path, otherwise: int = 0) -> str:
+    """`file:line` of the last line of `path` that ran before the error, or of its line `otherwise`."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f"{path}:{error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    line = lines[-1] if lines else otherwise
+    return f"{path}:{line}" if line else str(path)
 
 
 def _file(folder: Path | None, file: str) -> Path:
@@ -87,6 +106,6 @@ def _run(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:  # somebody else's code
         raise UserError(
-            f"cannot be loaded: {type(error).__name__}: {error}", place=str(path), remedy="mend the file"
+            f"cannot be loaded: {type(error).__name__}: {error}", place=_place(error, path), remedy="mend the file"
         ) from error
     return module

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from posttrain.server.errors import ApiError
+from posttrain.server.tool_calls import Tool, ToolCall
 from posttrain.types import Message, Output, Role, Row, Sampling
 
 HARMLESS = {"user", "metadata", "store", "safety_identifier", "prompt_cache_key"}
@@ -23,9 +24,6 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "logit_bias": ({},),
     "logprobs": (False,),
     "top_logprobs": (0,),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "parallel_tool_calls": (True, False),
     "modalities": (["text"],),
     "service_tier": ("auto", "default"),
 }
@@ -52,7 +50,7 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(extra="allow")
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[list[TextPart] | None, BeforeValidator(_parts)] = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
 
 
@@ -88,6 +86,10 @@ class ChatBody(BaseModel):
     seed: int | None = None
     stop: Annotated[list[Annotated[str, Field(min_length=1)]] | None, BeforeValidator(_several)] = None
     response_format: ResponseFormat | None = None
+    tools: list[Tool] | None = None
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
+    contexts: list[Annotated[str, Field(min_length=1)]] | None = None  # ours: passages, as in a task's rows
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -100,12 +102,23 @@ class ChatBody(BaseModel):
         """The sampling fields that were sent."""
         return [name for name in SAMPLING if getattr(self, name) is not None]
 
+    @property
+    def fields_for_a_model(self) -> list[str]:
+        """The fields that were sent and mean something only to a model."""
+        form = self.response_format is not None and self.response_format.type != "text"
+        sent = {"response_format": form, "tools": self.tools, "contexts": self.contexts}
+        return [name for name, value in sent.items() if value]
+
 
 def check(body: ChatBody) -> None:
     """Raises ApiError for the first field that asks for something we would have to ignore."""
     for name, value in (body.model_extra or {}).items():
         if name not in HARMLESS and value is not None and value not in NEUTRAL.get(name, ()):
             raise ApiError(f"{name} is not supported here; leave it out", param=name, code="unsupported_parameter")
+    if body.tool_choice not in (None, "auto", "none"):
+        raise ApiError(
+            "a call cannot be made sure of; leave tool_choice out", param="tool_choice", code="unsupported_parameter"
+        )
     if body.stream_options is not None and not body.stream:
         raise ApiError("stream_options needs stream: true", param="stream_options", code="invalid_value")
     if body.max_tokens and body.max_completion_tokens and body.max_tokens != body.max_completion_tokens:
@@ -123,7 +136,8 @@ def to_row(body: ChatBody, request_id: str) -> Row:
             param="messages",
             code="invalid_value",
         )
-    return Row(id=request_id, messages=messages)
+    tools = tuple(tool.sent for tool in body.tools or ())
+    return Row(id=request_id, messages=messages, tools=tools, contexts=tuple(body.contexts or ()))
 
 
 def to_sampling(body: ChatBody, served: Output) -> Sampling | None:
@@ -157,8 +171,13 @@ def _message(message: ChatMessage, place: str) -> Message:
     if message.content is None and not message.tool_calls:
         raise ApiError(f"{place}.content is missing", param=f"{place}.content", code="invalid_value")
     text = "".join(part.text for part in message.content or ())
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ApiError(
+            f"{place}.content holds half of a surrogate pair", param=f"{place}.content", code="invalid_value"
+        )
     role: Role = "system" if message.role == "developer" else message.role
-    return Message(role, text, tool_calls=tuple(message.tool_calls or ()), tool_call_id=message.tool_call_id or "")
+    calls = tuple(call.sent for call in message.tool_calls or ())
+    return Message(role, text, tool_calls=calls, tool_call_id=message.tool_call_id or "")
 
 
 def _schema(wanted: ResponseFormat) -> dict[str, Any]:

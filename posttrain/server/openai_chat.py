@@ -11,10 +11,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from posttrain.server.answers import ClientGone, Text, question, unless_gone
+from posttrain.server.answers import Choice, ClientGone, Text, question, unless_gone
 from posttrain.server.chat_request import ChatBody, check
 from posttrain.server.errors import ApiError, from_user_error
-from posttrain.types import Candidate, Completion, UserError
+from posttrain.types import Candidate, UserError
 
 CLIENT_CLOSED_REQUEST = 499
 """Nginx's status for a client that hung up; nobody reads it but the access log."""
@@ -72,21 +72,14 @@ class _Reply:
         self.model = body.model
         self.counts_tokens = body.stream_options is not None and body.stream_options.include_usage
 
-    def whole(self, completions: list[Completion]) -> dict[str, Any]:
+    def whole(self, said: list[Choice]) -> dict[str, Any]:
         choices = [
-            {
-                "index": index,
-                "message": {"role": "assistant", "content": completion.text, "refusal": None},
-                "logprobs": None,
-                "finish_reason": completion.stop_reason,
-            }
-            for index, completion in enumerate(completions)
+            {"index": index, "message": _message(choice), "logprobs": None, "finish_reason": _finish_reason(choice)}
+            for index, choice in enumerate(said)
         ]
-        return self._head("chat.completion") | {"choices": choices, "usage": _usage(completions)}
+        return self._head("chat.completion") | {"choices": choices, "usage": _usage(said)}
 
-    async def stream(
-        self, head: Text | list[Completion], rest: AsyncIterator[Text | list[Completion]]
-    ) -> AsyncIterator[str]:
+    async def stream(self, head: Text | list[Choice], rest: AsyncIterator[Text | list[Choice]]) -> AsyncIterator[str]:
         """Server-sent events, [DONE] at the end; a failure under way becomes an event that the client raises."""
         begun: set[int] = set()
         try:
@@ -103,15 +96,19 @@ class _Reply:
         else:
             yield "data: [DONE]\n\n"
 
-    def _chunks(self, news: Text | list[Completion], begun: set[int]) -> Iterator[dict[str, Any]]:
+    def _chunks(self, news: Text | list[Choice], begun: set[int]) -> Iterator[dict[str, Any]]:
         if isinstance(news, Text):
             role = {} if news.choice in begun else {"role": "assistant"}
             begun.add(news.choice)
             yield self._chunk(news.choice, role | {"content": news.text}, None)
             return
-        for index, completion in enumerate(news):
-            role = {} if index in begun else {"role": "assistant", "content": ""}  # it said nothing at all
-            yield self._chunk(index, role, completion.stop_reason)
+        for index, choice in enumerate(news):
+            if choice.calls:
+                numbered = [{"index": number, **call} for number, call in enumerate(choice.calls)]
+                yield self._chunk(index, {"role": "assistant", "content": None, "tool_calls": numbered}, None)
+            said_nothing = index not in begun and not choice.calls
+            role = {"role": "assistant", "content": ""} if said_nothing else {}
+            yield self._chunk(index, role, _finish_reason(choice))
         if self.counts_tokens:
             yield self._head("chat.completion.chunk") | {"choices": [], "usage": _usage(news)}
 
@@ -124,10 +121,19 @@ class _Reply:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
 
 
-def _usage(completions: list[Completion]) -> dict[str, int]:
+def _message(choice: Choice) -> dict[str, Any]:
+    message = {"role": "assistant", "content": choice.completion.text, "refusal": None}
+    return message | {"content": None, "tool_calls": list(choice.calls)} if choice.calls else message
+
+
+def _finish_reason(choice: Choice) -> str:
+    return "tool_calls" if choice.calls else choice.completion.stop_reason
+
+
+def _usage(choices: list[Choice]) -> dict[str, int]:
     """Tokens of the request; the prompt is one, however many choices were drawn from it."""
-    prompt = completions[0].prompt_tokens
-    completion = sum(completion.completion_tokens for completion in completions)
+    prompt = choices[0].completion.prompt_tokens
+    completion = sum(choice.completion.completion_tokens for choice in choices)
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 

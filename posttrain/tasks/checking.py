@@ -3,56 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
 
+from posttrain.graders.python import GraderRaised
+from posttrain.tasks.findings import LEVELS, Finding, count, places, some
+from posttrain.tasks.lengths import lengths
 from posttrain.tasks.loading import Reading, read
 from posttrain.tasks.near_duplicates import groups, normal
 from posttrain.tasks.rows import plain_text
 from posttrain.tasks.settings import SPLITS
-from posttrain.types import RolloutError, Row, Task, target_text
+from posttrain.types import Policy, RolloutError, Row, Task, target_text
 
-Level = Literal["error", "warning", "note"]
-LEVELS: tuple[Level, ...] = ("error", "warning", "note")
-EXAMPLES = 3
-"""How many places a finding names."""
-CHARACTERS_PER_TOKEN = 4
-"""Of ordinary text, roughly; tasks know no tokenizer."""
+MOST_PROBLEMS = 20
+"""Of single rows that are listed; the rest is counted."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """`error`: numbers from this task cannot be trusted; `warning`: look at it; `note`: good to know."""
+def check(task: Task | str | Path, *, policy: Policy | None = None) -> list[Finding]:
+    """Everything found, errors first.  With a `policy` that has tokens (no remote one), lengths are counted in its own
+    and held against its context.
 
-    level: Level
-    place: str
-    message: str
-    remedy: str = ""
-
-
-def check(task: Task | str | Path) -> list[Finding]:
-    """Everything found, errors first.  Raises UserError only when there is no task to look at."""
+    Raises UserError only when there is no task to look at: no task.toml that can be read, no grader, no file of rows.
+    """
     reading = Reading(task, {}, ()) if isinstance(task, Task) else read(task)
-    findings = [Finding("error", problem.place, problem.message, problem.remedy) for problem in reading.problems]
+    findings = _problems(reading)
     findings += asyncio.run(_graded(reading))
-    for look in (_repeated, _leaked, _labels, _targets, _lengths, _size):
+    for look in (_repeated, _leaked, _labels, _targets, _size):
         findings += look(reading)
+    findings += lengths(reading, policy)
     return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
+
+
+def _problems(reading: Reading) -> list[Finding]:
+    """What could not be read."""
+    problems, more = reading.problems[:MOST_PROBLEMS], len(reading.problems) - MOST_PROBLEMS
+    findings = [Finding("error", problem.place, problem.message, problem.remedy) for problem in problems]
+    if more > 0:
+        message = f"{more:,} more errors of this kind; the last: {reading.problems[-1].message}"
+        findings.append(Finding("error", reading.problems[-1].place, message, "mend those above first"))
+    return findings
 
 
 def _rows(reading: Reading) -> Iterator[tuple[str, Row]]:
     for split, rows in reading.task.splits.items():
         for row in rows:
             yield split, row
-
-
-def _place(reading: Reading, rows: Sequence[Row]) -> str:
-    shown = ", ".join(reading.places.get(row.id, row.id) for row in rows[:EXAMPLES])
-    return shown + (" ..." if len(rows) > EXAMPLES else "")
 
 
 def _asked(row: Row) -> str:
@@ -72,20 +68,17 @@ async def _graded(reading: Reading) -> list[Finding]:
             broken.append((row, error))
     findings = []
     if broken:
-        findings.append(
-            Finding(
-                "error",
-                _place(reading, [row for row, _ in broken]),
-                f"the grader fails on {_count(broken)}: {broken[0][1].message}",
-                "mend the grader",
-            )
-        )
+        rows, first = [row for row, _ in broken], broken[0][1]
+        where = places(reading, rows)
+        place, why = (first.place, first.reason) if isinstance(first, GraderRaised) else (where, first.message)
+        message = f"the grader fails on {count(rows)}: {why}" + (f" (rows {where})" if place != where else "")
+        findings.append(Finding("error", place, message, "mend the grader"))
     if low:
         findings.append(
             Finding(
                 "error",
-                _place(reading, low),
-                f"the wanted answer scores below 1 on {_count(low)}",
+                places(reading, low),
+                f"the wanted answer scores below 1 on {count(low)}",
                 "correct the target or the grader",
             )
         )
@@ -93,8 +86,8 @@ async def _graded(reading: Reading) -> list[Finding]:
         findings.append(
             Finding(
                 "error",
-                _place(reading, high),
-                f"an empty answer scores above 0 on {_count(high)}",
+                places(reading, high),
+                f"an empty answer scores above 0 on {count(high)}",
                 "make the grader stricter",
             )
         )
@@ -105,15 +98,15 @@ def _repeated(reading: Reading) -> list[Finding]:
     """The same question twice: with one answer, a duplicate; with two, a conflict."""
     same: dict[str, list[tuple[str, Row]]] = defaultdict(list)
     for split, row in _rows(reading):
-        same[normal(_asked(row))].append((split, row))
+        same[normal("\n".join((*row.contexts, _asked(row))))].append((split, row))
     conflicts = [found for found in same.values() if len({_wanted(row) for _, row in found}) > 1]
     findings = []
     if conflicts:
-        message = f"{_count(conflicts, 'question')} asked with different answers wanted"
+        message = f"{count(conflicts, 'question')} asked with different answers wanted"
         findings.append(
             Finding(
                 "warning",
-                _place(reading, [row for found in conflicts for _, row in found]),
+                places(reading, [row for found in conflicts for _, row in found]),
                 message,
                 "decide on one answer, or remove them: nobody can get both right",
             )
@@ -129,8 +122,8 @@ def _repeated(reading: Reading) -> list[Finding]:
         findings.append(
             Finding(
                 "warning",
-                _place(reading, extra),
-                f"{_count(extra, 'duplicate row')} within a split",
+                places(reading, extra),
+                f"{count(extra, 'duplicate row')} within a split",
                 "remove them: they count one case several times",
             )
         )
@@ -155,14 +148,14 @@ def _leaked(reading: Reading) -> list[Finding]:
         alike = [row for row, text, group in here if text not in seen and group in seen_near]
         where = " or ".join(earlier)
         if same:
-            message = f"{_count(same)} of {split} {'is' if len(same) == 1 else 'are'} in {where} too"
-            findings.append(Finding("error", _place(reading, same), message, f"remove them from {where}"))
+            message = f"{count(same)} of {split} {'is' if len(same) == 1 else 'are'} in {where} too"
+            findings.append(Finding("error", places(reading, same), message, f"remove them from {where}"))
         if alike:
-            message = f"{_count(alike)} of {split} {'is' if len(alike) == 1 else 'are'} nearly as one in {where}"
+            message = f"{count(alike)} of {split} {'is' if len(alike) == 1 else 'are'} nearly as one in {where}"
             findings.append(
                 Finding(
                     "warning",
-                    _place(reading, alike),
+                    places(reading, alike),
                     message,
                     "keep near-duplicates on one side, or scores are flattered",
                 )
@@ -188,11 +181,11 @@ def _labels(reading: Reading) -> list[Finding]:
         findings.append(Finding("note", reading.place, message))
     unseen = [label for label in labels if counts.get("train") and not counts["train"][label]]
     if unseen:
-        message = f"{_count(unseen, 'label')} with no row in train: {_some(unseen)}"
+        message = f"{count(unseen, 'label')} with no row in train: {some(unseen)}"
         findings.append(Finding("warning", reading.place, message, "add rows: what is never shown cannot be taught"))
     untold = [label for label in labels if label not in task.instructions]
     if untold:
-        message = f"the instructions do not name {_count(untold, 'label')}: {_some(untold)}"
+        message = f"the instructions do not name {count(untold, 'label')}: {some(untold)}"
         findings.append(
             Finding("note", reading.place, message, "name them, so that a prompted model has a fair chance")
         )
@@ -204,42 +197,17 @@ def _targets(reading: Reading) -> list[Finding]:
     rows = [row for _, row in _rows(reading) if row.target is not None]
     if not rows or reading.task.output.labels:
         return []
-    answer, count = Counter(map(_wanted, rows)).most_common(1)[0]
+    answer, often = Counter(map(_wanted, rows)).most_common(1)[0]
     findings = []
-    if count > 1 and count >= 0.2 * len(rows):
-        message = f"the commonest answer, {answer[:60]!r}, is right on {count / len(rows):.0%} of the rows"
+    if often > 1 and often >= 0.2 * len(rows):
+        message = f"the commonest answer, {answer[:60]!r}, is right on {often / len(rows):.0%} of the rows"
         findings.append(Finding("note", reading.place, message))
     records = [row.target for row in rows if isinstance(row.target, Mapping)]
     for name in dict.fromkeys(name for record in records for name in record):
         values = Counter(plain_text(record.get(name)) for record in records)
-        value, count = values.most_common(1)[0]
-        message = f"field {name}: {_count(values, 'value')}, {value[:60]} on {count / values.total():.0%} of the rows"
+        value, often = values.most_common(1)[0]
+        message = f"field {name}: {count(values, 'value')}, {value[:60]} on {often / values.total():.0%} of the rows"
         findings.append(Finding("note", reading.place, message))
-    return findings
-
-
-def _lengths(reading: Reading) -> list[Finding]:
-    """How long questions and answers are, and whether the answers fit."""
-    task = reading.task
-    rows = [row for _, row in _rows(reading)]
-    wanted = [row for row in rows if row.target is not None]
-    findings = []
-    if rows:
-        message = (
-            f"inputs: {_spread([len(_asked(row)) for row in rows])}; "
-            f"instructions: {len(task.instructions):,} characters"
-        )
-        findings.append(Finding("note", reading.place, message))
-    if wanted:
-        message = f"targets: {_spread([len(_wanted(row)) for row in wanted])}"
-        findings.append(Finding("note", reading.place, message))
-    long = [row for row in wanted if len(_wanted(row)) > CHARACTERS_PER_TOKEN * task.output.max_tokens]
-    if long:
-        message = (
-            f"{_count(long, 'target')} longer than max_tokens = {task.output.max_tokens} allows, "
-            f"at about {CHARACTERS_PER_TOKEN} characters a token"
-        )
-        findings.append(Finding("warning", _place(reading, long), message, "raise max_tokens under [output]"))
     return findings
 
 
@@ -257,7 +225,7 @@ def _size(reading: Reading) -> list[Finding]:
             f"add {split}.jsonl: teaching, choosing and testing each need rows of their own",
         )
         for split in SPLITS
-        if not splits.get(split)
+        if not splits.get(split) and not (split in splits and reading.problems)  # what keeps its rows out is told
     ]
     if splits.get("test"):
         sizes = ", ".join(f"{len(rows):,} {split}" for split, rows in splits.items())
@@ -270,15 +238,3 @@ def _size(reading: Reading) -> list[Finding]:
             )
         )
     return findings
-
-
-def _spread(lengths: Sequence[int]) -> str:
-    return f"{statistics.median(lengths):,.0f} characters (median), {max(lengths):,} (longest)"
-
-
-def _count(items: Sized, noun: str = "row") -> str:
-    return f"{len(items):,} {noun}{'s' * (len(items) != 1)}"
-
-
-def _some(items: Sequence[str]) -> str:
-    return ", ".join(items[:EXAMPLES]) + (" ..." if len(items) > EXAMPLES else "")

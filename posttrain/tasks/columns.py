@@ -115,7 +115,12 @@ def guess_columns(records: Sequence[Record], file: str, asked: str = "", wanted:
         if asked
         else ()
     )
-    targets = tuple(wanted)
+    targets = tuple(dict.fromkeys(wanted))
+    both = next((name for name in inputs if name in targets), None)
+    if both is not None:
+        raise UserError(
+            f"the column {both!r} is both asked and wanted", place=first.place, remedy="name another --target"
+        )
     if not inputs and not targets:
         inputs = _named(free, ASKED) or inputs
     if not targets:

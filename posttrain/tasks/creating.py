@@ -19,7 +19,7 @@ from posttrain.tasks.near_duplicates import groups
 from posttrain.tasks.proposing import Proposal, propose
 from posttrain.tasks.readers import HUB, read_records
 from posttrain.tasks.records import Record
-from posttrain.tasks.rows import Incomplete, make_rows
+from posttrain.tasks.rows import Incomplete, answered, has_target, make_rows
 from posttrain.tasks.splitting import SHARES, SHARES_WITH_TEST, assign
 from posttrain.tasks.writing import card, row_line, toml
 from posttrain.types import Row, Task, UserError
@@ -66,18 +66,32 @@ def create(
 
 def _rows(records: Mapping[str, Sequence[Record]], guess: Guess) -> tuple[dict[str, list[Row]], list[str]]:
     """Rows by part.  Rows without an input or a target are left out, and counted; anything else wrong is an error."""
-    rows, notes = {}, []
+    made, problems = {}, {}
     for part, given in records.items():
-        made, problems = make_rows(given, part or "row", columns=guess.columns, need_target=True)
-        broken = [problem for problem in problems if not isinstance(problem, Incomplete)]
-        if broken or not made:
-            raise (broken or problems)[0]
-        if problems:
-            notes.append(
-                f"{len(problems):,} of {len(given):,} rows left out: they have no input or no target "
-                f"(first: {problems[0].place})"
+        made[part], problems[part] = make_rows(given, part or "row", columns=guess.columns)
+        broken = [problem for problem in problems[part] if not isinstance(problem, Incomplete)]
+        if broken:
+            raise broken[0]
+    made, notes = _with_targets(made, records)
+    rows = {}
+    for part, given in records.items():
+        rows[part] = [_stripped(row) for row in made[part].values() if has_target(row)]
+        left_out = sorted(
+            {problem.place for problem in problems[part]}
+            | {place for place, row in made[part].items() if not has_target(row)},
+            key=[record.place for record in given].index,
+        )
+        if not rows[part]:
+            raise UserError(
+                "no row has both an input and a wanted answer",
+                place=left_out[0],
+                remedy="end each conversation with the assistant's message, or give each row a target",
             )
-        rows[part] = list(made.values())
+        if left_out:
+            notes.append(
+                f"{len(left_out):,} of {len(given):,} rows left out: they have no input or no target "
+                f"(first: {left_out[0]})"
+            )
     ids = Counter(row.id for part in rows.values() for row in part)
     own = any(record.fields.get("id") is not None for part in records.values() for record in part)
     if own and max(ids.values()) > 1:
@@ -85,6 +99,41 @@ def _rows(records: Mapping[str, Sequence[Record]], guess: Guess) -> tuple[dict[s
     if not own or max(ids.values()) > 1:
         rows = {part: [replace(row, id="") for row in given] for part, given in rows.items()}
     return rows, notes
+
+
+Made = dict[str, dict[str, Row]]
+"""Rows by part and place."""
+
+
+def _with_targets(made: Made, records: Mapping[str, Sequence[Record]]) -> tuple[Made, list[str]]:
+    """Logs nobody has labelled: what was answered in them is what is wanted, and that is said."""
+    rows = [row for part in made.values() for row in part.values()]
+    if any(record.fields.get("target") is not None for part in records.values() for record in part):
+        return made, []
+    if not any(has_target(row) for row in rows) and any(row.answer is not None for row in rows):
+        copied = {
+            part: {place: replace(row, target=row.answer, answer=None) for place, row in given.items()}
+            for part, given in made.items()
+        }
+        return copied, [
+            "wanted: what was answered in the log, as no row has a target: candidates are taught and judged by it, "
+            "right or wrong; correct the targets to ask for better"
+        ]
+    cut = {
+        part: {place: row if has_target(row) else answered(row) or row for place, row in given.items()}
+        for part, given in made.items()
+    }
+    shortened = sum(cut[part][place] != row for part, given in made.items() for place, row in given.items())
+    note = (
+        f"{shortened:,} conversations go on after the last assistant message: that message is wanted, the rest left out"
+    )
+    return cut, [note] if shortened else []
+
+
+def _stripped(row: Row) -> Row:
+    """Without white space around a target of one line: "yes " and "yes" are one label."""
+    one_line = isinstance(row.target, str) and "\n" not in row.target.strip()
+    return replace(row, target=str(row.target).strip()) if one_line else row
 
 
 def _lift_instructions(rows: dict[str, list[Row]]) -> tuple[dict[str, list[Row]], str]:

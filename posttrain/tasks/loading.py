@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from posttrain.graders.json import read_object
 from posttrain.tasks.documents import read_documents
 from posttrain.tasks.hashing import content_hash
 from posttrain.tasks.readers import HUB, formats, read_records
+from posttrain.tasks.records import Record, Unreadable
 from posttrain.tasks.rows import make_rows
 from posttrain.tasks.settings import SPLITS, Settings, Source, read_settings
-from posttrain.types import Message, Output, Row, Task, UserError, target_text
+from posttrain.types import Document, Message, Output, Row, Task, UserError, target_text
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,12 @@ def _read_folder(folder: Path) -> Reading:
     settings = read_settings(folder / "task.toml")
     grader = graders.load(settings.grader, settings.options, folder, settings.output)
     splits, places, problems = _read_splits(folder, settings)
-    documents = read_documents(folder / settings.documents) if settings.documents else ()
+    documents: tuple[Document, ...] = ()
+    if settings.documents:
+        try:
+            documents = read_documents(folder / settings.documents)
+        except UserError as error:
+            problems.append(error)
     judged = {"name": settings.grader, "options": settings.options, "source": getattr(grader, "source", "")}
     task = Task(
         name=settings.name,
@@ -114,7 +120,8 @@ def _read_splits(
         if source is None:
             continue
         file = source.file if source.file.startswith(HUB) else folder / source.file
-        rows, wrong = make_rows(read_records(file), split, columns=source.columns, strict=True, need_target=True)
+        records = _records(file, problems)
+        rows, wrong = make_rows(records, split, columns=source.columns, strict=True, need_target=True)
         problems += wrong
         kept = []
         for place, row in rows.items():
@@ -133,6 +140,18 @@ def _read_splits(
     if not splits:
         raise UserError("no rows", place=str(folder), remedy="add train.jsonl, dev.jsonl and test.jsonl")
     return splits, places, problems
+
+
+def _records(file: str | Path, problems: list[UserError]) -> Sequence[Record]:
+    """The records of a file that can be read; what is wrong with it or with the others is added to `problems`."""
+    try:
+        return read_records(file)
+    except Unreadable as error:
+        problems += error.problems
+        return error.records
+    except UserError as error:
+        problems.append(error)
+        return ()
 
 
 def _found(folder: Path, split: str) -> Source | None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
+from posttrain.graders.json import read_object
 from posttrain.types import Message, Role, UserError
 
 ROLES = {"developer": "system", "human": "user", "ai": "assistant", "model": "assistant"}
 """What others call the four roles."""
+CALL = '{"id": ..., "type": "function", "function": {"name": ..., "arguments": "{...}"}}'
 KNOWN = {"role", "type", "content", "weight", "tool_calls", "tool_call_id", "name"}
 
 
@@ -38,11 +40,25 @@ def _message(item: Any, which: str, place: str) -> Message:
             place=place,
             remedy="a weight is 0 or 1, and stands on assistant messages",
         )
-    calls = tuple(item.get("tool_calls") or ())
+    calls = _calls(item.get("tool_calls") or [], which, place)
     content = _text(item.get("content"), which, place)
     if not content.strip() and not calls and role != "tool":
         raise UserError(f"{which} is empty", place=place, remedy="give it content")
     return Message(role, content, float(weight), calls, str(item.get("tool_call_id") or ""))  # type: ignore[arg-type]
+
+
+def _calls(calls: Any, which: str, place: str) -> tuple[Mapping[str, Any], ...]:
+    """Tool calls, each with a name and arguments that are, or are the text of, an object."""
+    for call in calls if isinstance(calls, list) else [calls]:
+        function = call.get("function", call) if isinstance(call, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            raise UserError(f"a tool call of {which} has no function name", place=place, remedy=f"write {CALL}")
+        arguments = function.get("arguments") or {}
+        if not isinstance(read_object(arguments) if isinstance(arguments, str) else arguments, Mapping):
+            raise UserError(
+                f"the arguments of a tool call of {which} are not a JSON object", place=place, remedy=f"write {CALL}"
+            )
+    return tuple(calls)
 
 
 def _text(content: Any, which: str, place: str) -> str:
@@ -52,5 +68,5 @@ def _text(content: Any, which: str, place: str) -> str:
     if isinstance(content, Sequence) and all(
         isinstance(part, Mapping) and part.get("type") == "text" for part in content
     ):
-        return "".join(str(part["text"]) for part in content)
+        return "".join(str(part.get("text") or "") for part in content)
     raise UserError(f"the content of {which} is not text", place=place, remedy="only text can be learnt here")

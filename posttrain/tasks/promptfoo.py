@@ -47,6 +47,11 @@ def row_fields(fields: Mapping[str, Any], place: str) -> dict[str, Any]:
     variables, assertions = fields["vars"], fields.get("assert") or []
     if not isinstance(variables, Mapping) or not variables:
         raise UserError("the test has no vars", place=place, remedy="give the input as a variable")
+    several = next((name for name, value in variables.items() if isinstance(value, (list, dict))), None)
+    if several is not None:
+        raise UserError(f"the variable {several!r} has several values", place=place, remedy="write a test for each")
+    if isinstance(assertions, list):
+        assertions = [_filled(one, variables, place) for one in assertions]
     row = {key: fields[key] for key in ("id", "answer", "contexts", "slices") if fields.get(key) is not None}
     row["input"] = _input(variables, fields.get("prompt"), place)
     problem = check_assertions(assertions)
@@ -60,13 +65,26 @@ def row_fields(fields: Mapping[str, Any], place: str) -> dict[str, Any]:
 
 def _input(variables: Mapping[str, Any], prompt: str | None, place: str) -> str:
     if prompt:
-
-        def fill(match: re.Match[str]) -> str:
-            if match.group(1) not in variables:
-                raise UserError(f"the prompt needs a variable {match.group(1)!r}", place=place, remedy="add it to vars")
-            return str(variables[match.group(1)])
-
-        return re.sub(r"\{\{\s*([\w.]+)\s*\}\}", fill, prompt)
+        return str(_filled(prompt, variables, place))
     if len(variables) == 1:
         return str(next(iter(variables.values())))
     return "\n".join(f"{name}: {value}" for name, value in variables.items())
+
+
+def _filled(template: Any, variables: Mapping[str, Any], place: str) -> Any:
+    """The template (a text, or the texts within a list or mapping) with its `{{variables}}` filled in."""
+
+    def fill(match: re.Match[str]) -> str:
+        name = match.group(1).strip()
+        if name not in variables:
+            remedy = "give it under vars; filters and blocks of templates are not known here"
+            raise UserError(f"nothing to put in the place of {match.group()!r}", place=place, remedy=remedy)
+        return str(variables[name])
+
+    if isinstance(template, str):
+        return re.sub(r"\{[{%](.*?)[%}]\}", fill, template, flags=re.DOTALL)
+    if isinstance(template, list):
+        return [_filled(item, variables, place) for item in template]
+    if isinstance(template, Mapping):
+        return {key: _filled(item, variables, place) for key, item in template.items()}
+    return template

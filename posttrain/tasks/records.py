@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from posttrain.types import UserError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,60 @@ class Record:
 
     place: str
     fields: Mapping[str, Any]
+
+
+class Unreadable(UserError):
+    """Some records of a file cannot be read: `problems` says which and why, `records` are the others."""
+
+    def __init__(self, problems: Sequence[UserError], records: Sequence[Record]) -> None:
+        first, more = problems[0], len(problems) - 1
+        message = f"{first.message} (and {more:,} more like it)" if more else first.message
+        super().__init__(message, place=first.place, remedy=first.remedy)
+        self.problems, self.records = tuple(problems), tuple(records)
+
+
+def gather(items: Iterable[tuple[str, T]], fields: Callable[[T, str], Mapping[str, Any]]) -> list[Record]:
+    """The records of items that come with their places.  `fields(item, place)` reads one, or raises UserError.
+
+    Raises Unreadable, at the end, when any of them did; an error of the iteration itself is the last.
+    """
+    records: list[Record] = []
+    problems: list[UserError] = []
+    left = iter(items)
+    while True:
+        try:
+            place, item = next(left)
+        except StopIteration:
+            break
+        except UserError as error:
+            problems.append(error)
+            break
+        try:
+            records.append(Record(place, plain(fields(item, place), place)))
+        except UserError as error:
+            problems.append(error)
+    if problems:
+        raise Unreadable(problems, records)
+    return records
+
+
+def parse_json(text: str) -> Any:
+    """Strict JSON.  Raises ValueError for anything else: NaN, a key given twice, nesting beyond all sense."""
+    try:
+        return json.loads(text, parse_constant=_refuse, object_pairs_hook=_once)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON; write null")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a key is given twice")
+    return fields
 
 
 def plain(value: Any, place: str) -> Any:
@@ -38,6 +95,11 @@ def plain(value: Any, place: str) -> Any:
         return {str(key): plain(item, place) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item, place) for item in value]
+    if isinstance(value, bytes):
+        try:
+            return plain(value.decode(), place)
+        except UnicodeDecodeError as error:
+            raise UserError("bytes that are not text", place=place, remedy="only text can be learnt here") from error
     return str(value)  # dates and decimals
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from posttrain.tasks.messages import messages
 from posttrain.tasks.records import Record
 from posttrain.tasks.shapes import FIELDS, Fields, listed, translate
 from posttrain.types import Message, Row, Target, UserError, target_text
+
+TOOLS = '[{"type": "function", "function": {"name": ..., "parameters": {...}}}]'
 
 
 class Incomplete(UserError):
@@ -84,8 +86,12 @@ def make_rows(
         try:
             fields = columns.fields(record) if columns else translate(record)
             row = _row(fields, f"{prefix}-{number}", record.place, strict)
-            if need_target and row.target is None and not row.metadata.get("assert"):
-                raise Incomplete("no target", place=record.place, remedy="give the wanted answer, or remove the row")
+            if need_target and not has_target(row):
+                raise Incomplete(
+                    "no target",
+                    place=record.place,
+                    remedy="give the wanted answer (a target, or a last assistant message), or remove the row",
+                )
             rows[record.place] = row
         except UserError as error:
             problems.append(error)
@@ -117,10 +123,11 @@ def _row(fields: Fields, default_id: str, place: str, strict: bool) -> Row:
         target=target,
         rejected=_text(fields.get("rejected"), place),
         answer=_text(answer, place),
-        contexts=tuple(plain_text(item) for item in listed(fields.get("contexts"))),
+        contexts=tuple(_texts(fields.get("contexts"))),
         tools=tuple(_tools(fields.get("tools"), place)),
-        slices=tuple(map(plain_text, listed(fields.get("slices")))),
+        slices=tuple(_texts(fields.get("slices"))),
         metadata=_metadata(fields.get("metadata"), place),
+        place=place,
     )
 
 
@@ -152,6 +159,23 @@ def _conversation(fields: Fields, place: str) -> tuple[tuple[Message, ...], Targ
             remedy="end the messages with the user's, or with the answer to it",
         )
     return tuple(conversation), spoken
+
+
+def has_target(row: Row) -> bool:
+    """Whether it is known what is wanted: a target, or checks that the row brings along."""
+    return row.target is not None or bool(row.metadata.get("assert"))
+
+
+def answered(row: Row) -> Row | None:
+    """A conversation that goes on after its last trained assistant message, cut there: that message is its target.
+
+    None when there is no such message, or nobody asked for it.
+    """
+    spoken = [i for i, message in enumerate(row.messages) if message.role == "assistant" and message.weight]
+    if not spoken or not spoken[-1] or row.messages[spoken[-1] - 1].role not in ("user", "tool"):
+        return None
+    last = spoken[-1]
+    return replace(row, messages=row.messages[:last], target=_spoken(row.messages[last], row.id))
 
 
 def _spoken(message: Message, place: str) -> Target:
@@ -188,13 +212,23 @@ def _text(value: Any, place: str) -> str | None:
     return None if target is None else target_text(target)
 
 
+def _texts(value: Any) -> list[str]:
+    return [text for text in (plain_text(item) for item in listed(value) if item is not None) if text.strip()]
+
+
 def _tools(value: Any, place: str) -> list[Mapping[str, Any]]:
     tools = listed(value)
-    if not all(isinstance(tool, Mapping) for tool in tools):
-        raise UserError(
-            "tools is not a list of objects", place=place, remedy='write [{"type": "function", "function": {...}}]'
-        )
+    if not are_tools(tools):
+        raise UserError("tools is not a list of tools with names", place=place, remedy=f"write {TOOLS}")
     return tools
+
+
+def are_tools(value: Any) -> bool:
+    """Whether these are functions with names, each in OpenAI's wrapping or bare."""
+    if not isinstance(value, Sequence) or not all(isinstance(tool, Mapping) for tool in value):
+        return False
+    functions = [tool.get("function", tool) for tool in value]
+    return all(isinstance(function, Mapping) and isinstance(function.get("name"), str) for function in functions)
 
 
 def _metadata(value: Any, place: str) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 
 from posttrain.tasks.records import read_text
-from posttrain.tasks.rows import Columns
+from posttrain.tasks.rows import TOOLS, Columns, are_tools
 from posttrain.types import Output, Split, UserError
 
 TYPES: dict[str, type | tuple[type, ...]] = {
@@ -78,10 +78,13 @@ def read_settings(path: Path) -> Settings:
     ceiling = table.get("ceiling")
     if ceiling is not None and not 0 < ceiling <= 1:
         raise check.error(f"ceiling is {ceiling}", "ceiling", "give a share of rows, above 0 and up to 1")
+    tools = check.file_or_value(table.get("tools", []), list, "tools")
+    if not are_tools(tools):
+        raise check.error("tools is not a list of tools with names", "tools", f"write {TOOLS}")
     splits = table.get("splits", {})
     check.keys(splits, dict.fromkeys(SPLITS, (str, dict)), "splits.")
     return Settings(
-        name=table.get("name", path.parent.name),
+        name=table.get("name", path.resolve().parent.name),
         version=table.get("version", "1"),
         instructions=table.get("instructions", "").strip(),
         grader=name,
@@ -90,7 +93,7 @@ def read_settings(path: Path) -> Settings:
         splits={split: _source(value, split, check) for split, value in splits.items()},
         documents=table.get("documents", ""),
         ceiling=None if ceiling is None else float(ceiling),
-        tools=tuple(check.file_or_value(table.get("tools", []), list, "tools")),
+        tools=tuple(tools),
     )
 
 
@@ -121,6 +124,8 @@ def _source(value: str | Mapping[str, Any], split: str, check: _Check) -> Source
     if not value.get("file"):
         raise check.error("a split without a file", split, f'write {split} = {{ file = "rows.csv", input = "text" }}')
     asked, wanted = value.get("input"), value.get("target", [])
+    if not all(isinstance(name, str) for name in (*_listed(asked or []), *_listed(wanted))):
+        raise check.error("a column's name is not a text", split, 'write input = "text"')
     if asked is None and wanted:
         raise check.error("target without input", split, "name the column that holds the input too")
     columns = None if asked is None else Columns(_listed(asked), _listed(wanted))

@@ -62,7 +62,11 @@ def _log(record: Record) -> Fields:
     """A logged call of a chat API: its request, and its response as the running system's answer."""
     request, response = record.fields["request"], record.fields["response"]
     try:
-        answer = response["choices"][0]["message"]["content"]
+        said = response["choices"][0]["message"]
+        calls = said.get("tool_calls")
+        answer = (
+            [{"role": "assistant", "content": said.get("content"), "tool_calls": calls}] if calls else said["content"]
+        )
         fields = {
             "messages": request["messages"],
             "tools": request.get("tools"),

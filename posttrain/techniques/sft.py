@@ -31,8 +31,8 @@ class Config:
 
     `batch_size` 0 takes a hundredth of the rows, from 2 to 16: with few rows the number of steps is what counts.
     `brief` puts a line in the place of the instructions where the answer has a closed form: the weights learn the rest,
-    and a shorter prompt is cheaper to train and to serve.  The adapter acts on the upper half of the layers: as good here
-    as on all of them, in half the time.  Training stops after `patience` epochs without a better dev loss.
+    and a shorter prompt is cheaper to train and to serve.  The adapter acts on the upper half of the layers: as good
+    here as on all of them, in half the time.  Training stops after `patience` epochs without a better dev loss.
     """
 
     epochs: int = 4

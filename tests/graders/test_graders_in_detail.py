@@ -85,6 +85,12 @@ def test_choice_forgives_quotes_not_sentences() -> None:
         graders.load("choice", {}, None, Output(labels=("Yes", "yes")))
 
 
+def test_labels_told_apart_by_what_is_otherwise_forgiven() -> None:
+    stars = Output(labels=("*", "**", "***"))
+    assert score("choice", "**", " ** ", stars).passed and not score("choice", "**", "***", stars).passed
+    assert score("choice", "**", "", stars).parts == {"valid": 0.0}
+
+
 def test_contains_whole_words_or_a_pattern() -> None:
     assert score("contains", "cat", "The CAT sat.").passed
     assert not score("contains", "cat", "concatenate").passed
@@ -122,7 +128,8 @@ def test_python_grader_takes_every_kind_of_verdict(tmp_path: Path) -> None:
     assert score("python", "x", "", folder=tmp_path, function="parts", threshold=0.7).passed
     assert score("python", "x", "", folder=tmp_path, function="fields") == Score(0.5, True, {}, "fine")
     assert score("python", "x", "", folder=tmp_path, function="whole").passed
-    for function, message in (("broken", "row r: ZeroDivisionError"), ("outside", "1.5"), ("unknown", "nan")):
+    for function, message in (("broken", r"task\.py:8: ZeroDivisionError: division by zero \(row r\)"),
+                              ("outside", r"task\.py:9: .*1\.5"), ("unknown", r"task\.py:10: .*nan")):
         with pytest.raises(RolloutError, match=message) as error:
             score("python", "x", "", folder=tmp_path, function=function)
         assert error.value.layer == "grader"
@@ -132,8 +139,13 @@ def test_python_grader_that_cannot_be_loaded(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no grade\.py or task\.py"):
         graders.load("python", {}, tmp_path)
     (tmp_path / "grade.py").write_text("def grade(:\n")
-    with pytest.raises(UserError, match="SyntaxError"):
+    with pytest.raises(UserError, match="SyntaxError") as error:
         graders.load("python", {}, tmp_path)
+    assert error.value.place == f"{tmp_path / 'grade.py'}:1"
+    (tmp_path / "grade.py").write_text("import json\n\njson.loads('')\n")
+    with pytest.raises(UserError, match="JSONDecodeError") as error:
+        graders.load("python", {}, tmp_path)
+    assert error.value.place == f"{tmp_path / 'grade.py'}:3"
     (tmp_path / "grade.py").write_text("x = 1\n")
     with pytest.raises(UserError, match="no function grade"):
         graders.load("python", {}, tmp_path)
@@ -149,4 +161,10 @@ def test_assertions_follow_promptfoo() -> None:
     assert score("assertions", None, "abc", metadata={"assert": [{"type": "levenshtein", "value": "abd",
                                                                    "threshold": 1}]}).passed
     assert "llm-rubric" in check_assertions([{"type": "llm-rubric", "value": "nice"}])
+    for wrong in ("x", [["equals"]], [{"type": "regex", "value": "("}], [{"type": "contains"}],
+                  [{"type": "contains-any", "value": 5}], [{"type": "equals", "value": {"a": 1}}],
+                  [{"type": "levenshtein", "value": "a", "threshold": "2"}]):
+        assert check_assertions(wrong)
+        with pytest.raises(RolloutError):
+            score("assertions", None, "answer", metadata={"assert": wrong})
     assert "weight" in check_assertions([{"type": "equals", "value": "x", "weight": 2}])

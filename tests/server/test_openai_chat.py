@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ class Floor(Babbler):
         return [[Rollout(row, completion=Completion("billing | low", "stop")) for _ in range(n)] for row in rows]
 
 
+LOOK = {"type": "function", "function": {"parameters": {"type": "object", "required": ["q"]}, "name": "look"}}
+CALL = '{"name": "look", "arguments": {"q": 1}}'
 BABBLER = Babbler()
 SLOW = Babbler(name="slow", pause_seconds=0.05)
 
@@ -199,6 +202,53 @@ def test_eight_clients_are_answered_at_once_each_with_its_own_answer(url: str) -
     assert SLOW.most_at_once == 8
 
 
+# --- tools -------------------------------------------------------------------------------------------------
+
+
+def test_tools_of_a_request_reach_the_candidate_as_they_were_sent(client: openai.OpenAI) -> None:
+    reply = ask(client, "I shall look", tools=[LOOK], tool_choice="auto", extra_body={"contexts": ["one", "two"]})
+    row = BABBLER.heard[-1]
+    assert json.dumps(row.tools) == json.dumps([LOOK]) and row.contexts == ("one", "two")
+    assert reply.choices[0].message.content == "I shall look" and reply.choices[0].message.tool_calls is None
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_reply_that_calls_a_tool_comes_back_as_a_call_and_can_be_sent_back(client: openai.OpenAI,
+                                                                             stream: bool) -> None:
+    if stream:
+        with client.chat.completions.stream(model="babbler", messages=[{"role": "user", "content": CALL}],
+                                            tools=[LOOK]) as events:  # type: ignore[list-item]
+            reply: Any = events.get_final_completion()
+    else:
+        reply = ask(client, CALL, tools=[LOOK])
+    message = reply.choices[0].message
+    assert (reply.choices[0].finish_reason, message.content) == ("tool_calls", None)
+    called = message.tool_calls[0]
+    assert (called.type, called.function.name, json.loads(called.function.arguments)) == ("function", "look", {"q": 1})
+    client.chat.completions.create(model="babbler", tools=[LOOK], messages=[  # type: ignore[list-item]
+        {"role": "user", "content": "hello"}, message.model_dump(),
+        {"role": "tool", "tool_call_id": called.id, "content": "seen"}])
+    assert [one.role for one in BABBLER.heard[-1].messages] == ["user", "assistant", "tool"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_no_call_of_a_tool_that_was_shown_is_text(client: openai.OpenAI, stream: bool) -> None:
+    strict = {"type": "function", "function": {**LOOK["function"], "strict": True}}
+    for text, tools in [(CALL, None), (CALL.replace("look", "hear"), [LOOK]), ('{"q": 1}', [LOOK]),
+                        (CALL.replace("q", "p"), [strict]), ("{ no JSON", [LOOK]), (CALL[:-1], [LOOK])]:
+        settings = {"tools": tools} if tools else {}
+        reply = ask(client, text, stream=stream, **settings)
+        said = "".join(chunk.choices[0].delta.content or "" for chunk in reply) if stream else reply.choices[0].message.content
+        assert said == text
+
+
+def test_several_calls_unless_one_at_a_time_is_asked_for(client: openai.OpenAI) -> None:
+    both = json.dumps({"tool_calls": [json.loads(CALL)] * 2}, separators=(",", ":"))
+    calls = ask(client, both, tools=[LOOK]).choices[0].message.tool_calls
+    assert len(calls) == 2 and calls[0].id != calls[1].id
+    assert ask(client, both, tools=[LOOK], parallel_tool_calls=False).choices[0].message.content == both
+
+
 # --- models ------------------------------------------------------------------------------------------------
 
 
@@ -225,8 +275,20 @@ def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
     ({"presence_penalty": -1}, "presence_penalty"),
     ({"logit_bias": {"5": 1}}, "logit_bias"),
     ({"logprobs": True}, "logprobs"),
-    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
-    ({"tool_choice": "required"}, "tool_choice"),
+    ({"tools": [{"type": "function", "function": {"description": "f"}}]}, "tools[0].function.name"),
+    ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0].type"),
+    ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "thing"}}}]},
+     "tools[0].function.parameters"),
+    ({"tools": [LOOK], "tool_choice": "required"}, "tool_choice"),
+    ({"tools": [LOOK], "tool_choice": "none"}, "tool_choice"),
+    ({"tools": [LOOK], "model": "floor"}, "tools"),
+    ({"extra_body": {"contexts": ["p"]}, "model": "floor"}, "contexts"),
+    ({"extra_body": {"contexts": [""]}}, "contexts[0]"),
+    ({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "tool_calls": [
+        {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{"}}]},
+        {"role": "tool", "content": "x", "tool_call_id": "c"}]}, "messages[1].tool_calls[0].function.arguments"),
+    ({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "tool_calls": [{"id": "c"}]},
+                   {"role": "user", "content": "x"}]}, "messages[1].tool_calls[0].type"),
     ({"extra_body": {"min_p": 0.1}}, "min_p"),
     ({"reasoning_effort": "low"}, "reasoning_effort"),
     ({"temperature": 2.5}, "temperature"),
@@ -258,13 +320,16 @@ def test_what_cannot_be_honoured_is_refused_by_name(client: openai.OpenAI, setti
 
 def test_fields_that_ask_for_nothing_are_accepted(client: openai.OpenAI) -> None:
     assert ask(client, frequency_penalty=0, presence_penalty=0.0, logit_bias={}, logprobs=False, tools=[],
-               parallel_tool_calls=True, temperature=None, stop=None).choices
+               tool_choice="none", parallel_tool_calls=True, temperature=None, stop=None).choices
 
 
 def test_a_body_that_is_not_json_is_refused(url: str) -> None:
     for kind, message in (("application/json", "not valid JSON"), ("text/plain", "Content-Type: application/json")):
         response = httpx.post(f"{url}/v1/chat/completions", content=b'{"model": ', headers={"Content-Type": kind})
         assert response.status_code == 400 and message in response.json()["error"]["message"]
+    half = b'{"model": "babbler", "messages": [{"role": "user", "content": "\\ud83d"}]}'
+    response = httpx.post(f"{url}/v1/chat/completions", content=half, headers={"Content-Type": "application/json"})
+    assert response.status_code == 400 and "surrogate" in response.json()["error"]["message"]
     response = httpx.get(f"{url}/v1/nothing")
     assert response.status_code == 404 and response.json()["error"]["type"] == "invalid_request_error"
 

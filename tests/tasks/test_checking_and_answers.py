@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from posttrain import tasks
-from posttrain.tasks import Finding
+from posttrain.candidates.policy import PolicyCandidate
+from posttrain.engines.toy import ToyPolicy
+from posttrain.rollouts import taught
+from posttrain.tasks import Finding, lengths
 from posttrain.types import Task, UserError
 
 TOML = 'name = "t"\ninstructions = "Say yes or no."\n[output]\nlabels = ["yes", "no", "maybe"]\nmax_tokens = 4\n'
@@ -77,7 +80,8 @@ def test_graders_that_reward_nothing_or_refuse_gold(tmp_path: Path) -> None:
     assert found(findings, "1 target longer than max_tokens = 1")
     assert found(findings, "no test rows").level == "warning"
     (path / "grade.py").write_text("def grade(row, answer):\n    return answer['x']\n")
-    assert found(tasks.check(path), "the grader fails on 3 rows: row train-1: TypeError").level == "error"
+    broken = found(tasks.check(path), "the grader fails on 3 rows: TypeError")
+    assert (broken.level, broken.place) == ("error", f"{path}/grade.py:2") and f"{path}/train.jsonl:1" in broken.message
 
 
 def test_check_takes_a_task_too_and_shows_fields(tmp_path: Path) -> None:
@@ -88,6 +92,58 @@ def test_check_takes_a_task_too_and_shows_fields(tmp_path: Path) -> None:
     assert found(findings, "field queue: 1 value, a on 100% of the rows")
     assert found(findings, "field n: 10 values")
     assert found(tasks.check(tasks.load("arithmetic")), "57 train")
+
+
+def test_everything_that_cannot_be_read_is_told_at_once(tmp_path: Path) -> None:
+    path = task_folder(tmp_path / "t", 'documents = "nowhere"\n' + TOML, train=[row(text) for text in TEXTS[:4]],
+                       test=[row(TEXTS[5], "ja")])
+    lines = (path / "train.jsonl").read_text().splitlines()
+    (path / "train.jsonl").write_text("\n".join([lines[0], lines[1] + ",", "{", *lines[2:], '{"input": NaN}']) + "\n")
+    (path / "dev.jsonl").write_text("")
+    findings = tasks.check(path)
+    assert [finding.place.removeprefix(f"{path}/") for finding in findings if finding.level == "error"] == [
+        "train.jsonl:2", "train.jsonl:3", "train.jsonl:6", "dev.jsonl", "test.jsonl:1", "nowhere"]
+    assert not [finding for finding in findings if "no dev rows" in finding.message], "it is told once"
+    with pytest.raises(UserError, match=r"not valid JSON.*\(and 5 more"):
+        tasks.load(path)
+    (path / "train.jsonl").write_text("{\n" * 500)
+    errors = [finding for finding in tasks.check(path) if finding.level == "error"]
+    assert len(errors) == 21 and "483 more errors" in errors[-1].message
+
+
+def test_the_same_question_about_other_passages_is_another_question(tmp_path: Path) -> None:
+    path = task_folder(tmp_path / "t", train=[{**row(TEXTS[0], answer), "contexts": [context]}
+                                              for answer, context in (("yes", "It is open."), ("no", "It is shut."))])
+    assert not [finding for finding in tasks.check(path) if "different answers" in finding.message]
+
+
+def test_lengths_are_approximate_without_a_model_and_exact_with_one(tmp_path: Path) -> None:
+    rows = [row("word " * count, "yes") for count in (3, 300, 20)]
+    path = task_folder(tmp_path / "t", train=rows, dev=[row("用户" * 100)], test=[row("maybe", "maybe")])
+    about = found(tasks.check(path), "inputs: ")
+    assert "1,500 characters, about 375 tokens (longest)" in about.message and "at 4 bytes a token" in about.message
+    assert lengths.approximate("用户" * 100) == 150
+    policy = ToyPolicy.open(["word", "yes", "maybe", "Say", "or", "no"])
+    policy.context_length = 400
+    findings = tasks.check(path, policy=policy)
+    task = tasks.load(path)
+    longest = len(PolicyCandidate.of("", policy, task).prompt(task.rows("train")[1]))
+    assert f"{longest:,} (longest)" in found(findings, "prompts: ").message
+    long = found(findings, "leaves no room")
+    assert (long.level, long.place) == ("error", f"{path}/train.jsonl:2, {path}/dev.jsonl:1")
+    assert not [finding for finding in findings if "longer than max_tokens" in finding.message]
+    policy = ToyPolicy.open()  # spells in bytes: "maybe" and its end are six tokens
+    assert found(tasks.check(path, policy=policy), "1 target longer than max_tokens = 4").place == f"{path}/test.jsonl:1"
+
+
+def test_a_row_too_long_to_be_taught_is_named_by_its_line(tmp_path: Path) -> None:
+    path = task_folder(tmp_path / "t", train=[row(TEXTS[0])])
+    (path / "train.jsonl").write_text("\n\n" + json.dumps(row("word " * 400)) + "\n")
+    task, policy = tasks.load(path), ToyPolicy.open()
+    policy.context_length = 100
+    with pytest.raises(UserError, match="do not fit") as error:
+        taught(PolicyCandidate.of("toy", policy, task), task.rows("train")[0])
+    assert error.value.place == f"{path}/train.jsonl:3"
 
 
 def test_every_row_may_be_wrong(tmp_path: Path) -> None:

@@ -135,6 +135,13 @@ def test_columns_that_cannot_be_guessed_are_asked_for(tmp_path: Path) -> None:
         .startswith("one: ")
 
 
+def test_a_column_is_not_its_own_answer(tmp_path: Path) -> None:
+    file = csv_file(tmp_path / "a.csv", "text,label", [f"{text},{n % 2}" for n, text in enumerate(sentences(40))])
+    with pytest.raises(UserError, match="both asked and wanted"):
+        tasks.create(file, folder=tmp_path / "task", input="text", target=["text"])
+    assert tasks.create(file, folder=tmp_path / "task", target=["label", "label"]).output.labels == ("0", "1")
+
+
 def test_a_test_file_is_the_test_split(tmp_path: Path) -> None:
     train = csv_file(tmp_path / "a.csv", "text,label", [f"{text},{n % 2}" for n, text in enumerate(sentences(50))])
     other = [*sentences(9, seed=5), sentences(50)[3].upper() + "!"]
@@ -163,6 +170,52 @@ def test_promptfoo_tests_keep_their_assertions(tmp_path: Path) -> None:
     row = task.rows("test")[0]
     assert asyncio.run(task.grader.grade(row, row.text)).passed and "assertions" in "\n".join(task.notes)
     assert not asyncio.run(task.grader.grade(row, "")).passed
+
+
+def log(path: Path, lines: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_a_log_of_calls_asks_for_what_was_answered(tmp_path: Path) -> None:
+    lines = [{"request": {"messages": [{"role": "user", "content": text}]},
+              "response": {"choices": [{"message": {"role": "assistant", "content": ["here", "there"][n % 2]}}]}}
+             for n, text in enumerate(sentences(40))]
+    task = tasks.create(log(tmp_path / "log.jsonl", lines), folder=tmp_path / "task")
+    assert task.output.labels == ("here", "there") and gold_passes(task)
+    assert "wanted: what was answered in the log" in "\n".join(task.notes)
+    assert all(row.answer is None for row in task.rows("test")), "nothing is compared with itself"
+    lines[0]["target"] = lines[1]["target"] = lines[2]["target"] = lines[3]["target"] = lines[4]["target"] = "gold"
+    task = tasks.create(log(tmp_path / "log.jsonl", lines), folder=tmp_path / "labelled")
+    assert {row.target for rows in task.splits.values() for row in rows} == {"gold"} and "35 of 40" in "\n".join(task.notes)
+
+
+def test_a_conversation_that_goes_on_asks_for_its_last_assistant_message(tmp_path: Path) -> None:
+    lines = [{"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": ["here", "there"][n % 2]},
+                           *[{"role": "user", "content": "thanks"}] * (n < 10)]} for n, text in enumerate(sentences(40))]
+    task = tasks.create(log(tmp_path / "log.jsonl", lines), folder=tmp_path / "task")
+    assert sum(map(len, task.splits.values())) == 40 and task.output.labels == ("here", "there")
+    assert all(row.text != "thanks" for row in task.rows("train")) and "10 conversations go on" in "\n".join(task.notes)
+
+
+def test_a_log_without_answers_says_what_to_do(tmp_path: Path) -> None:
+    lines = [{"messages": [{"role": "user", "content": text}]} for text in sentences(4)]
+    with pytest.raises(UserError, match="no row has both an input and a wanted answer") as error:
+        tasks.create(log(tmp_path / "log.jsonl", lines), folder=tmp_path / "task")
+    assert error.value.place == f"{tmp_path / 'log.jsonl'}:1" and "assistant's message" in error.value.remedy
+
+
+@pytest.mark.parametrize("labels", [["yes ", "yes", "no"], ["*", "**", "***"], ["café", "naïve", "日本"], ["A.", "A", "b"]])
+def test_labels_as_people_write_them(labels: list[str], tmp_path: Path) -> None:
+    lines = [f"{text},{labels[n % len(labels)]}" for n, text in enumerate(sentences(60))]
+    task = tasks.create(csv_file(tmp_path / "a.csv", "text,label", lines), folder=tmp_path / "task")
+    assert set(task.output.labels) == {label.strip() for label in labels} and gold_passes(task)
+    assert not [finding for finding in tasks.check(task) if finding.level == "error"]
+
+
+def test_rows_that_are_all_the_same_cannot_be_split(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="near-duplicates stay together"):
+        tasks.create(csv_file(tmp_path / "a.csv", "text,label", ["a,b"] * 50), folder=tmp_path / "task")
 
 
 def test_few_rows_and_missing_labels(tmp_path: Path) -> None:

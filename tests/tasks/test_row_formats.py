@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from posttrain.tasks.readers import read_records
-from posttrain.tasks.records import Record
+from posttrain.tasks.records import Record, Unreadable
 from posttrain.tasks.rows import Columns, make_rows
 from posttrain.tasks.writing import row_line, toml
 from posttrain.types import Message, Row, UserError
@@ -87,6 +87,39 @@ def test_bom_and_crlf_and_semicolons(tmp_path: Path) -> None:
     assert [record.place for record in records] == [f"{path}:1", f"{path}:3"]
 
 
+def test_what_spreadsheets_add_is_no_data(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('\n text, label,,\n"a", "b, c",,\nd,e\nf,,,\n,,,\n')
+    assert [tuple(record.fields.items()) for record in read_records(path)] == [
+        (("text", "a"), ("label", "b, c")), (("text", "d"), ("label", "e")), (("text", "f"), ("label", None)),
+        (("text", None), ("label", None))]
+    path.write_text("sep=;\ntext;label\nhello, you;x\n")
+    assert [(record.place, record.fields["text"]) for record in read_records(path)] == [(f"{path}:3", "hello, you")]
+    path.write_text("text\tlabel\nhello, you\tx\n")
+    assert read_records(path)[0].fields == {"text": "hello, you", "label": "x"}
+
+
+def test_what_can_be_read_of_a_broken_file_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('text,label\na,b\nc\nd,e\nf,"g" h\ni,j\n')
+    with pytest.raises(Unreadable) as error:
+        read_records(path)
+    assert [problem.place for problem in error.value.problems] == [f"{path}:3", f"{path}:5"]
+    assert [record.place for record in error.value.records] == [f"{path}:2", f"{path}:4"]
+
+
+def test_parquet_with_nulls_bytes_and_nested_values(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", [
+        {"input": b"raw", "target": {"a": [1, None], "b": {"c": None}}, "contexts": ["one", None, ""], "slices": [None]},
+        {"input": None, "target": None, "contexts": None, "slices": None}])
+    rows, problems = make_rows(read_records(path), "row")
+    made, = rows.values()
+    assert (made.text, made.target, made.contexts, made.slices) == ("raw", {"a": [1, None], "b": {"c": None}}, ("one",), ())
+    assert problems[0].place == f"{path}:2"
+    with pytest.raises(UserError, match="bytes that are not text"):
+        read_records(write(path, [{"input": b"\xff"}]))
+
+
 def test_a_very_long_line(tmp_path: Path) -> None:
     for ending in ("csv", "jsonl"):
         path = write(tmp_path / f"long.{ending}", [{"input": "x" * 2_000_000, "target": "y"}])
@@ -104,8 +137,12 @@ def test_a_very_long_line(tmp_path: Path) -> None:
     ("a.jsonl", b"ok\n\xff\n", "not UTF-8", ":2"),
     ("a.csv", "", "no rows", ""),
     ("a.csv", "text,label\n", "no rows", ""),
-    ("a.csv", "text,text\na,b\n", "is there twice", ":1"),
-    ("a.csv", 'text,label\na,b\n"x\ny",z,\n', "3 cells, but the header has 2", ":3"),
+    ("a.csv", "\n\ntext,text\na,b\n", "is there twice", ":3"),
+    ("a.csv", "text,label\na\nb,c\nd,e,f\n", r"1 cells.*\(and 1 more", ":2"),
+    ("a.jsonl", "[" * 100_000, "nested too deeply", ":1"),
+    ("a.jsonl", '{"n": ' + "1" * 5000 + "}", "not valid JSON", ":1"),
+    ("a.json", '[{"a": NaN}]', "NaN is not JSON", ""),
+    ("a.csv", 'text,label\na,b\n"x\ny",z,w\n', "3 cells, but the header has 2", ":3"),
     ("a.csv", 'text,label\na,b\nc,"d\n', "not a valid table", ":3"),
     ("a.json", "{}", "promptfoo", ""),
     ("a.json", "[1]", "not an object", ":1"),
@@ -175,6 +212,11 @@ def test_openai_chat_rows_with_weights_and_tools() -> None:
     ([{"role": "user", "content": "x"}, {"role": "assistant", "content": "y", "weight": 0.5}], "weight"),
     ([{"role": "user", "content": "x"}, {"role": "assistant", "content": "y", "weight": 0}], "every assistant message"),
     ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}], "not text"),
+    ([{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": "find"}], "no function name"),
+    ([{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [{"id": 1}]}], "no function name"),
+    ([{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [
+        {"function": {"name": "f", "arguments": "{"}}]}], "not a JSON object"),
+    ([{"role": "user", "content": [{"type": "text"}]}], "message 1 is empty"),
     ([{"role": "user", "content": "x", "audio": {"id": 1}}], "audio"),
 ])
 def test_conversations_nothing_may_be_lost_from(messages: Any, problem: str) -> None:
@@ -191,6 +233,10 @@ def test_what_teams_already_have() -> None:
     log = row({"request": {"messages": [{"role": "user", "content": "q"}], "model": "m"},
                "response": {"choices": [{"message": {"role": "assistant", "content": "said"}}]}})
     assert (log.text, log.answer, log.target) == ("q", "said", None)
+    call = {"id": "1", "type": "function", "function": {"name": "find", "arguments": "{}"}}
+    log = row({"request": {"messages": [{"role": "user", "content": "q"}]},
+               "response": {"choices": [{"message": {"role": "assistant", "content": None, "tool_calls": [call]}}]}})
+    assert log.answer == '{"name": "find", "arguments": {}}'
     conversation = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "said"}]
     chat = row({"messages": conversation, "target": "gold"})
     assert (chat.answer, chat.target) == ("said", "gold")
@@ -225,6 +271,14 @@ def test_promptfoo(tmp_path: Path) -> None:
     assert (first.text, first.target) == ("Translate hello to French", "bonjour")
     assert second.text == "Translate cat to German" and second.target is None
     assert [check["type"] for check in second.metadata["assert"]] == ["icontains", "not-contains"]
+    path.write_text(PROMPTFOO.replace("katze", "'{{text}}: Katze'"))
+    rows, _ = make_rows(read_records(path), "row")
+    assert list(rows.values())[1].metadata["assert"][0]["value"] == "cat: Katze"
+    for old, new, message in (("text}}", "text | upper}}", "nothing to put"), ("{{text}}", "{% if x %}", "nothing to put"),
+                              ("German", "[German, Dutch]", "several values"), ("katze", "", "has the value")):
+        path.write_text(PROMPTFOO.replace(old, new, 1))
+        _, problems = make_rows(read_records(path), "row")
+        assert message in problems[-1].message and problems[-1].remedy
     path.write_text(PROMPTFOO.replace("icontains", "llm-rubric"))
     _, problems = make_rows(read_records(path), "row")
     assert "llm-rubric" in problems[0].message

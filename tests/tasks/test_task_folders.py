@@ -191,6 +191,20 @@ def test_instructions_in_rows_and_shared_tools(tmp_path: Path) -> None:
     assert [message.role for message in row.messages] == ["user"] and row.tools == (tool,)
 
 
+@pytest.mark.parametrize("tools", ['["find"]', '[{"type": "function", "function": {}}]', '{"name": "find"}'])
+def test_tools_have_names(tools: str, tmp_path: Path) -> None:
+    path = folder(tmp_path / "t", 'tools = "tools.json"\n[grader]\nname = "exact"\n', train=[{"input": "a", "target": "b"}])
+    (path / "tools.json").write_text(tools)
+    with pytest.raises(UserError, match=r"tools|not a JSON list"):
+        tasks.load(path)
+    (path / "task.toml").write_text('[grader]\nname = "exact"\n')
+    (path / "train.jsonl").write_text(json.dumps({"input": "a", "target": "b", "tools": json.loads(tools)}) + "\n")
+    if not tools.startswith("{"):
+        with pytest.raises(UserError, match="tools") as error:
+            tasks.load(path)
+        assert error.value.place == f"{path}/train.jsonl:1"
+
+
 def test_unknown_names_say_what_there_is(tmp_path: Path) -> None:
     folder(tmp_path / "support")
     with pytest.raises(UserError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +106,16 @@ def unpack_embedded() -> Path:
         del network.config.quantization_config
     network.is_quantized, network.hf_quantizer = False, None  # type: ignore[assignment]
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    network.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
+    try:
+        network.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise UserError(
+            f"cannot write the embedded model: {error}",
+            place=str(partial.parent),
+            remedy="free 600 MB there, or name another folder in POSTTRAIN_CACHE",
+        ) from error
     try:
         partial.rename(folder)
     except OSError:  # another process was quicker: its copy is as good as ours

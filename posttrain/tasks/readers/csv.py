@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from posttrain.tasks.records import Record, read_text
+from posttrain.tasks.records import Record, gather, read_text
 from posttrain.types import UserError
 
 csv.field_size_limit(sys.maxsize)  # a cell may hold a whole document
@@ -15,29 +16,45 @@ csv.field_size_limit(sys.maxsize)  # a cell may hold a whole document
 
 def read(path: Path) -> list[Record]:
     text = read_text(path)
-    header = text.split("\n", 1)[0]
-    return read_table(path, text, ";" if ";" in header and "," not in header else ",")
+    header = text.lstrip().removeprefix("sep=").split("\n", 1)[0]
+    return read_table(path, text, next((one for one in ",;\t" if one in header), ","))
 
 
 def read_table(path: Path, text: str, delimiter: str) -> list[Record]:
-    """The records of a table; an empty cell is None.  Raises UserError for a ragged line or a doubtful header."""
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    records: list[Record] = []
+    """The records of a table.  An empty cell is None; white space before a cell is not part of it.
+
+    Raises UserError for a doubtful header, Unreadable for ragged lines.
+    """
+    lines = _lines(path, text, delimiter)
+    top, names = next(lines, ("", []))
+    header = _trimmed([name.strip() for name in names], 0)
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise UserError(f"the column {twice[0]!r} is there twice", place=top, remedy="rename one of them")
+
+    def fields(cells: list[str], place: str) -> Mapping[str, str | None]:
+        cells = _trimmed(cells, len(header))
+        if len(cells) != len(header):
+            raise UserError(
+                f"{len(cells)} cells, but the header has {len(header)}",
+                place=place,
+                remedy="put quotes around text that holds the delimiter or a newline",
+            )
+        return dict(zip(header, (cell if cell.strip() else None for cell in cells), strict=True))
+
+    return gather(lines, fields)
+
+
+def _lines(path: Path, text: str, delimiter: str) -> Iterator[tuple[str, list[str]]]:
+    """The cells of each line that has any, with its place.  Raises UserError where the text is no table."""
+    if text.startswith(f"sep={delimiter}"):  # Excel's own first line
+        text = text.replace(f"sep={delimiter}", "", 1)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
     start = 1
     try:
-        header = [name.strip() for name in next(lines, [])]
-        _check_header(header, path)
-        start = lines.line_num + 1
         for cells in lines:
             if cells:
-                if len(cells) != len(header):
-                    raise UserError(
-                        f"{len(cells)} cells, but the header has {len(header)}",
-                        place=f"{path}:{start}",
-                        remedy="put quotes around text that holds the delimiter or a newline",
-                    )
-                values = (cell if cell.strip() else None for cell in cells)
-                records.append(Record(f"{path}:{start}", dict(zip(header, values, strict=True))))
+                yield f"{path}:{start}", cells
             start = lines.line_num + 1
     except csv.Error as error:
         raise UserError(
@@ -45,10 +62,11 @@ def read_table(path: Path, text: str, delimiter: str) -> list[Record]:
             place=f"{path}:{start}",
             remedy="look for a quote that is opened and not closed",
         ) from error
-    return records
 
 
-def _check_header(header: list[str], path: Path) -> None:
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise UserError(f"the column {twice[0]!r} is there twice", place=f"{path}:1", remedy="rename one of them")
+def _trimmed(cells: list[str], least: int) -> list[str]:
+    """The cells without empty ones at the end, which spreadsheets add; `least` are kept."""
+    end = len(cells)
+    while end > least and not cells[end - 1].strip():
+        end -= 1
+    return cells[:end]

@@ -6,7 +6,7 @@ from typing import Any
 
 import datasets
 
-from posttrain.tasks.records import Record, plain
+from posttrain.tasks.records import Record, gather
 from posttrain.types import UserError
 
 
@@ -18,13 +18,14 @@ def read(source: str) -> list[Record]:
     names = {
         column: feature.names for column, feature in data.features.items() if isinstance(feature, datasets.ClassLabel)
     }
-    records = []
-    for number, row in enumerate(data, 1):
+
+    def fields(row: dict[str, Any], _: str) -> dict[str, Any]:
         for column, labels in names.items():
             value = row[column]
             row[column] = None if value is None or value < 0 else labels[value]  # -1: not labelled
-        records.append(Record(f"{place}:{number}", plain(row, f"{place}:{number}")))
-    return records
+        return row
+
+    return gather(((f"{place}:{number}", row) for number, row in enumerate(data, 1)), fields)
 
 
 def splits(source: str) -> list[str]:

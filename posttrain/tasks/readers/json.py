@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from posttrain.tasks.promptfoo import tests
-from posttrain.tasks.records import Record, plain, read_text
+from posttrain.tasks.records import Record, gather, parse_json, read_text
 from posttrain.types import UserError
 
 
 def read(path: Path) -> list[Record]:
     try:
-        value = json.loads(read_text(path))
+        value = parse_json(read_text(path))
     except ValueError as error:
         raise UserError(f"not valid JSON: {error}", place=str(path), remedy="mend the file") from error
     return records_of(value, path)
@@ -28,12 +28,10 @@ def records_of(value: Any, path: Path) -> list[Record]:
             place=str(path),
             remedy="write one object a line in a .jsonl file",
         )
-    records = []
-    for number, item in enumerate(items, 1):
-        place = f"{path}:{number}"
-        if not isinstance(item, dict):
-            raise UserError(
-                f"item {number} is a {type(item).__name__}, not an object", place=place, remedy="each item is one row"
-            )
-        records.append(Record(place, plain(item, place)))
-    return records
+    return gather(((f"{path}:{number}", item) for number, item in enumerate(items, 1)), _fields)
+
+
+def _fields(item: Any, place: str) -> Mapping[str, Any]:
+    if not isinstance(item, dict):
+        raise UserError(f"a {type(item).__name__}, not an object", place=place, remedy="each item is one row")
+    return item

@@ -7,16 +7,16 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-from posttrain.tasks.records import Record, plain
+from posttrain.tasks.records import Record, gather
 from posttrain.types import UserError
 
 
 def read(path: Path) -> list[Record]:
     try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
+        table = pyarrow.parquet.read_table(path)
     except FileNotFoundError as error:
         raise UserError("no such file", place=str(path), remedy="check the path") from error
-    except pyarrow.ArrowInvalid as error:
+    except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"not a Parquet file: {error}", place=str(path), remedy="write it again") from error
-    places = (f"{path}:{number}" for number in range(1, len(rows) + 1))
-    return [Record(place, plain(row, place)) for place, row in zip(places, rows, strict=True)]
+    rows = ((f"{path}:{number}", row) for number, row in enumerate(table.to_pylist(), 1))
+    return gather(rows, lambda row, _: row)
