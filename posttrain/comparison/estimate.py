@@ -8,19 +8,26 @@ import time
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 from posttrain.candidates.policy import PolicyCandidate
-from posttrain.comparison.latency import ROWS
+from posttrain.comparison.latency import ROWS, WARM_UP
 from posttrain.rollouts import taught
 from posttrain.techniques import _chain as chain
-from posttrain.techniques import knn_few_shot, retrieval, sft
+from posttrain.techniques import best_of, knn_few_shot, retrieval, sft
 from posttrain.types import Adam, Datum, Policy, Row, Task, UserError
 
 CALIBRATION_ROWS = 32
 
 STEP_ROWS = 2
 """In the training step that is timed: small steps, which small tasks take, are the slower ones a token."""
+
+ROWS_ALONE = 3
+"""Timed one by one: a single request is as fast or slow as chance has it."""
+
+CLOSING_SECONDS = 5.0
+"""Kept back for the end: the tests, the charts and the pages of the report take about 3 s of one CPU core."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ async def calibrate(candidate: PolicyCandidate, task: Task) -> Speed:
         read = await _seconds(candidate.policy.logprobs(data)) / (own * len(data))
         train = await _training(candidate.policy, data[:STEP_ROWS]) / (own * len(data[:STEP_ROWS]))
     write = max(1e-4, await _seconds(candidate.attempt(rows)) / len(rows) - read * own)
-    alone = await _seconds(candidate.attempt(rows[-1:]))
+    alone = sum([await _seconds(candidate.attempt([row])) for row in rows[-ROWS_ALONE:]]) / len(rows[-ROWS_ALONE:])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return Speed(read, write, alone, train, peak)
 
@@ -73,10 +80,12 @@ async def _seconds(work: Awaitable[Any]) -> float:
 async def _training(policy: Policy, data: Sequence[Datum]) -> float:
     """Seconds of a training step as sft takes it; the first one does not count."""
     trial = policy.fork("calibration", sft.Config().lora)
-    await trial.forward_backward(data, _likelihood)
-    seconds = await _seconds(trial.forward_backward(data, _likelihood))
-    await trial.optim_step(Adam(1e-5))
-    trial.drop()
+    try:
+        await trial.forward_backward(data, _likelihood)
+        seconds = await _seconds(trial.forward_backward(data, _likelihood))
+        await trial.optim_step(Adam(1e-5))
+    finally:
+        trial.drop()
     return seconds
 
 
@@ -86,9 +95,10 @@ def _likelihood(logprobs: Sequence[Any], _: Sequence[Datum]) -> tuple[Any, dict[
 
 
 def _shared(candidate: PolicyCandidate, rows: Sequence[Row]) -> int:
-    """Tokens that the prompts of all rows share (the instructions)."""
+    """Tokens with which the prompts of all rows begin (the instructions); a single row shares none."""
     prompts = [candidate.prompt(row) for row in rows]
-    return sum(len(set(column)) == 1 for column in zip(*prompts, strict=False))
+    columns = zip(*prompts, strict=False) if len(prompts) > 1 else ()
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
 
 
 @dataclass(frozen=True)
@@ -104,9 +114,9 @@ class Forecast:
 
 
 async def forecast(expression: str, candidate: PolicyCandidate, task: Task, speed: Speed, *, latency: bool) -> Forecast:
-    """What a candidate of this chain will take.  Floors take next to nothing."""
+    """What a candidate of this chain will take.  Floors take next to nothing, learning curves included."""
     if chain.kind(expression) == "floor":
-        return Forecast(0.5, 0.5)
+        return Forecast(1.0, 1.0)
     names = expression.split("+")
     shaped = replace(candidate, instructions="") if chain.kind(expression) == "weights" else candidate
     if "retrieval" in names:
@@ -114,12 +124,17 @@ async def forecast(expression: str, candidate: PolicyCandidate, task: Task, spee
     own = _own_tokens(shaped, task)
     if "knn_few_shot" in names:
         own *= 1 + knn_few_shot.Config().nearest
-    per_row = own * speed.read + speed.write * (8 if "best_of" in names else 1)
+    votes = best_of.Config().votes if "best_of" in names else 1
+    per_row = own * speed.read + speed.write * votes
     work = chain.work(expression, task)
     judged = len(task.rows("dev")) + len(task.rows("test"))
-    alone = (speed.alone + own * speed.read) * (ROWS + 2 + ROWS / 3) if latency else 0.0
+    per_request = speed.alone + own * speed.read + speed.write * (votes - 1)
+    timed = min(ROWS, len(task.rows("test")))
+    # eight users at once gain little: answers are short, and their prompts have to be read one by one
+    requests = WARM_UP + 2 * timed if latency else 0
     return Forecast(
-        work.rows_answered * per_row + work.rows_trained * own * 1.2 * speed.train, judged * per_row + alone
+        work.rows_answered * per_row + work.rows_trained * own * 1.2 * speed.train,
+        judged * per_row + requests * per_request,
     )
 
 

@@ -13,6 +13,7 @@ from posttrain.comparison.results import Latency
 from posttrain.types import Candidate, Row
 
 ROWS = 20
+WARM_UP = 2
 USERS = 8
 
 
@@ -27,7 +28,7 @@ class Measured:
 async def measure(candidate: Candidate, rows: Sequence[Row]) -> Measured:
     """Times up to 20 rows one at a time, after two to warm up, then the same rows sent by 8 users at once."""
     rows = rows[:ROWS]
-    for row in rows[:2]:
+    for row in rows[:WARM_UP]:
         await candidate.attempt([row])
     alone = [await _timed(candidate, row) for row in rows]
     waiting = list(enumerate(rows))

@@ -6,7 +6,8 @@ reference's F_p, c_p, H_p and the taught candidate's F_t, c_t, H_t, and equal H,
     N* = ceil((F_t - F_p) / (c_p - c_t))  requests
 
 and with a volume of V requests a month, saving s = V (c_p - c_t) - (H_t - H_p), after (F_t - F_p) / s months.
-The unit is device seconds until somebody states a price: money is never invented.
+The unit is device seconds until somebody states a price: money is never invented.  Break-even points are worked out
+in fractions, because a quotient of rounded numbers is easily one request off.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from posttrain.comparison.wording import DEVICE_SECONDS, count
 from posttrain.evaluation.statistics import MARGIN, Interval, bootstrap_difference
@@ -124,11 +126,12 @@ def break_even(
         return BreakEven(None, None, refused)
     if reference.standing_per_month != taught.standing_per_month:
         return BreakEven(None, None, "depends on the volume: standing costs differ")
-    extra, saving = taught.one_off - reference.one_off, reference.per_request - taught.per_request
+    extra = _exact(taught.one_off) - _exact(reference.one_off)
+    saving = _per_request(reference) - _per_request(taught)
     found = _settle(extra, saving, _saving_interval(reference, taught, seed))
-    if found.value is None:
-        return found
-    value, interval = _ceil(found.value), found.interval and (_ceil(found.interval[0]), _ceil(found.interval[1]))
+    if isinstance(found, str):
+        return BreakEven(None, None, found)
+    value, interval = math.ceil(found.after), found.ends and (math.ceil(found.ends[0]), math.ceil(found.ends[1]))
     if found.only_at_first:
         return BreakEven(value, interval, f"only below {count(value)} requests")
     return BreakEven(value, interval, f"after {count(value)} requests" if value else "from the first request")
@@ -147,16 +150,19 @@ def payback(
     refused = _refused(reference, taught, quality_low, margin)
     if refused or reference is None or taught is None:
         return BreakEven(None, None, refused)
-    extra, standing = taught.one_off - reference.one_off, taught.standing_per_month - reference.standing_per_month
-    saving = volume * (reference.per_request - taught.per_request) - standing
+    extra = _exact(taught.one_off) - _exact(reference.one_off)
+    standing = _exact(taught.standing_per_month) - _exact(reference.standing_per_month)
+    requests = _exact(volume)
     per_request = _saving_interval(reference, taught, seed)
-    interval = per_request and (volume * per_request[0] - standing, volume * per_request[1] - standing)
-    found = _settle(extra, saving, interval)
-    if found.value is None:
-        return found
-    if found.only_at_first:
-        return BreakEven(found.value, found.interval, f"only in the first {found.value:.1f} months")
-    return BreakEven(found.value, found.interval, f"after {found.value:.1f} months" if found.value else "at once")
+    interval = per_request and (requests * per_request[0] - standing, requests * per_request[1] - standing)
+    found = _settle(extra, requests * (_per_request(reference) - _per_request(taught)) - standing, interval)
+    if isinstance(found, str):
+        return BreakEven(None, None, found)
+    months, ends = float(found.after), found.ends and (float(found.ends[0]), float(found.ends[1]))
+    if not months:
+        return BreakEven(0.0, ends, "at once")
+    how_long = f"{months:,.1f} months" if months >= 0.05 else "less than 0.1 months"
+    return BreakEven(months, ends, f"only in the first {how_long}" if found.only_at_first else f"after {how_long}")
 
 
 def _refused(reference: Cost | None, taught: Cost | None, quality_low: float, margin: float) -> str:
@@ -171,25 +177,43 @@ def _refused(reference: Cost | None, taught: Cost | None, quality_low: float, ma
     return ""
 
 
-def _saving_interval(reference: Cost, taught: Cost, seed: int) -> Interval | None:
+def _exact(value: float) -> Fraction:
+    """A number as it is written: 0.1 is a tenth, not the binary fraction next to it."""
+    return Fraction(repr(value))
+
+
+def _per_request(cost: Cost) -> Fraction:
+    """The cost of a request, without the rounding of the sum its mean was made from."""
+    return sum(map(_exact, cost.rows), Fraction(0)) / len(cost.rows) if cost.rows else _exact(cost.per_request)
+
+
+def _saving_interval(reference: Cost, taught: Cost, seed: int) -> tuple[Fraction, Fraction] | None:
     """Interval of the saving per request: bootstrap over rows.  None where rows were not measured."""
     if not reference.rows or not taught.rows:
         return None
-    return bootstrap_difference(reference.rows, taught.rows, seed=seed)
+    low, high = bootstrap_difference(reference.rows, taught.rows, seed=seed)
+    return Fraction(f"{low:.12g}"), Fraction(f"{high:.12g}")  # further digits came out of binary rounding
 
 
-def _settle(extra: float, saving: float, interval: Interval | None) -> BreakEven:
-    """`extra` paid once against `saving` per request or month; the interval must leave no doubt of its sign."""
-    if interval and interval[0] < interval[1] and interval[0] <= 0 <= interval[1]:
-        return BreakEven(None, None, "not determined")
-    if extra <= 0 and saving >= 0:
-        return BreakEven(0.0, None, "at once")
-    if extra >= 0 and saving <= 0:
-        return BreakEven(None, None, "never")
+@dataclass(frozen=True)
+class _Crossing:
+    """After how many requests (or months) two total costs are level, and its interval."""
+
+    after: Fraction
+    ends: tuple[Fraction, Fraction] | None = None
+    only_at_first: bool = False
+
+
+def _settle(extra: Fraction, saving: Fraction, interval: tuple[Fraction, Fraction] | None) -> _Crossing | str:
+    """`extra` paid once against `saving` per request or month, or why they do not cross.
+
+    The interval of the saving must leave no doubt of its sign.
+    """
+    if interval and interval[0] <= 0 <= interval[1] and interval != (saving, saving):
+        return "not determined"
+    if extra <= 0 <= saving:
+        return _Crossing(Fraction(0))
+    if saving <= 0 <= extra:
+        return "never"
     ends = sorted(extra / end for end in interval) if interval else None
-    return BreakEven(extra / saving, (ends[0], ends[1]) if ends else None, "later" if extra > 0 else "only at first")
-
-
-def _ceil(value: float) -> int:
-    """The next whole number; 7.000000000001 is 7, because it came out of a division."""
-    return math.ceil(value * (1 - 1e-12))
+    return _Crossing(extra / saving, (ends[0], ends[1]) if ends else None, only_at_first=extra < 0)

@@ -1,7 +1,8 @@
 """sft: supervised fine-tuning of a LoRA adapter on the task's own answers, as the candidate will be asked.
 
 Every assistant message is learnt by its weight, the stop token included; the prompt never is.  After each epoch the
-adapter is judged on dev, and the best is kept (early stopping).
+adapter answers dev rows, and that of the best answers is kept (early stopping).  Answers and not the loss decide: the
+loss soon rises again, for it punishes certainty, while the answers still get better.
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ from dataclasses import dataclass, replace
 
 from posttrain import losses
 from posttrain.candidates.policy import PolicyCandidate
+from posttrain.evaluation.evaluate import quick_score
 from posttrain.rollouts import by_field, taught
 from posttrain.runs import Run
 from posttrain.techniques._work import Work
-from posttrain.types import Adam, Datum, Kind, LoRA, Output, Policy, Row, Task, UserError
+from posttrain.types import Adam, Datum, Kind, LoRA, Output, Row, Task, UserError
 
 KIND: Kind = "weights"
 LABEL = "fine-tuned on the answers"
 
-JUDGED_TRAINING_ROWS = 32
-"""Judged in the place of dev rows when a task has none."""
+JUDGED_ROWS = 64
+"""So many dev rows are answered after each epoch; of training rows, when a task has no others."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,10 @@ class Config:
     `batch_size` 0 takes a hundredth of the rows, from 2 to 16: with few rows the number of steps is what counts.
     `brief` puts a line in the place of the instructions where the answer has a closed form: the weights learn the rest,
     and a shorter prompt is cheaper to train and to serve.  The adapter acts on the upper half of the layers: as good
-    here as on all of them, in half the time.  Training stops after `patience` epochs without a better dev loss.
+    here as on all of them, in half the time.  Training stops after `patience` epochs without better answers.
     """
 
-    epochs: int = 4
+    epochs: int = 6
     batch_size: int = 0
     learning_rate: float = 1e-3
     beta2: float = 0.99  # few steps: the second moment must forget the first ones
@@ -46,8 +48,11 @@ class Config:
 
 
 def work(task: Task, config: Config = Config()) -> Work:
-    """What `teach` will do.  Judging dev rows costs a third of training on them."""
-    return Work(rows_trained=config.epochs * (len(task.rows("train")) + len(task.splits.get("dev", ())) // 3))
+    """What `teach` will do.  The loss of the judged rows costs a third of training on them."""
+    judged = len(judged_rows(task))
+    return Work(
+        rows_answered=config.epochs * judged, rows_trained=config.epochs * (len(task.rows("train")) + judged // 3)
+    )
 
 
 async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> PolicyCandidate:
@@ -55,12 +60,17 @@ async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config
     if config.brief:
         candidate = replace(candidate, instructions=brief(task.output) or candidate.instructions)
     data = [lesson(candidate, row) for row in task.rows("train")]
-    dev = [lesson(candidate, row) for row in task.splits.get("dev", ()) if row.target is not None]
     policy = candidate.policy.fork(f"{candidate.name}-sft", config.lora, seed=run.seed)
-    training = Training(policy, data, dev, run, config)
+    learner = replace(candidate, policy=policy, kind="weights")
+    training = Training(learner, data, task, run, config)
     await training.run_epochs()
-    details = {**candidate.details, "training": training.summary()}
-    return replace(candidate, policy=policy, kind="weights", details=details)
+    return replace(learner, details={**candidate.details, "training": training.summary()})
+
+
+def judged_rows(task: Task) -> tuple[Row, ...]:
+    """The rows whose answers say when to stop.  Training rows cannot tell that, but that nothing was learnt."""
+    dev = tuple(row for row in task.splits.get("dev", ()) if row.target is not None)
+    return (dev or task.rows("train"))[:JUDGED_ROWS]
 
 
 def brief(output: Output) -> str:
@@ -75,45 +85,57 @@ def lesson(candidate: PolicyCandidate, row: Row) -> Datum:
     return by_field(taught(candidate, row), row.target or "", candidate.policy.renderer.decode)
 
 
+@dataclass(frozen=True, order=True)
+class Judgement:
+    """How good the adapter is on the judged rows; the greater the better, the loss deciding between equals."""
+
+    value: float  # mean credit, parts counted: few rows tell more that way than by how many are wholly right
+    minus_loss: float
+
+
 class Training:
     """The loop and what it has seen so far."""
 
-    def __init__(self, policy: Policy, data: list[Datum], dev: list[Datum], run: Run, config: Config) -> None:
-        self.policy, self.data, self.run, self.config = policy, data, run, config
-        # training rows cannot tell when to stop, but they can tell that nothing was learnt
-        self.judged_on, self.judged = ("dev", dev) if dev else ("training", data[:JUDGED_TRAINING_ROWS])
+    def __init__(self, learner: PolicyCandidate, data: list[Datum], task: Task, run: Run, config: Config) -> None:
+        self.learner, self.policy, self.data, self.run, self.config = learner, learner.policy, data, run, config
+        self.task, self.judged = task, judged_rows(task)
+        self.lessons = [lesson(learner, row) for row in self.judged]
         self.batch_size = config.batch_size or min(16, max(2, len(data) // 100))
         self.steps_per_epoch = math.ceil(len(data) / self.batch_size)
         self.step = self.trained_tokens = 0
-        self.best_loss, self.best_epoch = math.inf, 0
+        self.best: Judgement | None = None
+        self.best_epoch = 0
         self.tokens = self.forwarded_tokens = 0
 
     async def run_epochs(self) -> None:
         """Trains until the epochs, the patience or the budget is used up, then goes back to the best epoch."""
-        before = await self.judge(0)
+        before = await self.loss()
+        self.run.log(epoch=0, step=0, judged_loss=before)
+        lowest = math.inf
         for epoch in range(1, self.config.epochs + 1):
             if self.run.out_of_budget(self.step):
                 break
             finished = await self.one_epoch(epoch)
-            loss = await self.judge(epoch)
-            if loss < self.best_loss:
-                self.best_loss, self.best_epoch = loss, epoch
+            judgement = await self.judge(epoch)
+            lowest = min(lowest, -judgement.minus_loss)
+            if self.best is None or judgement > self.best:
+                self.best, self.best_epoch = judgement, epoch
                 await self.policy.save(self.run.folder / "best")
             if not finished or epoch - self.best_epoch >= self.config.patience:
                 break
-        self._refuse_if_nothing_was_learnt(before)
+        self._refuse_if_nothing_was_learnt(before, lowest)
         await self.policy.load(self.run.folder / "best")
 
-    def _refuse_if_nothing_was_learnt(self, before: float) -> None:
+    def _refuse_if_nothing_was_learnt(self, before: float, lowest: float) -> None:
         if not self.step:
             raise UserError(
                 "the budget was used up before the first step of sft",
                 place=str(self.run.folder),
                 remedy="give more --minutes or --steps",
             )
-        if not self.best_loss < before:
+        if not lowest < before:
             raise UserError(
-                f"sft learnt nothing: the {self.judged_on} loss went from {before:.3f} to {self.best_loss:.3f}",
+                f"sft learnt nothing: the loss on held-out rows went from {before:.3f} to {lowest:.3f}",
                 place=str(self.run.folder),
                 remedy="check the labels with `posttrain check`, or use a smaller learning rate",
             )
@@ -155,14 +177,19 @@ class Training:
         warm = min(1.0, (self.step + 1) / max(1.0, self.config.warmup * total))
         return self.config.learning_rate * warm * max(0.05, 1 - done)
 
-    async def judge(self, epoch: int) -> float:
-        """Mean negative log-likelihood of a trained token of the judged rows, weighted as in training; logged."""
-        logprobs = await self.policy.logprobs(self.judged)
-        weights = [[datum.weights[i] for i in datum.trained] for datum in self.judged]
+    async def judge(self, epoch: int) -> Judgement:
+        """How good the adapter is now; logged."""
+        right, value = await quick_score(self.learner, self.task, self.judged)
+        loss = await self.loss()
+        self.run.log(epoch=epoch, step=self.step, judged_loss=loss, judged_right=right, judged_value=value)
+        return Judgement(value, -loss)
+
+    async def loss(self) -> float:
+        """Mean negative log-likelihood of a trained token of the judged rows, weighted as in training."""
+        logprobs = await self.policy.logprobs(self.lessons)
+        weights = [[datum.weights[i] for i in datum.trained] for datum in self.lessons]
         losses = [-sum(map(operator.mul, each, weight)) for each, weight in zip(logprobs, weights, strict=True)]
-        loss = sum(losses) / sum(map(sum, weights))
-        self.run.log(**{"epoch": epoch, "step": self.step, f"{self.judged_on}_loss": loss})
-        return loss
+        return sum(losses) / sum(map(sum, weights))
 
     def summary(self) -> dict[str, float]:
         return {
@@ -171,5 +198,5 @@ class Training:
             "trained_tokens": self.trained_tokens,
             "tokens": self.tokens,
             "forwarded_tokens": self.forwarded_tokens,
-            f"{self.judged_on}_loss": self.best_loss,
+            "judged_loss": -self.best.minus_loss if self.best else math.nan,
         }

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from posttrain.comparison.money import BreakEven, Cost, Prices, break_even, device_cost, hosted_cost, payback
@@ -108,17 +107,36 @@ def test_payback_counts_standing_costs() -> None:
     assert noisy.verdict == "not determined"
 
 
+def test_what_is_paid_back_in_days_is_not_said_to_take_no_time() -> None:
+    found = payback(cost(0, 0.3), cost(1, 0.1), volume=1000, quality_low=GOOD)
+    assert found.value == pytest.approx(0.005) and found.verdict == "after less than 0.1 months"
+
+
+def test_alike_costs_measured_on_different_numbers_of_rows_leave_nothing_to_divide_by() -> None:
+    """The mean of three tenths is not a tenth in binary: what is left of the difference is rounding."""
+    found = break_even(cost(0, 0.1, 0.1, 0.1), cost(5, 0.1), quality_low=GOOD)
+    assert found == BreakEven(None, None, "never")
+    assert break_even(cost(5, 0.1, 0.1, 0.1), cost(5, 0.1), quality_low=GOOD).verdict == "from the first request"
+    assert payback(cost(0, 0.1, 0.1, 0.1), cost(5, 0.1), volume=1e6, quality_low=GOOD).verdict == "never"
+
+
 @given(st.floats(0, 1e5), st.floats(0, 1e5), st.floats(0.001, 10), st.floats(0.001, 10))
+@example(6.0, 5.0, 1.0, 2.0)
+@example(0.0, 1.0, 1.1000000000000003, 1.1)
+@example(0.0, 0.7, 0.3, 0.2)
 def test_break_even_is_where_the_totals_cross(f_p: float, f_t: float, c_p: float, c_t: float) -> None:
+    """Exactly: the request before, the taught one is still the dearer (or, only at first, still the cheaper) one."""
     found = break_even(cost(f_p, c_p), cost(f_t, c_t), quality_low=GOOD)
     if found.value is None:
         assert found.verdict == "never" and f_t >= f_p and c_t >= c_p
         return
-    n = found.value
 
-    exact = (Fraction(f_t) - Fraction(f_p)) / (Fraction(c_p) - Fraction(c_t)) if c_p != c_t else Fraction(0)
-    if f_t <= f_p and c_t <= c_p:
-        assert n == 0
-    elif abs(exact - round(exact)) > exact * Fraction(1, 10**9):  # else the division's rounding may decide
-        assert n == math.ceil(exact), "the first whole number of requests at or after the crossing"
-        assert found.only_at_first == (f_t < f_p)
+    def saved(requests: float) -> Fraction:
+        exact = [Fraction(repr(number)) for number in (f_p, f_t, c_p, c_t)]
+        return exact[0] - exact[1] + int(requests) * (exact[2] - exact[3])
+
+    n = found.value
+    if found.only_at_first:
+        assert n >= 1 and saved(n - 1) > 0 >= saved(n)
+    else:
+        assert saved(n) >= 0 and (n == 0 or saved(n - 1) < 0)
