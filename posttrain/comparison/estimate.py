@@ -79,7 +79,7 @@ async def _seconds(work: Awaitable[Any]) -> float:
 
 async def _training(policy: Policy, data: Sequence[Datum]) -> float:
     """Seconds of a training step as sft takes it; the first one does not count."""
-    trial = policy.fork("calibration", sft.Config().lora)
+    trial = policy.fork("calibration", sft.UPPER_HALF)
     try:
         await trial.forward_backward(data, _likelihood)
         seconds = await _seconds(trial.forward_backward(data, _likelihood))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import is_dataclass, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from posttrain.discovery import find
-from posttrain.runs import Budget, Run
+from posttrain.runs import Budget, Run, disk_errors
+from posttrain.techniques._adapter import shape_is_settled
 from posttrain.techniques._work import Work
 from posttrain.types import Candidate, Kind, Task
 
@@ -37,14 +40,38 @@ def work(expression: str, task: Task) -> Work:
 async def teach(expression: str, candidate: Candidate, task: Task, run: Run, *, last: Any = None) -> Candidate:
     """Teaches with every technique in turn, each in a folder of its own; what time there is, the slow ones share.
 
-    `last` is a Config for the last technique of the chain.
+    `last` is a Config for the last technique of the chain.  It all begins anew: what an earlier start of this run,
+    ended by a kill, has logged in these folders is removed.
     """
     modules = links(expression)
-    for i, module in enumerate(modules):
+    _refuse_second_shape(modules, candidate, last)
+    for i, (module, folder) in enumerate(zip(modules, _folders(modules), strict=True)):
         slow = sum(hasattr(later, "work") for later in modules[i:])
         left = run.seconds_left
         minutes = None if left is None or not hasattr(module, "work") else left / slow / 60
-        link = run.child(module.__name__.rpartition(".")[2], budget=Budget(minutes=minutes))
+        _forget_logs(run.folder / folder)
+        link = run.child(folder, budget=Budget(minutes=minutes))
         settings = () if last is None or i + 1 < len(modules) else (last,)
         candidate = await module.teach(candidate, task, link, *settings)
     return replace(candidate, name=expression) if is_dataclass(candidate) else candidate
+
+
+def _folders(modules: Sequence[ModuleType]) -> list[str]:
+    """A folder name for every link: that of its technique, numbered where it comes again."""
+    names = [module.__name__.rpartition(".")[2] for module in modules]
+    return [f"{name}-{number}" if (number := names[: i + 1].count(name)) > 1 else name for i, name in enumerate(names)]
+
+
+def _forget_logs(folder: Path) -> None:
+    """Removes the logs of an earlier start, which would else be appended to: every step would be there twice."""
+    with disk_errors(folder):
+        for log in (folder / "metrics.jsonl", *folder.glob("rollouts/*.jsonl")):
+            log.unlink(missing_ok=True)
+
+
+def _refuse_second_shape(modules: Sequence[ModuleType], start: Candidate, last: Any) -> None:
+    """Refuses, before anything is trained, another shape for an adapter that a later link only goes on with."""
+    asked = getattr(last, "lora", None)
+    earlier = [getattr(start, "kind", None), *(module.KIND for module in modules[:-1])]
+    if asked is not None and asked != type(last)().lora and "weights" in earlier:
+        raise shape_is_settled(modules[-1].__name__.rpartition(".")[2])

@@ -6,7 +6,9 @@ that the candidate itself samples and the grader finds wrong.
 
 from __future__ import annotations
 
+import math
 import random
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,22 +16,30 @@ from posttrain import losses
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.rollouts import play, taught
 from posttrain.runs import Run
+from posttrain.techniques._adapter import trainable
 from posttrain.techniques._work import Work
 from posttrain.types import Adam, Datum, Kind, LoRA, Policy, Row, Task, UserError, target_text
 
 KIND: Kind = "weights"
 LABEL = "fine-tuned on preferences"
 
+JUDGED_PAIRS = 64
+"""Pairs that are looked at again at the end, to see that something was learnt."""
+
+LEAST_GAIN = 1e-4
+"""The DPO loss must have fallen by this much on them: less is rounding."""
+
 
 @dataclass(frozen=True)
 class Config:
-    """`samples` answers per row are sampled to find a wrong one, on `most_rows` rows at most."""
+    """`samples` answers per row are sampled to find a wrong one, on `most_rows` rows at most.  `lora` shapes a fresh
+    adapter (None: LoRA()); one that was trained before goes on as it is."""
 
     beta: float = 0.1
     epochs: int = 1
     pairs_per_step: int = 8
     learning_rate: float = 3e-4
-    lora: LoRA = LoRA()
+    lora: LoRA | None = None
     samples: int = 4
     most_rows: int = 200
 
@@ -37,13 +47,13 @@ class Config:
 def work(task: Task, config: Config = Config()) -> Work:
     """What `teach` will do."""
     rows = min(config.most_rows, len(task.rows("train")))
-    return Work(rows_answered=rows * config.samples, rows_trained=2 * rows * config.epochs + rows)
+    return Work(rows_answered=rows * config.samples, rows_trained=2 * rows * config.epochs + rows + JUDGED_PAIRS)
 
 
 async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> PolicyCandidate:
-    """The candidate with a trained adapter.  Raises UserError when there is no pair to learn from."""
+    """The candidate with a trained adapter.  Raises UserError when nothing could be, or was, learnt."""
     pairs = await preferences(candidate, task, run, config)
-    policy = candidate.policy.fork(f"{candidate.name}-dpo", config.lora, seed=run.seed)
+    policy = trainable(candidate, "dpo", config.lora, run)
     data = await anchored(
         [
             taught(candidate, row, target, group=row.id)
@@ -75,7 +85,8 @@ async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config
             place=task.name,
             remedy="give more --minutes or --steps",
         )
-    training = {"steps": step, "pairs": len(pairs), "trained_tokens": trained_tokens}
+    learnt = await judged(policy, data[: 2 * JUDGED_PAIRS], config, run)
+    training = {"steps": step, "pairs": len(pairs), "trained_tokens": trained_tokens, **learnt}
     return replace(candidate, policy=policy, kind="weights", details={**candidate.details, "training": training})
 
 
@@ -113,6 +124,33 @@ async def preferences(candidate: PolicyCandidate, task: Task, run: Run, config: 
 def chosen_text(row: Row) -> str:
     """The better answer of a pair."""
     return target_text(row.target)  # type: ignore[arg-type]
+
+
+async def judged(policy: Policy, data: Sequence[Datum], config: Config, run: Run) -> dict[str, float]:
+    """How the policy now prefers the chosen answers of pairs, next to its reference: the share of pairs, the margin in
+    nats.  Raises UserError when the loss, which is log 2 at the reference, has not fallen."""
+    gains = [
+        sum(logprobs) - sum(datum.reference_logprobs[i] for i in datum.trained)
+        for logprobs, datum in zip(await policy.logprobs(data), data, strict=True)
+    ]
+    margins = [chosen - rejected for chosen, rejected in zip(gains[::2], gains[1::2], strict=True)]
+    loss = statistics.fmean(softplus(-config.beta * margin) for margin in margins)
+    preferred, margin = statistics.fmean(margin > 0 for margin in margins), statistics.fmean(margins)
+    run.log(preferred_after=preferred, margin_after=margin, loss_after=loss)
+    if loss > math.log(2) - LEAST_GAIN:
+        raise UserError(
+            f"dpo learnt nothing: its loss on its own pairs went from {math.log(2):.4f} to {loss:.4f} "
+            f"(it prefers the chosen answer more than before in {preferred:.0%} of them)",
+            place=str(run.folder),
+            remedy="give it more time or epochs, or use another learning rate; look whether the pairs contradict each "
+            "other",
+        )
+    return {"preferred": preferred, "margin": margin}
+
+
+def softplus(x: float) -> float:
+    """log(1 + exp x), without overflow."""
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
 
 
 async def anchored(data: Sequence[Datum], reference: Policy) -> list[Datum]:

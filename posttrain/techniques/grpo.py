@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 
 from posttrain import losses
 from posttrain.candidates.policy import PolicyCandidate
-from posttrain.evaluation.evaluate import quick_score
 from posttrain.rollouts import play, sampled
 from posttrain.runs import Run
+from posttrain.techniques._adapter import trainable
+from posttrain.techniques._record import write_rollouts
 from posttrain.techniques._work import Work
 from posttrain.techniques.dpo import anchored
-from posttrain.types import Adam, Datum, Kind, LoRA, Policy, Rollout, Row, Sampling, Task, UserError
+from posttrain.types import Adam, Datum, Kind, LoRA, Policy, Rollout, Row, Sampling, Score, Task, UserError
 
 KIND: Kind = "weights"
 LABEL = "reinforcement learning"
@@ -28,18 +29,26 @@ LABEL = "reinforcement learning"
 @dataclass(frozen=True)
 class Config:
     """`kl` > 0 adds a penalty for leaving the policy that training began with; every `evaluate_every` steps the
-    policy is judged on `dev_rows` dev rows, and the best one is kept."""
+    policy is judged on `dev_rows` dev rows, and the best one is kept; the rollouts of every `rollouts_every`-th step
+    are written down.  `lora` shapes a fresh adapter (None: LoRA()); one that was trained before goes on as it is.
+
+    Steps are few and each is one update, so the rate is high and falls to a tenth (a tenth of what LoRA takes is what
+    all weights take: "LoRA without regret", Schulman 2025).  The short prompts of a step cost as much as its answers:
+    eight answers of each row make most groups mixed where one answer in ten is right (1 - 0.9^8 = 57 %).
+    """
 
     steps: int = 60
     rows_per_step: int = 16
     group_size: int = 8
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
+    beta2: float = 0.99  # few steps: the second moment must forget the first ones
     clip_low: float = 0.2
     clip_high: float = 0.2
     kl: float = 0.0
-    lora: LoRA = LoRA()
+    lora: LoRA | None = None
     evaluate_every: int = 10
     dev_rows: int = 40
+    rollouts_every: int = 10
     patience_without_signal: int = 8  # batches without a single mixed group before giving up
 
 
@@ -62,8 +71,8 @@ def work(task: Task, config: Config = Config()) -> Work:
 async def teach(
     candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config(), rewards: Rewards = graded_rewards
 ) -> PolicyCandidate:
-    """The candidate with a trained adapter.  Raises UserError when no group ever has anything to teach."""
-    policy = candidate.policy.fork(f"{candidate.name}-grpo", config.lora, seed=run.seed)
+    """The candidate with a trained adapter.  Raises UserError when nothing could be, or was, learnt."""
+    policy = trainable(candidate, "grpo", config.lora, run)
     learner = replace(candidate, policy=policy, kind="weights")
     training = Training(learner, task, run, config, rewards, candidate.policy.frozen() if config.kl else None)
     await training.run_steps()
@@ -79,7 +88,7 @@ class Training:
         self.learner, self.task, self.run, self.config = learner, task, run, config
         self.rewards, self.reference = rewards, reference
         self.step = self.without_signal = self.skipped_groups = self.groups = self.trained_tokens = self.updates = 0
-        self.best: tuple[tuple[float, float], int] = ((-1.0, -1.0), 0)
+        self.best, self.best_step = (-1.0, -1.0), 0
 
     async def run_steps(self) -> None:
         """Samples and learns until the steps or the budget are used up, then goes back to the best on dev."""
@@ -91,13 +100,20 @@ class Training:
             await self._one_step()
             self.step += 1
         await self._keep_if_best()
-        if not self.updates:
-            raise UserError(
-                "grpo learnt nothing: no group of answers ever had variance in its rewards",
-                place=self.task.name,
-                remedy=self._remedy(),
-            )
+        self._refuse_if_nothing_was_learnt()
         await self.learner.policy.load(self.run.folder / "best")
+
+    def _refuse_if_nothing_was_learnt(self) -> None:
+        """The policy that training began with is not given back as a taught one."""
+        if self.best_step:
+            return
+        reason, remedy = "the budget was used up before its first step", "give more --minutes or --steps"
+        if self.updates:
+            reason = f"after no step were more dev rows right than before the first ({self.best[0]:.0%})"
+            remedy = "give it more time, see `reward` in metrics.jsonl, and read rollouts/: is what you want rewarded?"
+        elif self.step:
+            reason, remedy = "no group of answers ever had variance in its rewards", self._remedy()
+        raise UserError(f"grpo learnt nothing: {reason}", place=str(self.run.folder), remedy=remedy)
 
     async def _one_step(self) -> None:
         sampling = Sampling(
@@ -105,7 +121,15 @@ class Training:
         )
         played = await play(self.learner, self._rows(), self.task.grader, n=self.config.group_size, sampling=sampling)
         groups = [[rollout for rollout in group if rollout.score] for group in played]
+        if not any(groups):
+            raise UserError(
+                f"every rollout of step {self.step} failed: {played[0][0].error}",
+                place=self.task.name,
+                remedy="mend the grader or the rows; posttrain check says where it fails",
+            )
         rewards = self.rewards(groups)
+        if self.step % self.config.rollouts_every == 0:
+            write_rollouts(self.run, self.step, played, rewards)
         data: list[Datum] = []
         for group, values in zip(groups, rewards, strict=True):
             data += [
@@ -118,6 +142,7 @@ class Training:
         self.skipped_groups += len(groups) - mixed
         self.without_signal = 0 if mixed else self.without_signal + 1
         record = self._record(groups, rewards, mixed)
+        record["failed"] = 1 - sum(map(len, groups)) / sum(map(len, played))
         if data:
             record |= await self._learn(data)
         elif self.without_signal >= self.config.patience_without_signal and not self.updates:
@@ -138,7 +163,7 @@ class Training:
         )
         normaliser = float(sum(len(datum.trained) for datum in data))
         metrics = await self.learner.policy.forward_backward(data, loss, normaliser=normaliser)
-        metrics |= await self.learner.policy.optim_step(Adam(self.config.learning_rate))
+        metrics |= await self.learner.policy.optim_step(Adam(self.learning_rate(), beta2=self.config.beta2))
         self.trained_tokens += int(metrics["trained_tokens"])
         self.updates += 1
         return {
@@ -146,6 +171,14 @@ class Training:
             for key in ("loss", "gradient_norm", "clipped", "kl", "trained_tokens", "forwarded_tokens")
             if key in metrics
         }
+
+    def learning_rate(self) -> float:
+        """Falls linearly to a tenth, over the steps or the time there is, whichever is used up first."""
+        left, minutes, steps = self.run.seconds_left, self.run.budget.minutes, self.run.budget.steps
+        done = self.step / min(self.config.steps, steps or self.config.steps)
+        if left is not None and minutes:
+            done = max(done, 1 - left / (minutes * 60))
+        return self.config.learning_rate * (1 - 0.9 * min(1.0, done))
 
     def _rows(self) -> list[Row]:
         """This step's rows: a fresh shuffle for every pass over the training rows."""
@@ -167,23 +200,23 @@ class Training:
             "completion_tokens": _mean([completion.completion_tokens for completion in completions]),
             "truncated": _mean([completion.stop_reason == "length" for completion in completions]),
         }
-        parts = {name for score in scores for name in score.parts}
-        return record | {
-            f"part_{name}": _mean([score.parts[name] for score in scores if name in score.parts])
-            for name in sorted(parts)
-        }
+        return record | _parts(scores)
 
     async def _keep_if_best(self) -> None:
         rows = self.task.rows("dev")[: self.config.dev_rows]
-        score = await quick_score(self.learner, self.task, rows)
-        self.run.log(step=self.step, dev_score=score[0], dev_value=score[1])
-        if score > self.best[0]:
-            self.best = (score, self.step)
-            await self.learner.policy.save(self.run.folder / "best")
+        scores = [group[0].score for group in await play(self.learner, rows, self.task.grader)]
+        judged = [score for score in scores if score]
+        score = sum(score.passed for score in judged) / len(rows), sum(score.value for score in judged) / len(rows)
+        parts = {f"dev_{name}": value for name, value in _parts(judged).items()}
+        self.run.log(step=self.step, dev_score=score[0], dev_value=score[1], **parts)
+        if score > self.best:
+            self.best, self.best_step = score, self.step
+            if self.step:
+                await self.learner.policy.save(self.run.folder / "best")
 
     def _remedy(self) -> str:
-        if self.best[0][0] > 0.9:
-            return f"{self.best[0][0]:.0%} of dev rows are right already: nothing is left to gain"
+        if self.best[0] > 0.9:
+            return f"{self.best[0]:.0%} of dev rows are right already: nothing is left to gain"
         return (
             "the model is never (or always) right: teach it with sft first, or add demonstrations to the instructions"
         )
@@ -192,11 +225,11 @@ class Training:
         return {
             "steps": self.step,
             "updates": self.updates,
-            "step_kept": self.best[1],
+            "step_kept": self.best_step,
             "trained_tokens": self.trained_tokens,
             "groups": self.groups,
             "groups_without_variance": self.skipped_groups,
-            "dev_score": self.best[0][0],
+            "dev_score": self.best[0],
         }
 
 
@@ -206,6 +239,12 @@ def advantages(rewards: Sequence[float]) -> list[float]:
         return [0.0] * len(rewards)
     mean, deviation = statistics.fmean(rewards), statistics.pstdev(rewards)
     return [(reward - mean) / (deviation + 1e-6) for reward in rewards]
+
+
+def _parts(scores: Sequence[Score]) -> dict[str, float]:
+    """The means of the parts that the grader shows beside its verdict, such as whether an answer could be read."""
+    names = sorted({name for score in scores for name in score.parts})
+    return {f"part_{name}": _mean([score.parts[name] for score in scores if name in score.parts]) for name in names}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -5,10 +5,11 @@ Needs no strong model to write prompts: small models gain most from the right ex
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from posttrain.candidates.policy import PolicyCandidate
+from posttrain.candidates.policy import Demonstration, PolicyCandidate
 from posttrain.evaluation.evaluate import quick_score
 from posttrain.runs import Run
 from posttrain.techniques import few_shot
@@ -18,13 +19,19 @@ from posttrain.types import Kind, Output, Task
 KIND: Kind = "prompt"
 LABEL = "best prompt found"
 
+Format = Literal["none", "turns", "listed", "nearest"]
+"""How demonstrations are shown: not at all; as earlier turns of the conversation; written out in the instructions,
+field by field; or the nearest ones to each row, as turns."""
 
-TEMPLATES = (
-    "{instructions}",
-    "You are an expert. Read the message and answer exactly as in the examples.\n\n{instructions}",
-    "{form}",
-)
-"""What stands in the system message.  {form}: only a description of the answer's form."""
+TEMPLATES = {
+    "instructions": "{instructions}",
+    "instructions and form": "{instructions}\n\n{form}",
+    "form": "{form}",
+}
+"""What the system message says, by name.  {form}: a description of the answer's form."""
+
+LISTED = "\n\nExamples:\n\n{examples}\n\nAnswer the next message in the same way, with nothing but the answer."
+"""What the format "listed" adds to the instructions."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Config:
 
 def work(task: Task, config: Config = Config()) -> Work:
     """What `teach` will do."""
-    alive, count, answered = len(TEMPLATES) * (len(config.shots) + len(config.nearest)), config.first_rows, 0
+    alive, count, answered = len(combinations(config)), config.first_rows, 0
     while alive > 1:
         answered += alive * min(count, len(task.rows("dev")))
         alive, count = max(1, alive // 2), count * 2
@@ -47,7 +54,7 @@ def work(task: Task, config: Config = Config()) -> Work:
 
 async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> PolicyCandidate:
     """The prompt that survives the halving."""
-    alive = list(prompts(candidate, task, run.seed, config))
+    alive = prompts(candidate, task, run.seed, config)
     count, dev = config.first_rows, task.rows("dev")
     while len(alive) > 1:
         rows = dev[:count]
@@ -73,27 +80,49 @@ async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config
     return alive[0]
 
 
-def prompts(candidate: PolicyCandidate, task: Task, seed: int, config: Config) -> list[PolicyCandidate]:
-    """Every combination of template and demonstrations, the plainest first."""
-    demonstrated = []
+def combinations(config: Config) -> list[tuple[str, Format, int]]:
+    """(name of the template, format, number of demonstrations) of every prompt that is tried, the plainest first.
+
+    A form alone says nothing of the task: it goes with demonstrations only.
+    """
+    shown: list[tuple[Format, int]] = []
     for shots in config.shots:
-        drawn = (
-            few_shot.draws(candidate, task, seed, few_shot.Config(counts=(shots,), draws=1)) if shots else [candidate]
-        )
-        demonstrated += [(f"{shots} examples", trial) for trial in drawn]
+        shown += [("turns", shots), ("listed", shots)] if shots else [("none", 0)]
+    shown += [("nearest", nearest) for nearest in config.nearest]
+    return [(template, *how) for template in TEMPLATES for how in shown if template != "form" or how[1]]
+
+
+def prompts(candidate: PolicyCandidate, task: Task, seed: int, config: Config) -> list[PolicyCandidate]:
+    """A candidate for every combination that the training rows allow.  Raises UserError when none has a target."""
+    drawn = {
+        shots: next(few_shot.draws(candidate, task, seed, few_shot.Config(counts=(shots,), draws=1))).demonstrations
+        for shots in config.shots
+    }
     pool = tuple(few_shot.demonstration(row) for row in task.rows("train") if row.target is not None)
-    demonstrated += [
-        (f"{nearest} nearest examples", replace(candidate, demonstrations=pool, nearest=nearest))
-        for nearest in config.nearest
-        if nearest <= len(pool)
-    ]
-    combinations = itertools.product(enumerate(TEMPLATES), demonstrated)
-    return [
-        replace(
-            trial, instructions=fill(template, task), details={**trial.details, "prompt": f"template {number}, {name}"}
-        )
-        for (number, template), (name, trial) in combinations
-    ]
+    found = []
+    for template, how, count in combinations(config):
+        if how == "nearest" and count > len(pool):
+            continue
+        trial = replace(candidate, instructions=fill(TEMPLATES[template], task), demonstrations=(), nearest=0)
+        if how == "nearest":
+            trial = replace(trial, demonstrations=pool, nearest=count)
+        elif how == "turns":
+            trial = replace(trial, demonstrations=drawn[count])
+        elif how == "listed":
+            trial = replace(trial, instructions=listed(trial.instructions, drawn[count]))
+        found.append(replace(trial, details={**trial.details, "prompt": describe(template, how, count)}))
+    return found
+
+
+def describe(template: str, how: Format, count: int) -> str:
+    """A prompt in a few words, for the report."""
+    shown = {
+        "none": "no examples",
+        "turns": f"{count} examples as turns",
+        "listed": f"{count} examples listed in the instructions",
+        "nearest": f"the {count} nearest examples as turns",
+    }
+    return f"{template}; {shown[how]}"
 
 
 def fill(template: str, task: Task) -> str:
@@ -101,10 +130,24 @@ def fill(template: str, task: Task) -> str:
     return template.format(instructions=task.instructions, form=form(task.output))
 
 
+def listed(instructions: str, demonstrations: Sequence[Demonstration]) -> str:
+    """Instructions with demonstrations written out in them."""
+    examples = "\n\n".join(f"Message: {shown.asked}\nAnswer: {shown.answer}" for shown in demonstrations)
+    return instructions + LISTED.format(examples=examples)
+
+
 def form(output: Output) -> str:
     """The answer's form in words."""
     if output.labels:
         return f"Answer with one of: {', '.join(output.labels)}."
     if output.schema is not None:
-        return f"Answer with a JSON object with the fields {', '.join(output.schema.get('properties', {}))}."
+        fields = output.schema.get("properties", {})
+        return f"Answer with a JSON object with the fields {', '.join(map(field, fields.items()))}."
     return "Answer briefly."
+
+
+def field(named: tuple[str, object]) -> str:
+    """A field of a record and, where it is a closed set, the values it may have."""
+    name, schema = named
+    values = schema.get("enum") if isinstance(schema, dict) else None
+    return f"{name} ({', '.join(map(str, values))})" if values else name

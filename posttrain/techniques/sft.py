@@ -17,11 +17,14 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.evaluation.evaluate import quick_score
 from posttrain.rollouts import by_field, taught
 from posttrain.runs import Run
+from posttrain.techniques._adapter import trainable
 from posttrain.techniques._work import Work
 from posttrain.types import Adam, Datum, Kind, LoRA, Output, Row, Task, UserError
 
 KIND: Kind = "weights"
 LABEL = "fine-tuned on the answers"
+
+UPPER_HALF = LoRA(layers=0.5)
 
 JUDGED_ROWS = 64
 """So many dev rows are answered after each epoch; of training rows, when a task has no others."""
@@ -42,7 +45,7 @@ class Config:
     learning_rate: float = 1e-3
     beta2: float = 0.99  # few steps: the second moment must forget the first ones
     warmup: float = 0.05  # share of all steps
-    lora: LoRA = LoRA(layers=0.5)
+    lora: LoRA | None = None  # None: that of the adapter there is, else UPPER_HALF
     brief: bool = True
     patience: int = 2
 
@@ -60,7 +63,8 @@ async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config
     if config.brief:
         candidate = replace(candidate, instructions=brief(task.output) or candidate.instructions)
     data = [lesson(candidate, row) for row in task.rows("train")]
-    policy = candidate.policy.fork(f"{candidate.name}-sft", config.lora, seed=run.seed)
+    fresh = UPPER_HALF if candidate.kind != "weights" else None
+    policy = trainable(candidate, "sft", config.lora or fresh, run)
     learner = replace(candidate, policy=policy, kind="weights")
     training = Training(learner, data, task, run, config)
     await training.run_epochs()

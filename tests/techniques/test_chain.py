@@ -6,13 +6,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from lessons import base, reviews, score
+from lessons import base, reviews, rewarded, score
 
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.runs import Budget, Run
 from posttrain.techniques import _chain as chain
-from posttrain.techniques import sft
-from posttrain.types import UserError
+from posttrain.techniques import dpo, few_shot, grpo, sft
+from posttrain.types import LoRA, UserError
 
 FAST = sft.Config(learning_rate=1e-2, epochs=10)
 
@@ -70,3 +70,43 @@ def test_slow_links_share_the_time(tmp_path: Path) -> None:
     assert budgets["base"] == pytest.approx(2, abs=0.1)
     assert budgets["few_shot"] == pytest.approx(1, abs=0.1), "half of what there is"
     assert budgets["sft"] > 1.8, "and what it left goes to the next"
+
+
+def test_what_is_begun_anew_does_not_add_to_old_logs(tmp_path: Path) -> None:
+    task = rewarded(lambda answer: float(answer[:1].isalpha()))
+    config = grpo.Config(steps=12, rows_per_step=8, learning_rate=3e-2, evaluate_every=4, rollouts_every=4)
+    logs = []
+    for _ in range(2):  # the second start finds what a killed one left behind
+        asyncio.run(chain.teach("base+grpo", base(task), task, Run(tmp_path), last=config))
+        steps = [record["step"] for record in Run(tmp_path / "grpo").metrics() if "reward" in record]
+        assert steps == list(range(12))
+        rollouts = tmp_path / "grpo" / "rollouts"
+        logs.append([path.read_bytes() for path in sorted(rollouts.iterdir())])
+        (rollouts / "step-00099.jsonl").write_text("{}\n")  # as if it had gone further
+    assert logs[0] == logs[1] and len(logs[0]) == 3
+
+
+def test_a_technique_that_comes_twice_has_two_folders(tmp_path: Path) -> None:
+    task = reviews()
+    config = few_shot.Config(counts=(2,), draws=1)
+    asyncio.run(chain.teach("few_shot+few_shot", base(task), task, Run(tmp_path), last=config))
+    assert [len(Run(tmp_path / name).metrics()) for name in ("few_shot", "few_shot-2")] == [4, 1]
+
+
+def test_another_shape_for_an_adapter_that_goes_on_is_refused(tmp_path: Path) -> None:
+    task = reviews()
+    with pytest.raises(UserError, match="has its shape already") as caught:
+        config = grpo.Config(lora=LoRA(rank=4))
+        asyncio.run(chain.teach("sft+grpo", base(task), task, Run(tmp_path / "early"), last=config))
+    assert caught.value.place == "grpo: lora" and "leave `lora` out" in caught.value.remedy
+    assert not (tmp_path / "early" / "sft").exists(), "before anything is trained"
+    tuned = asyncio.run(chain.teach("sft", base(task), task, Run(tmp_path / "sft"), last=FAST))
+    assert isinstance(tuned, PolicyCandidate)
+    for module in (dpo, grpo):
+        with pytest.raises(UserError, match="has its shape already"):
+            asyncio.run(module.teach(tuned, task, Run(tmp_path / "later"), module.Config(lora=LoRA(rank=4))))
+    with pytest.raises(UserError, match="has its shape already"):
+        other = sft.Config(lora=LoRA(rank=4))
+        asyncio.run(chain.teach("sft", tuned, task, Run(tmp_path / "again"), last=other))
+    on = dpo.Config(learning_rate=1e-2, epochs=3)
+    asyncio.run(chain.teach("dpo", tuned, task, Run(tmp_path / "on"), last=on))

@@ -1,0 +1,26 @@
+"""The adapter that a technique trains: a fresh one, or a copy of what was trained before it."""
+
+from __future__ import annotations
+
+from posttrain.candidates.policy import PolicyCandidate
+from posttrain.runs import Run
+from posttrain.types import LoRA, Policy, UserError
+
+
+def trainable(candidate: PolicyCandidate, technique: str, lora: LoRA | None, run: Run) -> Policy:
+    """A policy to train that begins as the candidate's; `lora` shapes its adapter when the candidate has none yet.
+
+    Raises UserError when a shape is asked for and the candidate has an adapter already, which keeps its own.
+    """
+    if lora is not None and candidate.kind == "weights":
+        raise shape_is_settled(technique)
+    return candidate.policy.fork(f"{candidate.name}-{technique}", lora, seed=run.seed)
+
+
+def shape_is_settled(technique: str) -> UserError:
+    """The error for a `lora` setting that could only be ignored."""
+    return UserError(
+        f"{technique} goes on training an adapter that has its shape already: `lora` cannot change it",
+        place=f"{technique}: lora",
+        remedy="leave `lora` out, or set it where the adapter is first trained",
+    )
