@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -138,13 +139,25 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file.  Raises UserError when it is missing or broken."""
+    """The value in a JSON file.  Raises UserError when it is missing, may not be read, or is broken."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(_read(path))
     except FileNotFoundError as error:
         raise UserError("no such file", place=str(path), remedy="check the path") from error
     except ValueError as error:
         raise UserError(f"not valid JSON: {error}", place=str(path), remedy="mend or remove the file") from error
+
+
+def _read(path: Path) -> bytes:
+    """The content of a file.  Raises UserError when it may not be read, FileNotFoundError when it is missing."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(
+            f"cannot read: {error.strerror or error}", place=str(path), remedy="see who may read it"
+        ) from error
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
@@ -162,20 +175,38 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The records of a JSON-lines file we wrote; a last line cut short by a kill is left out.
 
-    Raises UserError for any other broken line.
+    A kill can break nothing else, so any other broken line is damage: raises UserError with the number of the line.
     """
-    if not path.exists():
+    try:
+        *lines, _ = _read(path).split(b"\n")  # not splitlines: model answers hold odd separators
+    except FileNotFoundError:
         return []
-    *lines, _ = path.read_bytes().split(b"\n")  # not splitlines: model answers hold odd separators
-    records = []
-    for number, line in enumerate(lines, start=1):
+    return [_record(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+
+
+def _record(line: bytes, place: str) -> dict[str, Any]:
+    remedy = "remove this line (what it held is lost, the others are kept), or the file"
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"not valid JSON: {error}", place=place, remedy=remedy) from error
+    if not isinstance(record, dict):
+        raise UserError("not a JSON object", place=place, remedy=remedy)
+    return record
+
+
+def commit() -> str:
+    """The git commit of this code, with "-dirty" where it was changed since; "" when it is no checkout."""
+    here = Path(__file__)
+    described = ""
+    # an installed copy may lie inside somebody else's checkout: ask whether git knows this very file
+    for question in (("ls-files", "--error-unmatch", here.name), ("describe", "--always", "--dirty", "--exclude=*")):
         try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            raise UserError(
-                f"not valid JSON: {error}", place=f"{path}:{number}", remedy="mend or remove the line"
-            ) from error
-    return records
+            done = subprocess.run(["git", *question], cwd=here.parent, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return ""
+        described = done.stdout.strip()
+    return described
 
 
 def _plain(value: Any) -> Any:

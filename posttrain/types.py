@@ -31,6 +31,10 @@ class UserError(Exception):
         return f"{text}\n  {self.remedy}" if self.remedy else text
 
 
+class LearntNothing(UserError):
+    """A technique ran to its end and nothing became better: a finding about the task, not a mistake in asking."""
+
+
 class RolloutError(Exception):
     """One attempt failed: `layer` names what it crossed (policy, grader, environment ...)."""
 

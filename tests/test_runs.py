@@ -20,6 +20,7 @@ from posttrain.runs import (
     Progress,
     Run,
     append_line,
+    commit,
     disk_errors,
     read_json,
     read_lines,
@@ -75,6 +76,23 @@ def test_a_line_torn_anywhere_loses_itself_alone(tmp_path: Path, then: int) -> N
         assert read_lines(path) == [RECORDS[2], *RECORDS[:then]], whole[first:kept]
 
 
+def test_a_line_that_no_kill_can_have_broken_is_a_user_error(tmp_path: Path) -> None:
+    """A kill tears the last line alone; damage before it must not be passed over, nor end in a traceback."""
+    path = tmp_path / "metrics.jsonl"
+    for broken, message in ((b'{"step": 2, "lo', "not valid JSON"), (b"\xff\xfe", "not valid JSON"), (b"3", "not a JSON object"),
+                            (b"", "not valid JSON")):
+        path.write_bytes(b'{"step": 1}\n' + broken + b'\n{"step": 3}\n')
+        with pytest.raises(UserError, match=message) as caught:
+            read_lines(path)
+        assert caught.value.place == f"{path}:2" and "remove this line" in caught.value.remedy
+        path.write_bytes(b'{"step": 1}\n' + broken)
+        assert read_lines(path) == [{"step": 1}], "the last line may be torn"
+    path.write_bytes(b'{"step": 1}\n{"step": 2\n')
+    with pytest.raises(UserError, match="not valid JSON") as caught:
+        read_lines(path)
+    assert caught.value.place == f"{path}:2", "a whole line, though the last, is not a torn one"
+
+
 @given(st.dictionaries(st.text(), st.one_of(st.text(), st.integers(), st.none(), st.booleans()), max_size=4))
 def test_any_record_comes_back(tmp_path_factory: pytest.TempPathFactory, record: dict[str, object]) -> None:
     if any("\ud800" <= letter <= "\udfff" for letter in str(record)):
@@ -114,6 +132,41 @@ def test_what_cannot_be_read_says_where(tmp_path: Path) -> None:
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not valid JSON"):
         read_json(tmp_path / "binary.json")
+
+
+def test_what_may_not_be_read_says_so(tmp_path: Path) -> None:
+    for read in (read_json, read_lines):
+        with pytest.raises(UserError, match="cannot read") as caught:
+            read(tmp_path)
+        assert caught.value.place == str(tmp_path) and caught.value.remedy
+
+
+# ---- the commit
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+    done = subprocess.run(["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_the_commit_is_that_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = tmp_path / "package" / "runs.py"
+    code.parent.mkdir()
+    code.write_text("1\n")
+    monkeypatch.setattr("posttrain.runs.__file__", str(code))
+    assert commit() == "", "no checkout"
+    git(tmp_path, "init")
+    (tmp_path / "own.txt").write_text("theirs")
+    git(tmp_path, "add", "own.txt")
+    git(tmp_path, "commit", "-m", "theirs")
+    assert commit() == "", "a copy installed inside somebody else's checkout"
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "ours")
+    assert commit() == git(tmp_path, "rev-parse", "--short", "HEAD")
+    code.write_text("2\n")
+    assert commit() == f"{git(tmp_path, 'rev-parse', '--short', 'HEAD')}-dirty"
+    monkeypatch.setenv("PATH", "")
+    assert commit() == "", "no git"
 
 
 # ---- disks that are full or may not be written

@@ -7,8 +7,9 @@ A candidate whose result.json is there is not redone.
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,16 @@ from typing import Any
 from posttrain.candidates.given import GivenCandidate
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.comparison.conclude import Record, Settings, folder_name
+from posttrain.comparison.estimate import CLOSING_SECONDS
 from posttrain.comparison.latency import measure
-from posttrain.comparison.money import Cost, device_cost, hosted_cost
+from posttrain.comparison.money import Cost, Prices, device_cost, hosted_cost
 from posttrain.comparison.results import CandidateResult
 from posttrain.comparison.wording import duration
 from posttrain.evaluation.evaluate import evaluate
 from posttrain.evaluation.record import Evaluation
 from posttrain.runs import SCHEMA, Budget, Run, read_json, write_json
 from posttrain.techniques import _chain as chain
-from posttrain.types import Candidate, Task, UserError
+from posttrain.types import Candidate, Row, Task, UserError
 
 CURVE_SHARES = (0.25, 0.5)
 """Learning curves are drawn from these shares of the training rows, and all of them."""
@@ -40,11 +42,19 @@ class Bench:
         return self.run.folder / "candidates" / folder_name(name)
 
     def kept(self, name: str) -> CandidateResult | None:
-        """The result of a candidate that finished before, if it did."""
+        """The result of a candidate that finished before, if it did; how long its parts took goes into the record."""
         folder = self.folder(name)
         if not (folder / "result.json").exists():
             return None
-        return CandidateResult.from_report(read_json(folder / "result.json"), Evaluation.read(folder / "test.jsonl"))
+        report = read_json(folder / "result.json")
+        if report["name"] != name:
+            raise UserError(
+                f"{name!r} and {report['name']!r} would be kept in the same folder",
+                place=str(folder),
+                remedy="give one of them another name, or compare them in two runs",
+            )
+        self.record.timings |= report.get("timings", {})
+        return CandidateResult.from_report(report, Evaluation.read(folder / "test.jsonl"))
 
     async def taught(self, expression: str, name: str, start: Any, seconds: float | None) -> Candidate:
         """A candidate of this chain, taught within `seconds` (None: as long as it takes)."""
@@ -83,93 +93,117 @@ class Bench:
         result = await self._measured(result, candidate)
         await candidate.save(folder / "saved")
         self.keep(result)
+        _forget(candidate)
         return result
 
     def keep(self, result: CandidateResult) -> None:
         """Writes result.json: from now on the candidate is finished."""
-        write_json(self.folder(result.name) / "result.json", {"schema": SCHEMA, **result.to_report()})
+        timings = {part: took for part, took in self.record.timings.items() if part.startswith(f"{result.name}: ")}
+        report = {"schema": SCHEMA, **result.to_report(), "timings": timings}
+        write_json(self.folder(result.name) / "result.json", report)
 
     async def _measured(self, result: CandidateResult, candidate: Candidate) -> CandidateResult:
         """Adds latency and cost.  The user's own system was answered elsewhere: neither is known."""
         if result.kind == "given" or not self.settings.latency:
             return result
-        policy = getattr(candidate, "policy", None)
-        remote = getattr(policy, "remote", False)
-        if remote:
-            policy.replies_path = None  # type: ignore[union-attr]  # a kept reply takes no time
         self.run.progress(f"{result.name}: latency", 0, 1)
+        policy = getattr(candidate, "policy", None)
+        if getattr(policy, "remote", False):
+            policy.replies_path = None  # type: ignore[union-attr]  # a kept reply takes no time
+            try:
+                with self.timed(f"{result.name}: latency"):
+                    measured = await measure(candidate, self.task.rows("test"))
+            finally:
+                policy.replies_path = self.run.folder / "replies.jsonl"  # type: ignore[union-attr]
+            return replace(result, latency=measured.latency, cost=_hosted(self.settings.prices, result.evaluation))
         with self.timed(f"{result.name}: latency"):
             measured = await measure(candidate, self.task.rows("test"))
-        attempts = result.evaluation.attempts
-        cost: Cost | None
-        if remote:
-            policy.replies_path = self.run.folder / "replies.jsonl"  # type: ignore[union-attr]
-            cost = hosted_cost(
-                self.settings.prices,
-                prompt_tokens=[attempt.prompt_tokens for attempt in attempts],
-                completion_tokens=[attempt.completion_tokens for attempt in attempts],
-            )
-        else:
-            cost = device_cost(
-                self.settings.prices,
-                one_off_seconds=result.training_seconds + result.search_seconds,
-                request_seconds=measured.request_seconds,
-            )
+        cost = device_cost(
+            self.settings.prices,
+            one_off_seconds=result.training_seconds + result.search_seconds,
+            request_seconds=measured.request_seconds,
+        )
         return replace(result, latency=measured.latency, cost=cost)
 
     # ---- once more: other seeds, fewer rows
 
     async def more_seeds(self, result: CandidateResult, start: PolicyCandidate) -> CandidateResult:
-        """Trains twice more with other seeds while there is time: one training run proves little."""
-        scores, spent = [result.score], result.training_seconds
+        """Trains twice more with other seeds while there is time: one training run proves little.
+
+        A run that learnt nothing counts as a training run, and has no score.
+        """
+        scores, runs, notes = [result.score], 1, list(result.notes)
         for seed in (self.run.seed + 1, self.run.seed + 2):
-            judging = self.record.timings.get(f"{result.name}: test", 0.0)
-            if self.run.seconds_left is not None and self.run.seconds_left < 1.1 * (spent + judging):
+            if not self._time_for(result, result.training_seconds):
                 break
-            with self.timed(f"{result.name}: seed {seed}"):
-                run = Run(
-                    self.folder(result.name) / f"seed-{seed}",
-                    seed=seed,
-                    on_progress=self.run.on_progress,
-                    budget=Budget(spent / 60),
-                )
-                try:
-                    scores.append(await self._test_score(result, self.task, start, run))
-                except UserError as error:  # it is the table's to say, and no reason to lose what is finished
-                    self.record.notes.append(f"{result.name} with seed {seed}: {error.message}")
-        return replace(result, seed_scores=tuple(scores), training_runs=len(scores)) if len(scores) > 1 else result
+            runs += 1
+            run = self._once_more(result, f"seed-{seed}", seed, result.training_seconds)
+            found = await self._again(result, f"seed {seed}", run, start)
+            if isinstance(found, str):
+                notes.append(found)
+            else:
+                scores.append(found)
+        if runs == 1:
+            return result
+        return replace(result, seed_scores=tuple(scores), training_runs=runs, notes=tuple(notes))
 
     async def learning_curve(self, result: CandidateResult, start: PolicyCandidate | None) -> CandidateResult:
-        """Teaches the same on a quarter and on half of the training rows, while there is time."""
-        rows = self.task.rows("train")
-        points = []
-        for share in CURVE_SHARES:
-            needed = 1.1 * (share * result.training_seconds + self.record.timings.get(f"{result.name}: test", 0.0))
-            left = self.run.seconds_left
-            if left is not None and left < needed and result.kind != "floor":  # a floor takes next to nothing
-                return result
-            some = rows[: max(1, round(share * len(rows)))]
-            with self.timed(f"{result.name}: {len(some)} rows"):
-                run = Run(
-                    self.folder(result.name) / f"rows-{len(some)}",
-                    seed=self.run.seed,
-                    on_progress=self.run.on_progress,
-                    budget=Budget(max(1.0, share * result.training_seconds) / 60),
-                )
-                task = replace(self.task, splits={**self.task.splits, "train": some})
-                try:
-                    points.append((len(some), await self._test_score(result, task, start, run)))
-                except UserError as error:
-                    self.record.notes.append(f"no learning curve of {result.name}: {error.message}")
-                    return result
-        return replace(result, learning_curve=(*points, (len(rows), result.score)))
+        """Teaches the same on a quarter and on half of the training rows, while there is time.
 
-    async def _test_score(self, result: CandidateResult, task: Task, start: PolicyCandidate | None, run: Run) -> float:
-        candidate = await chain.teach(result.technique, start, task, run)  # type: ignore[arg-type]
-        score = (await evaluate(candidate, task, "test", self.run)).score
-        if isinstance(candidate, PolicyCandidate) and candidate.kind == "weights":
-            candidate.policy.drop()
-        return score
+        A size from which nothing was learnt is left out of the curve.
+        """
+        rows = self.task.rows("train")
+        points, notes = [], list(result.notes)
+        for some in _shares(rows, self.run.seed):
+            seconds = len(some) / len(rows) * result.training_seconds
+            if result.kind != "floor" and not self._time_for(result, seconds):  # a floor takes next to nothing
+                break
+            run = self._once_more(result, f"rows-{len(some)}", self.run.seed, seconds)
+            found = await self._again(result, f"{len(some)} rows", run, start, some)
+            if isinstance(found, str):
+                notes.append(found)
+            else:
+                points.append((len(some), found))
+        curve = (*points, (len(rows), result.score)) if points else ()
+        return replace(result, learning_curve=curve, notes=tuple(notes))
+
+    def _time_for(self, result: CandidateResult, seconds: float) -> bool:
+        """Whether the budget lets a candidate be taught once more for so long, be judged, and a report be written."""
+        left = self.run.seconds_left
+        judging = self.record.timings.get(f"{result.name}: test", 0.0)
+        return left is None or left - CLOSING_SECONDS >= 1.1 * (seconds + judging)
+
+    def _once_more(self, result: CandidateResult, folder: str, seed: int, seconds: float) -> Run:
+        """A run for teaching again, with the time that it took before where time is limited at all."""
+        minutes = None if self.run.budget.minutes is None else max(1.0, seconds) / 60
+        return Run(
+            self.folder(result.name) / folder,
+            seed=seed,
+            budget=Budget(minutes, self.run.budget.steps),
+            on_progress=self.run.on_progress,
+        )
+
+    async def _again(
+        self,
+        result: CandidateResult,
+        part: str,
+        run: Run,
+        start: PolicyCandidate | None,
+        rows: Sequence[Row] = (),
+    ) -> float | str:
+        """The test score of the same candidate, taught again (on `rows`, if given), or why there is none."""
+        task = replace(self.task, splits={**self.task.splits, "train": tuple(rows)}) if rows else self.task
+        with self.timed(f"{result.name}: {part}"):
+            try:
+                candidate = await chain.teach(result.technique, start, task, run)  # type: ignore[arg-type]
+                try:
+                    return (await evaluate(candidate, task, "test", self.run)).score
+                finally:
+                    _forget(candidate)
+            except UserError as error:  # no reason to lose what is finished
+                note = f"{result.name}, {part}: {error.message}"
+                self.record.notes.append(note)
+                return note
 
     def timed(self, part: str) -> Clock:
         return Clock(self.record.timings, part)
@@ -188,6 +222,31 @@ class Clock:
     def __exit__(self, *_: object) -> None:
         self.seconds = time.monotonic() - self.started
         self.timings[self.part] = round(self.seconds, 2)
+
+
+def _shares(rows: Sequence[Row], seed: int) -> list[Sequence[Row]]:
+    """A quarter and half of the rows, the quarter within the half: drawn, for files are often sorted by label."""
+    drawn = random.Random(f"{seed}:learning curve").sample(range(len(rows)), len(rows))
+    sizes = dict.fromkeys(max(1, round(share * len(rows))) for share in CURVE_SHARES)
+    return [[rows[i] for i in sorted(drawn[:size])] for size in sizes if size < len(rows)]
+
+
+def _forget(candidate: Candidate) -> None:
+    """Frees the adapter of a candidate that is judged and saved."""
+    if isinstance(candidate, PolicyCandidate) and candidate.kind == "weights":
+        candidate.policy.drop()
+
+
+def _hosted(prices: Prices, evaluation: Evaluation) -> Cost | None:
+    """Cost of a hosted model by the requests that it answered; None when there were none."""
+    answered = [attempt for attempt in evaluation.attempts if not attempt.error]
+    if not answered:
+        return None
+    return hosted_cost(
+        prices,
+        prompt_tokens=[attempt.prompt_tokens for attempt in answered],
+        completion_tokens=[attempt.completion_tokens for attempt in answered],
+    )
 
 
 def _update_rule(candidate: Candidate, seconds: float) -> str:

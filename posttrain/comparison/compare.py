@@ -19,13 +19,14 @@ from posttrain.comparison import html
 from posttrain.comparison.bench import Bench
 from posttrain.comparison.conclude import Record, Settings, conclude, folder_name
 from posttrain.comparison.estimate import Forecast, Speed, calibrate, forecast
-from posttrain.comparison.plan import Timetable, default_candidates, ordered
+from posttrain.comparison.plan import default_candidates, ordered
 from posttrain.comparison.results import CandidateResult, ComparisonResult
+from posttrain.comparison.timetable import Timetable
 from posttrain.comparison.wording import duration
 from posttrain.evaluation.record import Evaluation
 from posttrain.runs import Run, read_json, write_json
 from posttrain.techniques import _chain as chain
-from posttrain.types import Policy, Task, UserError
+from posttrain.types import LearntNothing, Policy, Task, UserError
 
 REPEATED = 2
 """How many of the best taught candidates are trained again with other seeds, while there is time."""
@@ -133,7 +134,7 @@ class Comparing:
                 try:
                     candidate = ready or await self.bench.taught(expression, name, start, seconds)
                 except UserError as error:
-                    if expression in self.settings.candidates:
+                    if expression in self.settings.candidates and not isinstance(error, LearntNothing):
                         raise
                     self._note(f"{name} left out: {error.message}")
                     return

@@ -16,12 +16,15 @@ from posttrain.comparison.latency import ROWS, WARM_UP
 from posttrain.rollouts import taught
 from posttrain.techniques import _chain as chain
 from posttrain.techniques import best_of, knn_few_shot, retrieval, sft
-from posttrain.types import Adam, Datum, Policy, Row, Task, UserError
+from posttrain.types import Adam, Datum, Row, Task, UserError
 
 CALIBRATION_ROWS = 32
 
 STEP_ROWS = 2
 """In the training step that is timed: small steps, which small tasks take, are the slower ones a token."""
+
+STEPS = 3
+"""Training steps that are timed, after one that is not."""
 
 ROWS_ALONE = 3
 """Timed one by one: a single request is as fast or slow as chance has it."""
@@ -55,7 +58,7 @@ async def calibrate(candidate: PolicyCandidate, task: Task) -> Speed:
     if data:
         await candidate.policy.logprobs(data[:2])
         read = await _seconds(candidate.policy.logprobs(data)) / (own * len(data))
-        train = await _training(candidate.policy, data[:STEP_ROWS]) / (own * len(data[:STEP_ROWS]))
+        train = await _seconds_per_trained_token(_as_trained(candidate, task), rows)
     write = max(1e-4, await _seconds(candidate.attempt(rows)) / len(rows) - read * own)
     alone = sum([await _seconds(candidate.attempt([row])) for row in rows[-ROWS_ALONE:]]) / len(rows[-ROWS_ALONE:])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -77,16 +80,26 @@ async def _seconds(work: Awaitable[Any]) -> float:
     return time.perf_counter() - started
 
 
-async def _training(policy: Policy, data: Sequence[Datum]) -> float:
-    """Seconds of a training step as sft takes it; the first one does not count."""
-    trial = policy.fork("calibration", sft.UPPER_HALF)
-    try:
+async def _seconds_per_trained_token(candidate: PolicyCandidate, rows: Sequence[Row]) -> float:
+    """Of steps as sft takes them.  The first does not count: later epochs find what it computed."""
+    data = _teachable(candidate, rows)[:STEP_ROWS]
+    trial = candidate.policy.fork("calibration", sft.UPPER_HALF)
+
+    async def step() -> None:
         await trial.forward_backward(data, _likelihood)
-        seconds = await _seconds(trial.forward_backward(data, _likelihood))
         await trial.optim_step(Adam(1e-5))
+
+    try:
+        await step()
+        seconds = [await _seconds(step()) for _ in range(STEPS)]
     finally:
         trial.drop()
-    return seconds
+    return sum(seconds) / (STEPS * sum(len(datum.tokens) for datum in data))
+
+
+def _as_trained(candidate: PolicyCandidate, task: Task) -> PolicyCandidate:
+    """With the short instructions that sft trains with."""
+    return replace(candidate, instructions=sft.brief(task.output) or candidate.instructions)
 
 
 def _likelihood(logprobs: Sequence[Any], _: Sequence[Datum]) -> tuple[Any, dict[str, float]]:
@@ -94,9 +107,9 @@ def _likelihood(logprobs: Sequence[Any], _: Sequence[Datum]) -> tuple[Any, dict[
     return -sum(logprob.sum() for logprob in logprobs), {}
 
 
-def _shared(candidate: PolicyCandidate, rows: Sequence[Row]) -> int:
+def _shared(candidate: PolicyCandidate, task: Task) -> int:
     """Tokens with which the prompts of all rows begin (the instructions); a single row shares none."""
-    prompts = [candidate.prompt(row) for row in rows]
+    prompts = [candidate.prompt(row) for row in task.rows("train")[:CALIBRATION_ROWS]]
     columns = zip(*prompts, strict=False) if len(prompts) > 1 else ()
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
 
@@ -118,7 +131,7 @@ async def forecast(expression: str, candidate: PolicyCandidate, task: Task, spee
     if chain.kind(expression) == "floor":
         return Forecast(1.0, 1.0)
     names = expression.split("+")
-    shaped = replace(candidate, instructions="") if chain.kind(expression) == "weights" else candidate
+    shaped = _as_trained(candidate, task) if "sft" in names else candidate
     if "retrieval" in names:
         shaped = replace(shaped, documents=task.documents, passages=retrieval.Config().passages)
     own = _own_tokens(shaped, task)
@@ -133,7 +146,7 @@ async def forecast(expression: str, candidate: PolicyCandidate, task: Task, spee
     # eight users at once gain little: answers are short, and their prompts have to be read one by one
     requests = WARM_UP + 2 * timed if latency else 0
     return Forecast(
-        work.rows_answered * per_row + work.rows_trained * own * 1.2 * speed.train,
+        work.rows_answered * per_row + work.rows_trained * (own + _shared(shaped, task)) * speed.train,
         judged * per_row + requests * per_request,
     )
 
@@ -142,4 +155,4 @@ def _own_tokens(candidate: PolicyCandidate, task: Task) -> float:
     """Mean tokens of a row and its answer that it shares with no other row."""
     rows = task.rows("train")[:CALIBRATION_ROWS]
     prompts = [candidate.prompt(row) for row in rows]
-    return sum(map(len, prompts)) / len(rows) - _shared(candidate, rows) + candidate.output.max_tokens / 2
+    return sum(map(len, prompts)) / len(rows) - _shared(candidate, task) + candidate.output.max_tokens / 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from posttrain.comparison.estimate import Forecast
-from posttrain.runs import Run
 from posttrain.techniques import _chain as chain
 from posttrain.types import Task, UserError
 
@@ -16,82 +15,12 @@ LEAST_TRAINING = 0.5
 """Training with less than this share of the time it needs is not worth a place in the table."""
 
 
-class Timetable:
-    """Who may begin and how long it may take, as time goes by.  One model after the other has its share of the time.
-
-    Forecasts are rough, so the plan made before the start is looked at again whenever a candidate's turn comes.
-    """
-
-    def __init__(self, run: Run, models: int) -> None:
-        self.run, self.models_to_come = run, max(1, models)
-        self.forecasts: dict[str, Forecast] = {}  # of what has not begun yet
-        self.teaching: dict[str, float | None] = {}
-        self.left_out: dict[str, str] = {}
-        self.deadline: float | None = None  # of this model, in seconds of the run
-
-    def next_model(self, forecasts: Mapping[str, Forecast]) -> None:
-        """Plans the candidates of the next model."""
-        left = self.run.seconds_left
-        self.deadline = None if left is None else self.run.seconds + left / self.models_to_come
-        self.models_to_come -= 1
-        self.forecasts = dict(forecasts)
-        self.teaching, self.left_out = share(self._left, forecasts)
-
-    @property
-    def _left(self) -> float | None:
-        return None if self.deadline is None else max(0.0, self.deadline - self.run.seconds)
-
-    @property
-    def seconds_to_come(self) -> float | None:
-        """What the candidates that have not begun will take; None when nothing more will."""
-        to_come = [
-            forecast.judging + (forecast.teaching if (given := self.teaching.get(name)) is None else given)
-            for name, forecast in self.forecasts.items()
-            if name not in self.left_out
-        ]
-        return sum(to_come) if to_come else None
-
-    def refusal(self, expression: str) -> str:
-        """Why a candidate cannot begin now; "" when it can."""
-        if expression in self.left_out:
-            self.forecasts.pop(expression, None)
-            return self.left_out[expression]
-        forecast = self.forecasts.get(expression)
-        if forecast is None or self._left is None or chain.kind(expression) != "prompt":
-            return ""
-        weights = [name for name in self.forecasts if chain.kind(name) == "weights" and name not in self.left_out]
-        kept_back = sum(
-            LEAST_TRAINING * self.forecasts[name].teaching + self.forecasts[name].judging for name in weights
-        )
-        if forecast.total <= self._left - kept_back:
-            return ""
-        del self.forecasts[expression]
-        return f"left out: about {forecast.total:.0f} s, and the others took longer than expected"
-
-    def begin(self, expression: str) -> float | None:
-        """Takes a candidate from the timetable; the seconds its teaching may take (None: as long as it takes)."""
-        weights = {
-            name: each
-            for name, each in self.forecasts.items()
-            if chain.kind(name) == "weights" and name not in self.left_out
-        }
-        left = self._left
-        self.forecasts.pop(expression, None)
-        if expression not in weights or left is None:
-            return self.teaching.get(expression)
-        self.teaching |= share(left, weights)[0]
-        others = sum(each.total for name, each in weights.items() if name != expression)
-        # with time to spare a forecast that was too low may be overrun, but not the deadline
-        given = self.teaching[expression]
-        return given if given is not None else max(5.0, left - others - weights[expression].judging)
-
-
 def default_candidates(task: Task, *, trainable: bool) -> list[str]:
     """Floors, prompts, weights: in each the most promising first, since a short budget leaves out the last ones."""
     floors = ["constant", "nearest", *(["linear"] if task.output.labels or task.output.schema else [])]
     documents = bool(task.documents)
     prompts = ["base", *(["retrieval"] if documents else []), "few_shot", "knn_few_shot", "prompt_search", "best_of"]
-    weights = ["sft", *(["retrieval+sft"] if documents else [])] if trainable else []
+    weights = [*(["retrieval+sft"] if documents else []), "sft"] if trainable else []
     return [*floors, *prompts, *weights]
 
 
@@ -106,9 +35,10 @@ def ordered(expressions: Sequence[str]) -> list[str]:
 def share(seconds: float | None, forecasts: Mapping[str, Forecast]) -> tuple[dict[str, float | None], dict[str, str]]:
     """(seconds for teaching each candidate, None: as long as it takes; why a candidate is left out).
 
-    Prompts are kept, in order, while their share lasts.  Weights share what then remains after everybody's judging,
-    each in proportion to what it would need; the last ones are left out while none could get `LEAST_TRAINING` of that.
-    Training that gets less than it needs stops early but well: its learning rate follows the clock.
+    Prompts are kept, in order, while their share lasts.  Weights divide what then remains after everybody's judging,
+    in proportion to what each needs: as many of them, the most promising first, as get `LEAST_TRAINING` of that; else
+    one that does; else the cheapest.  Training that gets less than it needs stops early but well: its learning rate
+    follows the clock.
     """
     teaching: dict[str, float | None] = dict.fromkeys(forecasts)
     if seconds is None or sum(forecast.total for forecast in forecasts.values()) <= seconds:
@@ -124,13 +54,24 @@ def share(seconds: float | None, forecasts: Mapping[str, Forecast]) -> tuple[dic
         else:
             room -= needed
     spent = sum(forecasts[name].total for name in forecasts if kinds[name] != "weights" and name not in left_out)
-    while weights:
-        room = seconds - spent - sum(forecasts[name].judging for name in weights)
-        wanted = sum(forecasts[name].teaching for name in weights)
-        if len(weights) == 1 or room >= LEAST_TRAINING * wanted:
-            for name in weights:
-                teaching[name] = max(5.0, room * forecasts[name].teaching / wanted)
-            break
-        last = weights.pop()
-        left_out[last] = f"left out: about {forecasts[last].total:.0f} s, more than there is time for"
+    room = seconds - spent
+    firsts = [weights[:count] for count in range(len(weights), 0, -1)]
+    enough = (some for some in [*firsts, *([name] for name in weights)] if _get_enough(some, room, forecasts))
+    trained = next(enough, [min(weights, key=lambda name: forecasts[name].total)] if weights else [])
+    for name in weights:
+        if name not in trained:
+            left_out[name] = f"left out: about {forecasts[name].total:.0f} s, more than there is time for"
+    teaching |= divide(room, {name: forecasts[name] for name in trained})
     return {name: given for name, given in teaching.items() if name not in left_out}, left_out
+
+
+def divide(room: float, forecasts: Mapping[str, Forecast]) -> dict[str, float]:
+    """Seconds for teaching each, in proportion to what it needs; all are judged within `room` seconds too."""
+    wanted = sum(forecast.teaching for forecast in forecasts.values())
+    left = room - sum(forecast.judging for forecast in forecasts.values())
+    return {name: max(5.0, left * forecast.teaching / wanted) for name, forecast in forecasts.items()}
+
+
+def _get_enough(names: Sequence[str], room: float, forecasts: Mapping[str, Forecast]) -> bool:
+    given = divide(room, {name: forecasts[name] for name in names})
+    return all(given[name] >= LEAST_TRAINING * forecasts[name].teaching for name in names)

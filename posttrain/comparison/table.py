@@ -87,7 +87,7 @@ def everything(comparison: ComparisonResult) -> RenderableType:
         Column(
             "tokens\ntrained", lambda _, r: wording.count(r.trained_tokens) if r.trained_tokens else NOTHING, 9, "right"
         ),
-        Column("training\nruns", _runs, 12),
+        Column("training\nruns", _runs, 14),
         Column("failed", lambda _, r: wording.percent(r.evaluation.error_rate), 6, "right"),
     ]
     return _spaced(_table(comparison, more), *_shares(comparison), _tests(comparison))
@@ -181,7 +181,24 @@ def _runs(_: ComparisonResult, result: CandidateResult) -> str:
         return NOTHING
     if result.training_runs <= 1:
         return "one training\nrun"
-    return f"{result.training_runs} runs:\n{', '.join(f'{100 * score:.0f}' for score in result.seed_scores)}"
+    learnt = len(result.seed_scores)
+    runs = f"{learnt} of {result.training_runs} learnt" if learnt < result.training_runs else f"{learnt} runs"
+    return f"{runs}:\n{', '.join(f'{100 * score:.0f}' for score in result.seed_scores)}"
+
+
+def training_runs(comparison: ComparisonResult) -> list[str]:
+    """How often was trained what is in the table: one training run is called one, and one in vain is not hidden."""
+    trained = [result for result in comparison.ranked if result.kind == "weights"]
+    single = [result.name for result in trained if result.training_runs <= 1]
+    lines = [f"One training run: {', '.join(single)}."] if single else []
+    for result in trained:
+        learnt, runs = len(result.seed_scores), result.training_runs
+        scores = f"{', '.join(f'{100 * score:.0f}' for score in result.seed_scores)} %"
+        if runs > 1 and learnt < runs:
+            lines.append(f"{learnt} of {runs} training runs of {result.name} learnt something: {scores}.")
+        elif runs > 1:
+            lines.append(f"{runs} training runs of {result.name}: {scores}.")
+    return lines
 
 
 def _legend(comparison: ComparisonResult) -> list[str]:
@@ -189,9 +206,7 @@ def _legend(comparison: ComparisonResult) -> list[str]:
         "Right: the share of rows wholly right, with its 95 % interval. Differences are paired; words hold after "
         "Holm's adjustment."
     ]
-    single = [r.name for r in comparison.ranked if r.kind == "weights" and r.training_runs <= 1]
-    if single:
-        lines.append(f"One training run: {', '.join(single)}.")
+    lines += training_runs(comparison)
     if comparison.ceiling is not None:
         lines.append(
             f"Ceiling: independent labellers agree with the gold answer on "

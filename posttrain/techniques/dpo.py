@@ -18,7 +18,7 @@ from posttrain.rollouts import play, taught
 from posttrain.runs import Run
 from posttrain.techniques._adapter import trainable
 from posttrain.techniques._work import Work
-from posttrain.types import Adam, Datum, Kind, LoRA, Policy, Row, Task, UserError, target_text
+from posttrain.types import Adam, Datum, Kind, LearntNothing, LoRA, Policy, Row, Task, UserError, target_text
 
 KIND: Kind = "weights"
 LABEL = "fine-tuned on preferences"
@@ -138,7 +138,7 @@ async def judged(policy: Policy, data: Sequence[Datum], config: Config, run: Run
     preferred, margin = statistics.fmean(margin > 0 for margin in margins), statistics.fmean(margins)
     run.log(preferred_after=preferred, margin_after=margin, loss_after=loss)
     if loss > math.log(2) - LEAST_GAIN:
-        raise UserError(
+        raise LearntNothing(
             f"dpo learnt nothing: its loss on its own pairs went from {math.log(2):.4f} to {loss:.4f} "
             f"(it prefers the chosen answer more than before in {preferred:.0%} of them)",
             place=str(run.folder),

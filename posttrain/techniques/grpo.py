@@ -20,7 +20,20 @@ from posttrain.techniques._adapter import trainable
 from posttrain.techniques._record import write_rollouts
 from posttrain.techniques._work import Work
 from posttrain.techniques.dpo import anchored
-from posttrain.types import Adam, Datum, Kind, LoRA, Policy, Rollout, Row, Sampling, Score, Task, UserError
+from posttrain.types import (
+    Adam,
+    Datum,
+    Kind,
+    LearntNothing,
+    LoRA,
+    Policy,
+    Rollout,
+    Row,
+    Sampling,
+    Score,
+    Task,
+    UserError,
+)
 
 KIND: Kind = "weights"
 LABEL = "reinforcement learning"
@@ -113,7 +126,7 @@ class Training:
             remedy = "give it more time, see `reward` in metrics.jsonl, and read rollouts/: is what you want rewarded?"
         elif self.step:
             reason, remedy = "no group of answers ever had variance in its rewards", self._remedy()
-        raise UserError(f"grpo learnt nothing: {reason}", place=str(self.run.folder), remedy=remedy)
+        raise LearntNothing(f"grpo learnt nothing: {reason}", place=str(self.run.folder), remedy=remedy)
 
     async def _one_step(self) -> None:
         sampling = Sampling(

@@ -19,7 +19,7 @@ from posttrain.rollouts import by_field, taught
 from posttrain.runs import Run
 from posttrain.techniques._adapter import trainable
 from posttrain.techniques._work import Work
-from posttrain.types import Adam, Datum, Kind, LoRA, Output, Row, Task, UserError
+from posttrain.types import Adam, Datum, Kind, LearntNothing, LoRA, Output, Row, Task, UserError
 
 KIND: Kind = "weights"
 LABEL = "fine-tuned on the answers"
@@ -138,7 +138,7 @@ class Training:
                 remedy="give more --minutes or --steps",
             )
         if not lowest < before:
-            raise UserError(
+            raise LearntNothing(
                 f"sft learnt nothing: the loss on held-out rows went from {before:.3f} to {lowest:.3f}",
                 place=str(self.run.folder),
                 remedy="check the labels with `posttrain check`, or use a smaller learning rate",

@@ -27,7 +27,7 @@ from posttrain.engines.torch.engine import TorchEngine
 from posttrain.engines.toy import ToyPolicy
 from posttrain.runs import Budget, Progress, Run, read_json
 from posttrain.techniques import _chain as chain
-from posttrain.types import Message, Output, Policy, Row, Task, UserError
+from posttrain.types import LearntNothing, Message, Output, Policy, Row, Task, UserError
 
 WORDS = {"positive": ("good", "great", "fine", "lovely"), "negative": ("bad", "awful", "poor", "nasty")}
 ALL = ("constant", "nearest", "linear", "base", "few_shot", "sft")
@@ -266,8 +266,8 @@ def test_a_seed_that_learns_nothing_does_not_cost_the_report(tmp_path: Path, mon
     monkeypatch.setattr(chain, "teach", unlucky)
     result = run_one(reviews(), tmp_path, ("base", "sft"))
     trained = result.candidate("sft")
-    assert trained.training_runs == 2 == len(trained.seed_scores)
-    assert any("sft with seed 1: sft learnt nothing" in note for note in result.notes)
+    assert (trained.training_runs, len(trained.seed_scores)) == (3, 2), "it was a training run, and has no score"
+    assert any("sft, seed 1: sft learnt nothing" in note for note in result.notes)
 
 
 def test_floors_have_their_learning_curve_however_short_the_time(tmp_path: Path) -> None:
@@ -284,3 +284,17 @@ def test_an_endpoint_is_what_everything_is_compared_with(tmp_path: Path) -> None
     result = run_one(task, tmp_path / "a", ("base", "few_shot"), policies=policies, hearing=hearing)
     assert result.reference == "base@chat:there"
     assert run_one(task, tmp_path / "b", ("base", "few_shot"), policies=policies, given=True).reference == "yours"
+
+
+def test_what_learns_nothing_is_a_finding_and_not_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teach = chain.teach
+
+    async def vain(expression: str, *given: Any, **settings: Any) -> Any:
+        if expression == "sft":
+            raise LearntNothing("sft learnt nothing: the loss went up")
+        return await teach(expression, *given, **settings)
+
+    monkeypatch.setattr(chain, "teach", vain)
+    result = run_one(reviews(), tmp_path, ("base", "sft"))
+    assert [found.name for found in result.candidates] == ["base"]
+    assert any("sft left out: sft learnt nothing" in note for note in result.notes)

@@ -120,6 +120,12 @@ def test_alike_costs_measured_on_different_numbers_of_rows_leave_nothing_to_divi
     assert payback(cost(0, 0.1, 0.1, 0.1), cost(5, 0.1), volume=1e6, quality_low=GOOD).verdict == "never"
 
 
+def test_a_saving_that_standing_costs_eat_up_is_not_divided_by() -> None:
+    """The interval ends at zero to twelve digits, the saving itself a little above."""
+    found = payback(cost(0, 0.1234567890123456), cost(5, 0.0, standing=123456.789012), volume=1e6, quality_low=GOOD)
+    assert found == BreakEven(None, None, "not determined")
+
+
 @given(st.floats(0, 1e5), st.floats(0, 1e5), st.floats(0.001, 10), st.floats(0.001, 10))
 @example(6.0, 5.0, 1.0, 2.0)
 @example(0.0, 1.0, 1.1000000000000003, 1.1)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from posttrain import graders
 from posttrain.comparison.estimate import Forecast
-from posttrain.comparison.plan import LEAST_TRAINING, PROMPT_SHARE, Timetable, default_candidates, ordered, share
+from posttrain.comparison.plan import LEAST_TRAINING, PROMPT_SHARE, default_candidates, ordered, share
+from posttrain.comparison.timetable import Timetable
 from posttrain.runs import Budget, Run
 from posttrain.techniques import _chain as chain
 from posttrain.types import Document, Message, Output, Row, Task, UserError
@@ -159,3 +160,16 @@ def test_without_a_limit_nobody_is_refused(tmp_path: Path) -> None:
     table.next_model(NEEDED)
     for name in NEEDED:
         assert table.refusal(name) == "" and table.begin(name) is None
+
+
+def test_the_most_promising_training_has_the_time_if_half_of_what_it_needs_is_there() -> None:
+    needed = forecasts(base=(0, 10), retrieval__sft=(400, 20), sft=(200, 20))
+    assert share(650, needed) == (dict.fromkeys(needed), {})
+    both, left_out = share(450, needed)
+    assert both["retrieval+sft"] == pytest.approx(400 * 400 / 600) and not left_out
+    first, left_out = share(250, needed)
+    assert first["retrieval+sft"] == pytest.approx(220) and set(left_out) == {"sft"}
+    second, left_out = share(150, needed)
+    assert second["sft"] == pytest.approx(120) and set(left_out) == {"retrieval+sft"}
+    cheapest, left_out = share(40, needed)
+    assert cheapest["sft"] == pytest.approx(10) and set(left_out) == {"retrieval+sft"}
