@@ -13,7 +13,7 @@ from posttrain import candidates, tasks
 from posttrain.api.engines import Engines
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.comparison.conclude import folder_name
-from posttrain.runs import SCHEMA, Budget, Progress, Run, read_json, silent, write_json
+from posttrain.runs import SCHEMA, Budget, Progress, Run, commit, read_json, silent, write_json
 from posttrain.types import Candidate, Output, Task, UserError
 
 RUNS = Path("runs")
@@ -57,8 +57,8 @@ def new_run(
     on_progress: Callable[[Progress], None] = silent,
 ) -> Run:
     """A new run folder with its config.json: what was asked for, and with which versions."""
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    first = runs / f"{stamp}-{folder_name(task.name)}-{kind}"
+    now = datetime.datetime.now()
+    first = runs / f"{now:%Y%m%d-%H%M%S}-{folder_name(task.name)}-{kind}"
     folder, number = first, 1
     while folder.exists():
         number += 1
@@ -77,6 +77,8 @@ def new_run(
             "seed": seed,
             "minutes": minutes,
             "steps": steps,
+            "date": now.date().isoformat(),
+            "commit": commit(),
             "versions": versions,
             **settings,
         },

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from posttrain import api
 from posttrain.api import places
 from posttrain.cli import options, show
 from posttrain.cli.options import Input, Json, Minutes, Runs, Seed, Target
 from posttrain.comparison import compare as comparing
-from posttrain.comparison import disagreements, table, verdict
+from posttrain.comparison import disagreements, markdown, table, verdict
 from posttrain.comparison.compare import Listener
 from posttrain.comparison.conclude import Settings
 from posttrain.comparison.money import Prices
@@ -126,16 +127,16 @@ def compare(
     else:
         _conclude(result, task, Path(result.run), source)
         if like:
-            show.console.print(_still_wins(comparing.read(places.find_run(like, runs)), result))
+            show.console.print(_still_wins(comparing.read(places.find_run(like, runs)), result), markup=False)
 
 
 def _introduce(task: Task) -> None:
     counts = ", ".join(f"{len(rows)} {split}" for split, rows in task.splits.items() if rows)
     documents = f", {len(task.documents)} documents" if task.documents else ""
-    show.console.print(f"[bold]{task.name}[/] version {task.version}: {counts} rows{documents}")
+    show.console.print(f"[bold]{escape(task.name)}[/] version {escape(task.version)}: {counts} rows{documents}")
     for note in task.notes:
         show.console.print(
-            textwrap.fill(note, show.width(), initial_indent="  ", subsequent_indent="    "), style="dim"
+            textwrap.fill(note, show.width(), initial_indent="  ", subsequent_indent="    "), style="dim", markup=False
         )
 
 
@@ -148,7 +149,7 @@ def _listener() -> Listener:
             show.console.print(heading)
         show.console.print(table.row(finished, seconds_left=left, width=width))
 
-    return Listener(result, lambda text: show.console.print(text, style="cyan"))
+    return Listener(result, lambda text: show.console.print(text, style="cyan", markup=False))
 
 
 def _conclude(result: ComparisonResult, task: Task, folder: Path, source: str) -> None:
@@ -156,16 +157,16 @@ def _conclude(result: ComparisonResult, task: Task, folder: Path, source: str) -
     show.console.print()
     show.console.print(table.final(result, width=width), width=width)
     for sentence in result.recommendation.sentences:
-        show.console.print(sentence, style="bold")
+        show.console.print(sentence, style="bold", markup=False)
     n = len(task.rows("test"))
     show.console.print(f"{verdict.detectable_sentence(result.detectable_difference, n)}\n", style="dim")
     _differences(result)
     for line in result.notes[len(task.notes) :]:
-        show.console.print(f"[dim]{line}[/]")
-    show.console.print(f"report: [bold]{folder / 'report.html'}[/]   took {_took(result)}\n")
+        show.console.print(line, style="dim", markup=False)
+    show.console.print(f"report: [bold]{escape(str(folder / 'report.html'))}[/]   took {_took(result)}\n")
     show.console.print("next:")
     for command in verdict.next_commands(result.recommendation, source, "latest"):
-        show.console.print(f"  {command}")
+        show.console.print(f"  {command}", markup=False)
 
 
 def _took(result: ComparisonResult) -> str:
@@ -188,13 +189,13 @@ def _differences(result: ComparisonResult) -> None:
     if prompted is None or taught is None:
         return
     for row in disagreements.differing_rows(prompted.evaluation, taught.evaluation, n=3, seed=result.seed):
-        show.console.print(textwrap.shorten(row.text, 200), style="italic")
+        show.console.print(textwrap.shorten(row.text, 200), style="italic", markup=False)
         for name, answer, right in (
             (prompted.name, row.first_answer, row.first_passed),
             (taught.name, row.second_answer, not row.first_passed),
         ):
             mark = "[green]✓[/]" if right else "[red]✗[/]"
-            show.console.print(f"  {mark} {name:<22} ", end="")
+            show.console.print(f"  {mark} {escape(f'{name:<22}')} ", end="")
             show.console.print(textwrap.shorten(answer, 120), markup=False)
         show.console.print(f"    {'wanted':<22} ", end="", style="dim")
         show.console.print(f"{row.target}\n", markup=False, style="dim")
@@ -219,24 +220,35 @@ def _still_wins(old: ComparisonResult, new: ComparisonResult) -> str:
 def show_run(
     run: Annotated[str, typer.Argument(help="latest, a run's id, or its folder.")] = places.LATEST,
     everything: Annotated[bool, typer.Option("--all", help="Also tokens, training, seeds, parts and slices.")] = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a short table, the verdict and the run, to paste into a README.")
+    ] = False,
     runs: Runs = places.RUNS,
     as_json: Json = False,
 ) -> None:
     """Show a finished comparison again.
 
-    Example: posttrain show latest --all
+    Examples:
+
+      posttrain show latest --all
+
+      posttrain show latest --markdown
     """
+    options.refuse_together({"--all": everything, "--markdown": as_markdown, "--json": as_json})
     folder = places.find_run(run, runs)
     result = comparing.read(folder)
     if as_json:
         options.print_json(result.to_report())
         return
+    if as_markdown:
+        print(markdown.document(result, read_json(folder / "config.json")))
+        return
     show.console.print(table.final(result, width=show.width()), width=show.width())
     for sentence in result.recommendation.sentences:
-        show.console.print(sentence, style="bold")
+        show.console.print(sentence, style="bold", markup=False)
     if everything:
         show.console.print(table.everything(result), width=show.width())
-    show.console.print(f"report: {folder / 'report.html'}")
+    show.console.print(f"report: {folder / 'report.html'}", markup=False)
 
 
 def clean(

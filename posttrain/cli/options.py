@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,16 +25,25 @@ def names(text: str) -> list[str]:
 
 
 def pairs(values: Sequence[str], option: str) -> dict[str, str]:
-    """Repeated NAME=VALUE options.  Raises UserError for one without a name."""
-    found = {}
+    """Repeated NAME=VALUE options.  Raises UserError for one without a name, and for a name that comes twice."""
+    found: dict[str, str] = {}
     for value in values:
         name, equals, rest = value.partition("=")
         if not (name and equals and rest):
             raise UserError(
                 f"{value!r} is not NAME=VALUE", place=option, remedy=f"for example {option} ours=production.jsonl"
             )
+        if name in found:
+            raise UserError(f"{name!r} is given twice", place=option, remedy="give each its own name")
         found[name] = rest
     return found
+
+
+def refuse_together(given: Mapping[str, bool]) -> None:
+    """Raises UserError when more than one of these options is given: all but one would be ignored."""
+    chosen = [option for option, is_given in given.items() if is_given]
+    if len(chosen) > 1:
+        raise UserError("these do not go together", place=" ".join(chosen), remedy="give one of them at a time")
 
 
 def print_json(document: Any) -> None:

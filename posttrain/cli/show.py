@@ -25,11 +25,11 @@ class Shown:
 
     def __init__(self) -> None:
         self.bars = Bars(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # it holds names of the user's
             BarColumn(bar_width=24),
             TaskProgressColumn(),
             TimeRemainingColumn(compact=True),
-            TextColumn("[dim]{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", style="dim", markup=False),
             console=errors,
             transient=True,
         )
@@ -50,7 +50,8 @@ class Shown:
             )
         elif time.monotonic() - self.written > 15:
             self.written = time.monotonic()
-            errors.print(f"  {progress.description}: {progress.done:g} of {progress.total:g}  {progress.detail}")
+            line = f"  {progress.description}: {progress.done:g} of {progress.total:g}  {progress.detail}"
+            errors.print(line, markup=False)
         self.description = progress.description
 
 

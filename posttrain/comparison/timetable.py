@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from posttrain.comparison.estimate import Forecast
+from posttrain.comparison.estimate import CLOSING_SECONDS, Forecast
 from posttrain.comparison.plan import LEAST_TRAINING, divide, share
 from posttrain.runs import Run
 from posttrain.techniques import _chain as chain
@@ -27,7 +27,8 @@ class Timetable:
     def next_model(self, forecasts: Mapping[str, Forecast]) -> None:
         """Plans the candidates of the next model."""
         left = self.run.seconds_left
-        self.deadline = None if left is None else self.run.seconds + left / self.models_to_come
+        room = None if left is None else max(0.0, left - CLOSING_SECONDS)
+        self.deadline = None if room is None else self.run.seconds + room / self.models_to_come
         self.models_to_come -= 1
         self.forecasts = dict(forecasts)
         self.teaching, self.left_out = share(self._left, forecasts)

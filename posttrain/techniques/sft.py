@@ -24,6 +24,9 @@ from posttrain.types import Adam, Datum, Kind, LearntNothing, LoRA, Output, Row,
 KIND: Kind = "weights"
 LABEL = "fine-tuned on the answers"
 
+ANSWERS_COST = 3
+"""Answering rows and computing their loss takes about so many times as long as their loss alone."""
+
 UPPER_HALF = LoRA(layers=0.5)
 
 JUDGED_ROWS = 64
@@ -110,16 +113,20 @@ class Training:
         self.best: Judgement | None = None
         self.best_epoch = 0
         self.tokens = self.forwarded_tokens = 0
+        self.judging_seconds = 0.0
 
     async def run_epochs(self) -> None:
         """Trains until the epochs, the patience or the budget is used up, then goes back to the best epoch."""
+        started = self.run.seconds
         before = await self.loss()
+        self.judging_seconds = ANSWERS_COST * (self.run.seconds - started)
         self.run.log(epoch=0, step=0, judged_loss=before)
         lowest = math.inf
         for epoch in range(1, self.config.epochs + 1):
-            if self.run.out_of_budget(self.step):
-                break
+            judged = self.step
             finished = await self.one_epoch(epoch)
+            if self.step == judged:
+                break
             judgement = await self.judge(epoch)
             lowest = min(lowest, -judgement.minus_loss)
             if self.best is None or judgement > self.best:
@@ -149,7 +156,7 @@ class Training:
         order = random.Random(f"{self.run.seed}:{epoch}").sample(self.data, len(self.data))
         total = self.config.epochs * self.steps_per_epoch
         for start in range(0, len(order), self.batch_size):
-            if self.run.out_of_budget(self.step):
+            if self._must_stop():
                 return False
             batch = order[start : start + self.batch_size]
             weight = sum(sum(map(abs, datum.weights)) for datum in batch)
@@ -172,6 +179,12 @@ class Training:
             )
         return True
 
+    def _must_stop(self) -> bool:
+        """Whether the budget is used up, but for the time that judging what was trained will take."""
+        left = self.run.seconds_left
+        judging = self.step > 0 and left is not None and left < self.judging_seconds
+        return judging or self.run.out_of_budget(self.step)
+
     def learning_rate(self, total: int) -> float:
         """Linear warm-up, then linear decay over the time or the steps there are, whichever is used up first."""
         done = self.step / total
@@ -183,8 +196,10 @@ class Training:
 
     async def judge(self, epoch: int) -> Judgement:
         """How good the adapter is now; logged."""
+        started = self.run.seconds
         right, value = await quick_score(self.learner, self.task, self.judged)
         loss = await self.loss()
+        self.judging_seconds = self.run.seconds - started
         self.run.log(epoch=epoch, step=self.step, judged_loss=loss, judged_right=right, judged_value=value)
         return Judgement(value, -loss)
 

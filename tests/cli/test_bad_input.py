@@ -117,7 +117,7 @@ def test_a_row_longer_than_the_context(shell: Shell, tiny_model_folder: Path) ->
     lines[1] = json.dumps({**json.loads(lines[1]), "input": "the printer is down and the parcel is late " * 200})
     change("train.jsonl", lambda _: "\n".join(lines) + "\n")
     said = shell("teach", "sft", str(TASK), "--model", str(tiny_model_folder))
-    refused(said, "train-2", "do not fit into the model's 512", "shorten or leave out the row")
+    refused(said, "train.jsonl:2", "do not fit into the model's 512", "shorten or leave out the row")
 
 
 def test_with_json_the_error_is_a_document_too(shell: Shell) -> None:

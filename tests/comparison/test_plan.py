@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posttrain import graders
-from posttrain.comparison.estimate import Forecast
+from posttrain.comparison.estimate import CLOSING_SECONDS, Forecast
 from posttrain.comparison.plan import LEAST_TRAINING, PROMPT_SHARE, default_candidates, ordered, share
 from posttrain.comparison.timetable import Timetable
 from posttrain.runs import Budget, Run
@@ -115,7 +115,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def timetable(folder: Path, seconds: float | None, models: int = 1) -> Timetable:
-    return Timetable(Run(folder, budget=Budget(None if seconds is None else seconds / 60)), models)
+    """One that has these seconds beside those of the report."""
+    minutes = None if seconds is None else (seconds + CLOSING_SECONDS) / 60
+    return Timetable(Run(folder, budget=Budget(minutes)), models)
 
 
 def test_the_timetable_is_the_plan_while_it_holds(tmp_path: Path, clock: Clock) -> None:

@@ -28,6 +28,7 @@ from torch_models import (
 )
 
 from posttrain import losses
+from posttrain.engines.torch import attention
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.engines.torch.forest import plant
 from posttrain.types import Adam, LoRA, Sampling, UserError
@@ -87,6 +88,31 @@ def test_logprobs_and_greedy_answers_are_those_of_transformers(pair: tuple[Any, 
             torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=2 * WINDOW,
             do_sample=False, eos_token_id=sorted(engine.sampler.stop_tokens), pad_token_id=2)
         assert completion.tokens == tuple(generated[0, len(prompt):].tolist())
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "gemma3"])
+@pytest.mark.parametrize("tokens", [1, 24, 10_000])
+def test_attention_in_blocks_of_any_size_is_the_same(
+        name: str, tokens: int, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, data = open_engine(make(name), tiny_tokenizer), batch()
+    try:
+        policy = asyncio.run(moved(engine, SMALL))
+
+        def gradient() -> dict[str, torch.Tensor]:
+            asyncio.run(policy.forward_backward(data, losses.cross_entropy))
+            found = {key: value.clone() for key, value in gradients(engine, policy).items()}
+            asyncio.run(policy.optim_step(Adam(0.0)))
+            return found
+
+        wanted = gradient()
+        monkeypatch.setattr(attention, "BLOCK_TOKENS", tokens)
+        found = gradient()
+        assert all(relative_error(found[key], value) < 1e-4 for key, value in wanted.items())
+        counts = {1: len(plant([d.tokens[:-1] for d in data], [""] * len(data)).segments), 10_000: 1}
+        segments = plant([d.tokens[:-1] for d in data], [""] * len(data)).segments
+        assert len(attention.blocks(segments)) == counts.get(tokens, len(attention.blocks(segments)))
+    finally:
+        engine.close()
 
 
 def test_the_window_matters_here() -> None:

@@ -15,6 +15,7 @@ import torch
 
 from posttrain import losses
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
+from posttrain.engines.torch.sampler import MOST_ROWS
 from posttrain.types import Adam, Datum, LoRA, Message, Output, Sampling, UserError
 
 QUESTIONS = ["where is my order?", "I was charged twice", "the printer is down"]
@@ -118,8 +119,8 @@ def test_cancelling_frees_the_rows_and_nobody_else_notices(engine: TorchEngine) 
     async def cancel() -> None:
         policy, sampling = engine.base(), Sampling(30, temperature=1.0, seed=2)
         wanted = await texts(policy, sampling)
-        long = [asyncio.ensure_future(policy.sample(prompts(engine), n=8, sampling=Sampling(400, 3.0, seed=i)))
-                for i in range(4)]  # 96 of them: some wait
+        long = [asyncio.ensure_future(policy.sample(prompts(engine), n=16, sampling=Sampling(400, 3.0, seed=i)))
+                for i in range(4)]  # 192 of them: some wait
         await asyncio.sleep(0.05)
         mine = asyncio.ensure_future(texts(policy, sampling))
         await asyncio.sleep(0.02)
@@ -321,13 +322,13 @@ def test_what_waits_for_a_slot_begins_on_the_new_weights(engine: TorchEngine) ->
         policy, other = engine.base().fork("full"), engine.base()
         await policy.forward_backward(data(engine, "no"), losses.cross_entropy, normaliser=1)
         sampling = Sampling(40, temperature=1.0, seed=1)
-        asked = asyncio.ensure_future(policy.sample(prompts(engine), n=30, sampling=sampling))  # 90 of 64 at a time
+        asked = asyncio.ensure_future(policy.sample(prompts(engine), n=50, sampling=sampling))  # 150 of 128 at a time
         while not engine.sampler.rows:
             await asyncio.sleep(0.001)
         beside = asyncio.ensure_future(texts(other, Sampling(10)))  # another adapter is not held
         await policy.optim_step(Adam(0.3))
         versions = [completion.version for group in await asked for completion in group]
-        assert set(versions) == {0, 1} and versions.count(0) == 64
+        assert set(versions) == {0, 1} and versions.count(0) == MOST_ROWS
         assert await beside == await texts(other, Sampling(10))
 
     run(crowd())
@@ -457,7 +458,7 @@ def test_closing_tells_all_who_wait(tiny_model_folder: Path) -> None:
     async def leave() -> None:
         policy = engine.base().fork("left")
         await policy.forward_backward(data(engine), losses.cross_entropy)
-        asked = [asyncio.ensure_future(policy.sample(prompts(engine), n=40, sampling=Sampling(400, 3.0))),
+        asked = [asyncio.ensure_future(policy.sample(prompts(engine), n=50, sampling=Sampling(400, 3.0))),
                  asyncio.ensure_future(policy.optim_step(Adam(0.1)))]
         await asyncio.sleep(0.1)
         assert engine.sampler.rows and engine.sampler.waiting

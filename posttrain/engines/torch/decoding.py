@@ -74,13 +74,13 @@ class DecodingLayout:
             trunk_scores = scores.new_full((*scores.shape[:3], self.longest_trunk), float("-inf"))
             for trunk, rows in self.groups:
                 shared = trunk.layers[layer][0][0]  # [kv heads, trunk, size]
-                trunk_scores[rows, :, :, : shared.shape[1]] = queries[rows] @ shared.transpose(1, 2)
+                trunk_scores[rows, :, :, : shared.shape[1]] = _together(queries[rows], shared.transpose(1, 2))
             scores = torch.cat([trunk_scores, scores], dim=3)
         weights = (scores + self._mask(scores, window)).softmax(dim=3)
         out = weights[..., self.longest_trunk :] @ own[1]
         for trunk, rows in self.groups:
             shared = trunk.layers[layer][1][0]
-            out[rows] += weights[rows, :, :, : shared.shape[1]] @ shared
+            out[rows] += _together(weights[rows, :, :, : shared.shape[1]], shared)
         return out
 
     def _mask(self, scores: Tensor, window: int | None) -> Tensor:
@@ -97,3 +97,10 @@ class DecodingLayout:
             heads = scores.shape[2] // self.most
             self._masks[window] = additive[:, None].expand(-1, heads, -1, -1).reshape(self.rows, 1, -1, hidden.shape[2])
         return self._masks[window]
+
+
+def _together(rows: Tensor, shared: Tensor) -> Tensor:
+    """[rows, kv heads, queries, n] @ [kv heads, n, m]: what all rows share is read once, in one product per head."""
+    count, heads, queries, n = rows.shape
+    product = rows.transpose(0, 1).reshape(heads, count * queries, n) @ shared
+    return product.view(heads, count, queries, -1).transpose(0, 1)

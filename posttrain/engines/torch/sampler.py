@@ -24,7 +24,7 @@ from posttrain.types import Completion, StopReason
 REBUILD = 128
 """A cached trunk is replaced only by one that saves this many more tokens."""
 
-MOST_ROWS = 64
+MOST_ROWS = 128
 """Completions written at the same time."""
 
 
