@@ -14,6 +14,7 @@ from posttrain.engines.torch.attention import NAME, ForestLayout, KeysValues, La
 from posttrain.engines.torch.cache import Trunk
 from posttrain.engines.torch.forest import SHORTEST_SHARED, Forest, plant
 from posttrain.engines.torch.lower_layers import LowerLayers
+from posttrain.engines.torch.threads import Threads
 from posttrain.types import Datum, LoRA, Tokens, UserError
 
 REMEDY = "choose another model, for example a Llama, Qwen, Mistral or SmolLM"
@@ -45,6 +46,7 @@ class Network:
             )
         self.model, self.tokenizer, self.device, self.config = model, tokenizer, device, config
         self.context_length = int(getattr(config, "max_position_embeddings", 2048))
+        self.threads = Threads()
         model.eval().requires_grad_(False)
         self.body = model.base_model
         expected = self._plain_probe()
@@ -105,6 +107,7 @@ class Network:
 
     def forward(self, tokens: Sequence[int], layout: Layout, positions: Tensor) -> Tensor:
         """Hidden states [tokens, hidden] of one ragged call."""
+        self.threads.take(len(tokens))
         ids = torch.tensor([tokens], device=self.device)
         return self.body(input_ids=ids, position_ids=positions, layout=layout, use_cache=False)[0][0]
 
