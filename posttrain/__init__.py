@@ -11,10 +11,26 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-VERBS = ("compare", "evaluate", "export", "predict", "serve", "teach")
+VERBS = (
+    "chat",
+    "check",
+    "clean",
+    "compare",
+    "evaluate",
+    "export",
+    "init",
+    "predict",
+    "serve",
+    "show",
+    "teach",
+)
 
 
 def __getattr__(name: str) -> Any:
     if name in VERBS:
         return getattr(importlib.import_module("posttrain.api"), name)
     raise AttributeError(f"module 'posttrain' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *VERBS})

@@ -20,8 +20,7 @@ MOST_PARAMETERS = 11
 MODEL_NAMES = ("smollm", "llama", "qwen", "gemma", "mistral", "gpt", "phi3", "deepseek")
 MODELS_MAY_BE_NAMED = {
     "engines/torch/base.py": "holds the embedded model",
-    "api/__init__.py": "its name as a default",
-    "cli/comparing.py": "its name as a default",
+    "api/engines.py": "its name as a default",
     "cli/teaching.py": "its name as a default",
 }
 COMMAND_LINE = "cli/"

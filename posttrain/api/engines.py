@@ -16,30 +16,43 @@ from posttrain.types import Policy
 
 Precision = Literal["float32", "bfloat16"]
 
+EMBEDDED = "smollm2"
+"""The model that is used when none is named: it travels with the installation."""
+
 ENDPOINT = "chat:"
 """What the name of a remote model begins with: chat:URL#NAME."""
 
 
-class Engines:
-    """`precision` None: the fastest the device has.  `replies`: where the answers of endpoints are kept."""
+def is_endpoint(model: str) -> bool:
+    """Whether a model is somebody else's server, which can be prompted and not taught."""
+    return model.startswith(ENDPOINT)
 
-    def __init__(self, precision: Precision | None = None, replies: Path | None = None) -> None:
-        self.precision, self.replies = precision, replies
+
+class Engines:
+    """`precision` None: the fastest the device has."""
+
+    def __init__(self, precision: Precision | None = None) -> None:
+        self.precision = precision
         self.local: dict[str, Any] = {}
+        self.remote: list[Any] = []
 
     def policy(self, model: str, adapter: Path | None = None) -> Policy:
         """The policy of a model (`smollm2`, folder, hub name, `chat:URL#NAME`), with the adapter in a folder if given.
 
         Raises UserError when it cannot be had.
         """
-        if model.startswith(ENDPOINT):
-            endpoint = find("engines", "chat_api").ChatApiPolicy.open(model)
-            endpoint.replies_path = self.replies
-            return endpoint
+        if is_endpoint(model):
+            self.remote.append(find("engines", "chat_api").ChatApiPolicy.open(model))
+            return self.remote[-1]
         if model not in self.local:
             self.local[model] = find("engines", "torch").open(model, precision=self.precision)
         engine = self.local[model]
         return engine.base() if adapter is None else engine.load(adapter)
+
+    def keep_replies(self, path: Path) -> None:
+        """From now on what endpoints answer is kept in a file, and no question in it is paid for twice."""
+        for endpoint in self.remote:
+            endpoint.replies_path = path
 
     def close(self) -> None:
         for engine in self.local.values():
@@ -47,9 +60,9 @@ class Engines:
 
 
 @contextmanager
-def opened(precision: Precision | None = None, replies: Path | None = None) -> Iterator[Engines]:
+def opened(precision: Precision | None = None) -> Iterator[Engines]:
     """The models of one verb, closed at its end."""
-    engines = Engines(precision, replies)
+    engines = Engines(precision)
     try:
         yield engines
     finally:

@@ -1,15 +1,16 @@
-"""What a word on the command line means: a task or a file of examples, a run, a saved candidate, a model."""
+"""What a word on the command line means: a run, one of its candidates, a saved candidate, a model."""
 
 from __future__ import annotations
 
 import datetime
 import importlib.metadata
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from posttrain import candidates, tasks
+from posttrain import candidates
 from posttrain.api.engines import Engines
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.comparison.conclude import folder_name
@@ -17,32 +18,9 @@ from posttrain.runs import SCHEMA, Budget, Progress, Run, commit, read_json, sil
 from posttrain.types import Candidate, Output, Task, UserError
 
 RUNS = Path("runs")
-TASKS = Path("tasks")
 LATEST = "latest"
-
-
-def load_task(
-    source: str | Path,
-    *,
-    input: str = "",
-    target: Sequence[str] = (),
-    test: str | Path | None = None,
-    grader: str = "",
-    seed: int = 0,
-) -> Task:
-    """The task at `source`: a task folder, a built-in name, or a file of examples, made into tasks/<name> first.
-
-    A file that was made into a task before is not made again, so that what the user mended in the folder stays.
-    """
-    path = Path(source)
-    is_file = path.is_file() and path.name != "task.toml"
-    if not is_file and not str(source).startswith("hub:"):
-        return tasks.load(path.parent if path.name == "task.toml" else source)
-    folder = TASKS / (path.stem if is_file else folder_name(str(source).removeprefix("hub:")))
-    if (folder / "task.toml").exists():
-        note = f"task: {folder}, made from {path.name} before (remove it to guess again)"
-        return replace(tasks.load(folder), notes=(note,))
-    return tasks.create(source, folder=folder, test=test, input=input, target=target, grader=grader, seed=seed)
+BEFORE_WORK = {"config.json", "log.txt"}
+"""What a run's folder holds before anything is done."""
 
 
 def new_run(
@@ -78,7 +56,7 @@ def new_run(
             "minutes": minutes,
             "steps": steps,
             "date": now.date().isoformat(),
-            "commit": commit(),
+            "commit": commit(),  # "" where there is no checkout: then the version says it all
             "versions": versions,
             **settings,
         },
@@ -86,20 +64,45 @@ def new_run(
     return run
 
 
-def find_run(run: str | Path, runs: Path = RUNS) -> Path:
+@contextmanager
+def nothing_left_of_a_refused_start(run: Run) -> Iterator[None]:
+    """A run that is refused before it has done anything would only stand in the way of `latest`: it is removed."""
+    try:
+        yield
+    except UserError:
+        if {path.name for path in run.folder.rglob("*") if path.is_file()} <= BEFORE_WORK:
+            shutil.rmtree(run.folder)
+        raise
+
+
+def all_runs(runs: Path = RUNS) -> list[Path]:
+    """The folders of all runs, oldest first."""
+    folders = [path.parent for path in runs.glob("*/config.json") if is_run(path.parent)]
+    return sorted(folders, key=lambda folder: (folder / "config.json").stat().st_mtime_ns)
+
+
+def find_run(run: str | Path, runs: Path = RUNS, kind: str = "") -> Path:
     """The folder of a run: a path, an id in `runs`, or `latest` (the newest that made candidates).
 
-    Raises UserError naming what there is.
+    With a `kind` (compare, teach) only of that kind.  Raises UserError naming what there is.
     """
     for folder in (Path(run), runs / str(run)):
         if is_run(folder):
+            if kind and _kind(folder) != kind:
+                raise UserError(f"a run of {_kind(folder)}, not of {kind}", place=str(folder), remedy="name another")
             return folder
-    known = sorted((path.parent for path in runs.glob("*/config.json")), key=lambda folder: folder.stat().st_ctime)
-    made = [folder for folder in known if read_json(folder / "config.json")["kind"] != "evaluate"]
+    known = [folder for folder in all_runs(runs) if not kind or _kind(folder) == kind]
+    made = [folder for folder in known if _kind(folder) != "evaluate"]
     if str(run) == LATEST and made:
         return made[-1]
-    names = ", ".join(folder.name for folder in known[-5:]) or "none yet: start with posttrain compare"
-    raise UserError(f"no run called {str(run)!r}", place=str(runs), remedy=f"the last runs are: {names}")
+    raise no_run(run, runs, known)
+
+
+def no_run(run: str | Path, runs: Path, known: Sequence[Path] | None = None) -> UserError:
+    """What to say where there is no such run."""
+    last = (all_runs(runs) if known is None else known)[-5:]
+    names = ", ".join(folder.name for folder in last) or "none yet: start with posttrain compare"
+    return UserError(f"no run called {str(run)!r}", place=str(runs), remedy=f"the last runs are: {names}")
 
 
 def is_run(folder: Path) -> bool:
@@ -108,16 +111,21 @@ def is_run(folder: Path) -> bool:
     return path.is_file() and "task_hash" in read_json(path)
 
 
-def saved(run: Path, name: str = "") -> Path:
+def _kind(run: Path) -> str:
+    return str(read_json(run / "config.json")["kind"])
+
+
+def _saved(run: Path, name: str = "") -> Path:
     """The folder of a candidate of a run: the one named, else what it recommends or made.  Raises UserError."""
     if not name and (run / "saved").exists():
         return run / "saved"
     if not name:
         if not (run / "report.json").exists():
+            go_on = f"go on with `posttrain compare --resume {run}`, or name a candidate as RUN/NAME"
             raise UserError(
                 "this run has not ended, so it has no winner yet",
                 place=str(run),
-                remedy=f"go on with `posttrain compare --resume {run}`, or name a candidate as RUN/NAME",
+                remedy=go_on if _kind(run) == "compare" else "name another run: posttrain show, RUN or RUN/NAME",
             )
         name = read_json(run / "report.json")["recommendation"]["candidate"]
     folder = run / "candidates" / folder_name(name) / "saved"
@@ -127,14 +135,37 @@ def saved(run: Path, name: str = "") -> Path:
     return folder
 
 
-def load_candidate(place: str, engines: Engines, runs: Path = RUNS) -> Candidate:
-    """The candidate meant by a run (its winner), RUN/NAME, the folder of a saved candidate, or a bare model's name."""
+def find_saved(place: str, runs: Path = RUNS) -> Path | None:
+    """The folder of the candidate meant by a run (its winner), RUN/NAME or a path; None for anything else: a model.
+
+    Raises UserError when it names a run, and that has no such candidate.
+    """
     if (Path(place) / "candidate.json").exists():
-        return candidates.load(Path(place), engines.policy)
+        return Path(place)
     run, _, name = place.rpartition("/")
     if run and not is_run(Path(place)) and (run == LATEST or is_run(Path(run)) or is_run(runs / run)):
-        return candidates.load(saved(find_run(run, runs), name), engines.policy)
+        return _saved(find_run(run, runs), name)
     if place == LATEST or is_run(Path(place)) or is_run(runs / place):
-        return candidates.load(saved(find_run(place, runs)), engines.policy)
+        return _saved(find_run(place, runs))
+    return None
+
+
+def run_of(saved: Path) -> Path:
+    """The run that a saved candidate lies in.  Raises UserError when it was moved out of it."""
+    found = next((folder for folder in saved.resolve().parents if is_run(folder)), None)
+    if found is None:
+        raise UserError(
+            "a saved candidate outside of its run, so its task is not known",
+            place=str(saved),
+            remedy="name it where it was made: RUN or RUN/NAME",
+        )
+    return found
+
+
+def load_candidate(place: str, engines: Engines, runs: Path = RUNS) -> Candidate:
+    """The candidate meant by a run (its winner), RUN/NAME, the folder of a saved candidate, or a bare model's name."""
+    folder = find_saved(place, runs)
+    if folder is not None:
+        return candidates.load(folder, engines.policy)
     policy = engines.policy(place)
     return PolicyCandidate(place, "prompt", policy, "", Output(max_tokens=min(512, policy.context_length // 4)))

@@ -1,36 +1,23 @@
-"""compare, show, clean: the main job and its results."""
+"""compare: the main job."""
 
 from __future__ import annotations
 
-import shutil
-import textwrap
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from posttrain import api
-from posttrain.api import places
-from posttrain.cli import options, show
-from posttrain.cli.options import Input, Json, Minutes, Runs, Seed, Target
-from posttrain.comparison import compare as comparing
-from posttrain.comparison import disagreements, markdown, table, verdict
-from posttrain.comparison.compare import Listener
-from posttrain.comparison.conclude import Settings
-from posttrain.comparison.money import Prices
-from posttrain.comparison.results import CandidateResult, ComparisonResult
-from posttrain.runs import read_json
+from posttrain.api import comparing, places
+from posttrain.api.sources import load_task
+from posttrain.cli import documents, options, show, telling
+from posttrain.cli.options import Input, Json, Minutes, Runs, Target
+from posttrain.cli.voice import Voice
 from posttrain.types import Task, UserError
-
-DEFAULT_MODEL = "smollm2"
 
 
 def add(app: typer.Typer) -> None:
     app.command("compare")(compare)
-    app.command("show")(show_run)
-    app.command("clean")(clean)
 
 
 def compare(
@@ -55,7 +42,7 @@ def compare(
     ] = None,
     minutes: Minutes = None,
     runs: Runs = places.RUNS,
-    seed: Seed = 0,
+    seed: Annotated[int | None, typer.Option("--seed", help="The same seed gives the same numbers.")] = None,
     as_json: Json = False,
     input: Input = "",
     target: Target = "",
@@ -84,191 +71,42 @@ def compare(
 
       posttrain compare --like latest --model chat:http://localhost:8000/v1#gpt-4o-mini
     """
-    earlier = read_json(places.find_run(resume or like, runs) / "config.json") if resume or like else {}
-    source = source or earlier.get("task_source", "")
-    if not source:
-        raise UserError("nothing to compare", place="TASK|FILE", remedy="for example: posttrain compare tickets.csv")
-    task = places.load_task(source, input=input, target=options.names(target), test=test, grader=grader, seed=seed)
-    stated = earlier.get("settings", {})
-    prices = Prices(**stated.get("prices", {}))
+    voice = Voice(quiet=as_json)
+    asked = comparing.question(
+        _task(source, input=input, target=target, test=test, grader=grader),
+        candidates=options.names(candidates),
+        models=model or (),
+        answers=options.pairs(answers or [], "--answers"),
+        minutes=minutes,
+        runs=runs,
+        seed=seed,
+        resume=resume,
+        like=like,
+    )
     given = {"per_hour": price_per_hour, "input_per_million": price_input, "output_per_million": price_output}
-    prices = replace(prices, **{name: price for name, price in given.items() if price is not None})  # type: ignore[arg-type]
-    settings = Settings(prices=prices, volume_per_month=stated.get("volume_per_month") if volume is None else volume)
-    chosen = options.names(candidates) or earlier.get("candidates", [])
-    if like and not chosen:
-        chosen = [
-            result.technique
-            for result in comparing.read(places.find_run(like, runs)).candidates
-            if result.kind != "given"
-        ]
-    if like and not model:
-        raise UserError(
-            "another model has to be named", place="--like", remedy="add --model: a folder, a hub name, chat:URL#NAME"
-        )
-    models = model or earlier.get("models", []) or [DEFAULT_MODEL]
-    if not as_json:
-        _introduce(task)
-    with show.progress(quiet=as_json) as shown:
-        result = api.compare(
-            task,
-            candidates=chosen,
-            models=models,
-            minutes=minutes if minutes is not None else earlier.get("minutes"),
-            answers=options.pairs(answers or [], "--answers") or earlier.get("answers", {}),
-            runs=runs,
-            seed=seed or earlier.get("seed", 0),
-            settings=settings,
-            resume=places.find_run(resume, runs) if resume else None,
-            listener=Listener() if as_json else _listener(),
-            on_progress=shown,
-        )
+    stated = {name: price for name, price in given.items() if price is not None}
+    settings = replace(asked.settings, prices=replace(asked.settings.prices, **stated))  # type: ignore[arg-type]
+    if volume is not None:
+        settings = replace(settings, volume_per_month=volume)
+    asked = replace(asked, settings=settings)
+    telling.introduce(asked, voice)
+    stopped = "What was finished is kept; `posttrain compare --resume {run}` goes on."
+    with voice.until_the_end(stopped), show.progress(quiet=as_json) as shown:
+        result = comparing.answer(asked, listener=telling.listener(voice), on_progress=shown, began=voice.begin)
+    telling.conclude(result, asked.task, voice)
+    won = comparing.still_wins(asked.like, result, runs=runs) if asked.like else None
+    if won is not None:
+        voice.say(f"\n{won.sentence}", markup=False)
     if as_json:
-        options.print_json(result.to_report())
-    else:
-        _conclude(result, task, Path(result.run), source)
-        if like:
-            show.console.print(_still_wins(comparing.read(places.find_run(like, runs)), result), markup=False)
+        documents.print_document(result.to_report() | ({"like": asdict(won)} if won else {}))
 
 
-def _introduce(task: Task) -> None:
-    counts = ", ".join(f"{len(rows)} {split}" for split, rows in task.splits.items() if rows)
-    documents = f", {len(task.documents)} documents" if task.documents else ""
-    show.console.print(f"[bold]{escape(task.name)}[/] version {escape(task.version)}: {counts} rows{documents}")
-    for note in task.notes:
-        show.console.print(
-            textwrap.fill(note, show.width(), initial_indent="  ", subsequent_indent="    "), style="dim", markup=False
-        )
-
-
-def _listener() -> Listener:
-    width = show.width()
-    headings = iter([table.header(width)])
-
-    def result(finished: CandidateResult, left: float | None) -> None:
-        for heading in headings:  # once, before the first row
-            show.console.print(heading)
-        show.console.print(table.row(finished, seconds_left=left, width=width))
-
-    return Listener(result, lambda text: show.console.print(text, style="cyan", markup=False))
-
-
-def _conclude(result: ComparisonResult, task: Task, folder: Path, source: str) -> None:
-    width = show.width()
-    show.console.print()
-    show.console.print(table.final(result, width=width), width=width)
-    for sentence in result.recommendation.sentences:
-        show.console.print(sentence, style="bold", markup=False)
-    n = len(task.rows("test"))
-    show.console.print(f"{verdict.detectable_sentence(result.detectable_difference, n)}\n", style="dim")
-    _differences(result)
-    for line in result.notes[len(task.notes) :]:
-        show.console.print(line, style="dim", markup=False)
-    show.console.print(f"report: [bold]{escape(str(folder / 'report.html'))}[/]   took {_took(result)}\n")
-    show.console.print("next:")
-    for command in verdict.next_commands(result.recommendation, source, "latest"):
-        show.console.print(f"  {command}", markup=False)
-
-
-def _took(result: ComparisonResult) -> str:
-    def clock(seconds: float | None) -> str:
-        return f"{(seconds or 0) / 60:.1f} min"
-
-    guess = f" (estimate {clock(result.estimate_seconds)})" if result.estimate_seconds else ""
-    return clock(result.actual_seconds) + guess
-
-
-def _differences(result: ComparisonResult) -> None:
-    """Three rows where the best prompt and the best taught candidate differ."""
-    judged = [each for each in result.candidates if each.dev_score is not None]
-    prompted = max(
-        (each for each in judged if each.kind == "prompt"), key=lambda each: each.dev_score or 0, default=None
-    )
-    taught = max(
-        (each for each in judged if each.kind == "weights"), key=lambda each: each.dev_score or 0, default=None
-    )
-    if prompted is None or taught is None:
-        return
-    for row in disagreements.differing_rows(prompted.evaluation, taught.evaluation, n=3, seed=result.seed):
-        show.console.print(textwrap.shorten(row.text, 200), style="italic", markup=False)
-        for name, answer, right in (
-            (prompted.name, row.first_answer, row.first_passed),
-            (taught.name, row.second_answer, not row.first_passed),
-        ):
-            mark = "[green]✓[/]" if right else "[red]✗[/]"
-            show.console.print(f"  {mark} {escape(f'{name:<22}')} ", end="")
-            show.console.print(textwrap.shorten(answer, 120), markup=False)
-        show.console.print(f"    {'wanted':<22} ", end="", style="dim")
-        show.console.print(f"{row.target}\n", markup=False, style="dim")
-
-
-def _still_wins(old: ComparisonResult, new: ComparisonResult) -> str:
-    before = old.candidate(old.recommendation.candidate)
-    again = next((each for each in new.candidates if each.technique == before.technique), None)
-    if again is None:
-        return f"The old winner, {before.name}, could not be tried on {new.model}."
-    verdict_word = (
-        "still wins"
-        if new.recommendation.candidate == again.name
-        else f"no longer wins: {new.recommendation.candidate} does"
-    )
-    return (
-        f"The old winner on {old.model}, {before.name} ({before.score:.0%}), {verdict_word} on {new.model} "
-        f"({again.score:.0%})."
-    )
-
-
-def show_run(
-    run: Annotated[str, typer.Argument(help="latest, a run's id, or its folder.")] = places.LATEST,
-    everything: Annotated[bool, typer.Option("--all", help="Also tokens, training, seeds, parts and slices.")] = False,
-    as_markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print a short table, the verdict and the run, to paste into a README.")
-    ] = False,
-    runs: Runs = places.RUNS,
-    as_json: Json = False,
-) -> None:
-    """Show a finished comparison again.
-
-    Examples:
-
-      posttrain show latest --all
-
-      posttrain show latest --markdown
-    """
-    options.refuse_together({"--all": everything, "--markdown": as_markdown, "--json": as_json})
-    folder = places.find_run(run, runs)
-    result = comparing.read(folder)
-    if as_json:
-        options.print_json(result.to_report())
-        return
-    if as_markdown:
-        print(markdown.document(result, read_json(folder / "config.json")))
-        return
-    show.console.print(table.final(result, width=show.width()), width=show.width())
-    for sentence in result.recommendation.sentences:
-        show.console.print(sentence, style="bold", markup=False)
-    if everything:
-        show.console.print(table.everything(result), width=show.width())
-    show.console.print(f"report: {folder / 'report.html'}", markup=False)
-
-
-def clean(
-    keep: Annotated[int, typer.Option(help="How many of the newest runs to keep.", min=0)] = 5,
-    runs: Runs = places.RUNS,
-    as_json: Json = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-) -> None:
-    """Remove old runs and say what was freed.
-
-    Example: posttrain clean --keep 3
-    """
-    folders = sorted((path.parent for path in runs.glob("*/config.json")), key=lambda folder: folder.name)
-    old = folders[:-keep] if keep else folders
-    size = sum(file.stat().st_size for folder in old for file in folder.rglob("*") if file.is_file())
-    if old and not yes and not as_json:
-        typer.confirm(f"Remove {len(old)} of {len(folders)} runs in {runs} ({size / 1e6:.0f} MB)?", abort=True)
-    for folder in old:
-        shutil.rmtree(folder)
-    if as_json:
-        options.print_json({"removed": [str(folder) for folder in old], "bytes": size})
-    else:
-        show.console.print(f"removed {len(old)} runs, {size / 1e6:.0f} MB; kept {len(folders) - len(old)}")
+def _task(source: str, *, input: str, target: str, test: Path | None, grader: str) -> Task | None:
+    """The task that is named; None where an earlier run names it.  Raises UserError for options without a file."""
+    if source:
+        return load_task(source, input=input, target=options.names(target), test=test, grader=grader)
+    options_given = {"--input": input, "--target": target, "--test": test, "--grader": grader}
+    ignored = [option for option, value in options_given.items() if value]
+    if ignored:
+        raise UserError("these are for a file of examples", place=" ".join(ignored), remedy="name the file too")
+    return None

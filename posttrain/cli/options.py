@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -44,8 +43,3 @@ def refuse_together(given: Mapping[str, bool]) -> None:
     chosen = [option for option, is_given in given.items() if is_given]
     if len(chosen) > 1:
         raise UserError("these do not go together", place=" ".join(chosen), remedy="give one of them at a time")
-
-
-def print_json(document: Any) -> None:
-    """The one document of a --json command."""
-    print(json.dumps(document, ensure_ascii=False, indent=1, default=str))

@@ -6,11 +6,14 @@ import ast
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from posttrain import api
 from posttrain.api import places
-from posttrain.cli import options, show
+from posttrain.api import teaching as verbs
+from posttrain.cli import documents, options, show
 from posttrain.cli.options import Json, Minutes, Runs, Seed
+from posttrain.cli.voice import Voice
 from posttrain.comparison import wording
 from posttrain.evaluation.record import Evaluation
 from posttrain.types import Split, UserError
@@ -50,7 +53,9 @@ def teach(
 
       posttrain teach sft+grpo tasks/tickets --set steps=40
     """
-    with show.progress(quiet=as_json) as shown:
+    voice = Voice(quiet=as_json)
+    stopped = "What came of it until then is not kept; its log is in {run}."
+    with voice.until_the_end(stopped), show.progress(quiet=as_json) as shown:
         lesson = api.teach(
             technique,
             source,
@@ -61,11 +66,18 @@ def teach(
             seed=seed,
             settings={name: _value(text) for name, text in options.pairs(settings or [], "--set").items()},
             on_progress=shown,
+            began=voice.begin,
         )
+    voice.say(f"dev rows right: {_score(lesson.before)} before, [bold]{_score(lesson.after)}[/] after")
+    voice.say(
+        f"run: {lesson.folder}\n\nnext:\n  posttrain chat latest\n  posttrain evaluate latest {source}\n"
+        "  posttrain serve latest",
+        markup=False,
+        soft_wrap=True,
+    )
     if as_json:
-        options.print_json(
+        documents.print_document(
             {
-                "schema": 1,
                 "run": str(lesson.folder),
                 "technique": technique,
                 "split": "dev",
@@ -74,12 +86,6 @@ def teach(
                 "n": lesson.after.n,
             }
         )
-        return
-    show.console.print(f"dev rows right: {_score(lesson.before)} before, [bold]{_score(lesson.after)}[/] after")
-    show.console.print(
-        f"run: {lesson.folder}\n\nnext:\n  posttrain chat latest\n  posttrain evaluate latest {source}\n"
-        "  posttrain serve latest"
-    )
 
 
 def _value(text: str) -> object:
@@ -92,20 +98,21 @@ def _value(text: str) -> object:
 def evaluate(
     place: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="latest, a run, RUN/CANDIDATE, or a model.")],
     source: Annotated[str, typer.Argument(metavar="TASK|FILE")],
-    split: Annotated[Split, typer.Option(help="Which rows.")] = "test",
+    split: Annotated[Split, typer.Option(help="Which rows; looks at test are counted.")] = "dev",
     runs: Runs = places.RUNS,
     as_json: Json = False,
 ) -> None:
     """Judge a run's winner, or a bare model, on a task.
 
-    Example: posttrain evaluate latest tasks/tickets --split dev
+    Example: posttrain evaluate latest tasks/tickets --split test
     """
     with show.progress(quiet=as_json) as shown:
-        evaluation = api.evaluate(place, source, split=split, runs=runs, on_progress=shown)
+        judged = verbs.judge(place, source, split=split, runs=runs, on_progress=shown)
+    evaluation = judged.evaluation
     if as_json:
-        options.print_json(
+        documents.print_document(
             {
-                "schema": 1,
+                "run": str(judged.folder),
                 "candidate": evaluation.candidate,
                 "split": split,
                 "score": evaluation.score,
@@ -114,15 +121,17 @@ def evaluate(
                 "valid_rate": evaluation.valid_rate,
                 "error_rate": evaluation.error_rate,
                 "parts": evaluation.parts(),
+                "test_uses": judged.test_uses,
             }
         )
         return
-    show.console.print(
-        f"{evaluation.candidate} on {evaluation.task}, {split}: [bold]{_score(evaluation)}[/] right; valid "
-        f"{wording.percent(evaluation.valid_rate)}"
-    )
+    named = escape(f"{evaluation.candidate} on {evaluation.task}")
+    valid = wording.percent(evaluation.valid_rate)
+    show.console.print(f"{named}, {split}: [bold]{_score(evaluation)}[/] right; valid {valid}")
     for name, value in evaluation.parts().items():
-        show.console.print(f"  {name:<20} {value:.0%}")
+        show.console.print(f"  {name:<20} {value:.0%}", markup=False)
+    if judged.test_uses is not None:
+        show.console.print(f"runs that have looked at these test rows: {judged.test_uses}", style="dim")
 
 
 def _score(evaluation: Evaluation) -> str:

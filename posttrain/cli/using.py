@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, TextIO
 
 import typer
+from rich.markup import escape
 
 from posttrain import api
 from posttrain.api import places
-from posttrain.api.engines import opened
-from posttrain.cli import options, show
+from posttrain.api.using import Conversation, conversation
+from posttrain.cli import documents, show
 from posttrain.cli.options import Input, Json, Runs
 from posttrain.runs import disk_errors
 from posttrain.server.app import how_to_call
-from posttrain.types import Candidate, Message, Row
 
 
 def add(app: typer.Typer) -> None:
@@ -45,7 +44,7 @@ def predict(
     with show.progress(quiet=as_json) as shown:
         predictions = api.predict(place, file, threshold=threshold, input=input, runs=runs, on_progress=shown)
     if as_json:
-        options.print_json({"schema": 1, "predictions": [asdict(prediction) for prediction in predictions]})
+        documents.print_document({"predictions": [asdict(prediction) for prediction in predictions]})
         return
     with disk_errors(output) if output else nullcontext(), _opened(output) as stream:
         writer = csv.writer(stream)
@@ -65,33 +64,48 @@ def _opened(output: Path | None) -> AbstractContextManager[TextIO]:
 
 def chat(
     place: Annotated[str, typer.Argument(metavar="RUN|MODEL")] = places.LATEST,
+    message: Annotated[
+        list[str] | None, typer.Option("--message", "-m", help="Say this, print the answer and end. Can be repeated.")
+    ] = None,
     runs: Runs = places.RUNS,
+    as_json: Json = False,
 ) -> None:
     """Talk to a run's winner, or to a bare model, in the terminal.  An empty line ends it.
 
-    Example: posttrain chat latest
+    With --json the messages are those given, else the lines of stdin.
+
+    Examples:
+
+      posttrain chat latest
+
+      posttrain chat latest --message "My parcel has not come." --json
     """
-    with opened() as engines:
-        candidate = places.load_candidate(place, engines, runs)
-        asyncio.run(_talk(candidate))
+    with conversation(place, runs=runs) as talk:
+        if as_json:
+            lines = message or [line for line in sys.stdin.read().splitlines() if line.strip()]
+            replies = [asdict(talk.ask(text)) for text in lines]
+            candidate = {"candidate": talk.candidate.name, "model": talk.candidate.model}
+            documents.print_document({**candidate, "replies": replies})
+        elif message:
+            for text in message:
+                _show_reply(talk, text)
+        else:
+            show.errors.print(f"{talk.candidate.name}; an empty line ends it", style="dim", markup=False)
+            while text := _typed():
+                _show_reply(talk, text)
 
 
-async def _talk(candidate: Candidate) -> None:
-    history: list[Message] = []
-    keeps_history = candidate.kind != "floor" and not getattr(candidate, "demonstrations", ())
-    show.errors.print(f"[dim]{candidate.name}; an empty line ends it[/]")
-    while True:
-        try:
-            asked = await asyncio.to_thread(input, "> ")
-        except EOFError:
-            return
-        if not asked.strip():
-            return
-        row = Row("chat", (*history, Message("user", asked)))
-        [[rollout]] = await candidate.attempt([row], on_text=lambda _, __, text: print(text, end="", flush=True))
-        print(rollout.error and f"error: {rollout.error}")
-        if keeps_history:
-            history = [*row.messages, replace(Message("assistant", rollout.answer), weight=0.0)]
+def _typed() -> str:
+    """The next line; "" at the end."""
+    try:
+        return input("> ").strip()
+    except EOFError:
+        return ""
+
+
+def _show_reply(talk: Conversation, text: str) -> None:
+    reply = talk.ask(text, lambda piece: print(piece, end="", flush=True))
+    print(f"error: {reply.error}" if reply.error else "")
 
 
 def serve(
@@ -101,14 +115,19 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
     data: Annotated[Path, typer.Option("--data", help="Folder of the runs.")] = places.RUNS,
+    as_json: Json = False,
 ) -> None:
-    """Serve winners behind OpenAI's chat API: any OpenAI client works.
+    """Serve winners behind OpenAI's chat API: any OpenAI client works.  With --json it says where once it listens.
 
     Example: posttrain serve latest --port 8000
     """
 
     def ready(url: str, names: list[str]) -> None:
-        show.console.print(f"serving [bold]{', '.join(names)}[/] at {url}/v1  (Ctrl-C stops)\n")
+        if as_json:
+            documents.print_document({"url": url, "base_url": f"{url}/v1", "models": names})
+            return
+        named = escape(", ".join(names))
+        show.console.print(f"serving [bold]{named}[/] at {url}/v1  (Ctrl-C stops)\n", soft_wrap=True)
         show.console.print(how_to_call(url, names[0]), markup=False, soft_wrap=True)
         sys.stdout.flush()
 
@@ -129,6 +148,6 @@ def export(
     """
     proof = api.export(place, to, output, runs=runs)
     if as_json:
-        options.print_json({"schema": 1, "folder": str(output), "format": to, **asdict(proof)})
+        documents.print_document({"folder": str(output), "format": to, **asdict(proof)})
     else:
-        show.console.print(f"written to [bold]{output}[/]; proven: {proof}")
+        show.console.print(f"written to [bold]{escape(str(output))}[/]; proven: {escape(str(proof))}", soft_wrap=True)

@@ -66,7 +66,7 @@ def conclude(
         volume_per_month=settings.volume_per_month,
         ceiling=task.ceiling,
         detectable_difference=verdict.detectable(comparisons, len(task.rows("test"))),
-        test_uses=_count_test_use(run, task),
+        test_uses=count_test_use(run, task),
         run=str(run.folder),
         seed=run.seed,
         seeds=tuple(range(run.seed, run.seed + seeds)),
@@ -97,7 +97,7 @@ def _broken_even(
     return replace(result, break_even=even, payback=paid)
 
 
-def _count_test_use(run: Run, task: Task) -> int:
+def count_test_use(run: Run, task: Task) -> int:
     """How often comparisons in this folder of runs have looked at this test split, this one included."""
     path = run.folder.parent / "test_uses.json"
     uses: dict[str, list[str]] = read_json(path) if path.exists() else {}

@@ -6,7 +6,8 @@ import asyncio
 import json
 import shlex
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import uvicorn
 from fastapi import FastAPI
@@ -34,7 +35,9 @@ async def serve(
     port: int = 8000,
     ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serves until interrupted.  `ready` is called with the URL once requests are answered; port 0 takes a free one.
+    """Serves until interrupted, and then returns.
+
+    `ready` is called with the URL once requests are answered; port 0 takes a free one.
 
     Raises UserError when the address cannot be had.
     """
@@ -56,7 +59,7 @@ async def serve(
 
 
 class _Server(uvicorn.Server):
-    """Says when it has started."""
+    """Says when it has started, and takes Ctrl-C for the usual end that it is."""
 
     def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
         super().__init__(config)
@@ -66,6 +69,12 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self.on_started()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()  # else they would be raised again, once all is closed
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -139,7 +139,9 @@ def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(shell: Shell, tiny_mod
                 comparing.send_signal(signal.SIGINT)
         _, err = comparing.communicate(timeout=60)
     assert comparing.returncode == 130, err
-    assert "posttrain compare --resume latest" in err
+    (run,) = Path("runs").glob("*-compare")
+    assert f"posttrain compare --resume {run}" in err
+    assert "Stopped." in (run / "log.txt").read_text()
     assert "Traceback" not in err
     (finished,) = Path("runs").glob("*/candidates/*/saved/candidate.json")
     before = finished.stat().st_mtime_ns

@@ -114,7 +114,7 @@ def test_json_is_one_document_and_nothing_else(shell: Shell) -> None:
     (nearest,) = (one for one in report["candidates"] if one["name"] == "nearest")
     assert (judged["score"], judged["n"]) == (nearest["score"], nearest["n"])
     assert len(shell("predict", report["run"], "new.csv", "--json").document["predictions"]) == 2
-    assert len(shell("clean", "--keep", "0", "--json").document["removed"]) == 2
+    assert len(shell("clean", "--keep", "0", "--yes", "--json").document["removed"]) == 2
 
 
 def test_json_of_teaching_and_exporting(shell: Shell, tiny_model_folder: Path) -> None:

@@ -1,0 +1,168 @@
+"""teach and evaluate: one technique, one score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from posttrain.api import places
+from posttrain.api.engines import EMBEDDED, is_endpoint, opened
+from posttrain.api.loops import run_to_end
+from posttrain.api.sources import load_task
+from posttrain.candidates.policy import PolicyCandidate
+from posttrain.comparison import conclude
+from posttrain.discovery import find
+from posttrain.evaluation.evaluate import evaluate as evaluate_candidate
+from posttrain.evaluation.record import Evaluation
+from posttrain.runs import Progress, Run, silent, write_json
+from posttrain.techniques import _chain as chain
+from posttrain.types import Split, Task, UserError
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What `teach` did: the run, the candidate's evaluation on dev before and after."""
+
+    folder: Path
+    before: Evaluation
+    after: Evaluation
+
+
+def teach(
+    expression: str,
+    task: Task | str | Path,
+    *,
+    model: str = EMBEDDED,
+    minutes: float | None = None,
+    steps: int | None = None,
+    runs: Path = places.RUNS,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    on_progress: Callable[[Progress], None] = silent,
+    began: Callable[[Path], None] = lambda _: None,
+) -> Lesson:
+    """Teaches one technique or chain (`sft`, `retrieval+sft`, `sft+grpo`) and keeps what came of it.
+
+    `settings` are fields of the last technique's Config, as values or as texts.  Test rows are not looked at.  `began`
+    is told the run's folder as soon as there is one.  Raises UserError.
+    """
+    kind = chain.kind(expression)  # an unknown name is refused before anything is read or written
+    config = _config(expression, settings or {})
+    if kind == "weights" and is_endpoint(model):
+        raise UserError(
+            f"{expression} would train {model}, which is an endpoint: it can only be prompted",
+            place="--model",
+            remedy="give a local model, or teach few_shot, retrieval or prompt_search",
+        )
+    if not isinstance(task, Task):
+        task = load_task(task)
+    for split in ("train", "dev"):
+        task.rows(split)
+    asked = {"technique": expression, "model": model, "settings": dict(settings or {})}
+    with opened() as engines:
+        start = PolicyCandidate.of(model, engines.policy(model), task)
+        run = places.new_run(
+            runs, "teach", task, asked, seed=seed, minutes=minutes, steps=steps, on_progress=on_progress
+        )
+        began(run.folder)
+        engines.keep_replies(run.folder / "replies.jsonl")
+        with places.nothing_left_of_a_refused_start(run):
+            return run_to_end(_taught(expression, start, task, run, config))
+
+
+async def _taught(expression: str, start: PolicyCandidate, task: Task, run: Run, config: Any) -> Lesson:
+    before = await evaluate_candidate(start, task, "dev", run)
+    candidate = await chain.teach(expression, start, task, run.child("teaching"), last=config)
+    after = await evaluate_candidate(candidate, task, "dev", run)
+    await candidate.save(run.folder / "saved")
+    before.write(run.folder / "before.jsonl")
+    after.write(run.folder / "after.jsonl")
+    result = {"schema": 1, "technique": expression, "before": before.score, "after": after.score, "n": after.n}
+    write_json(run.folder / "result.json", result)
+    return Lesson(run.folder, before, after)
+
+
+def _config(expression: str, settings: Mapping[str, Any]) -> Any:
+    """The Config of the last technique of a chain with these settings; None when there are none."""
+    if not settings:
+        return None
+    name = expression.split("+")[-1].strip()
+    kind = getattr(find("techniques", name), "Config", None)
+    types = get_type_hints(kind) if kind else {}
+    unknown = [key for key in settings if key not in types]
+    if kind is None or unknown:
+        raise UserError(
+            f"{name} has no setting {', '.join(unknown)!r}",
+            place="--set",
+            remedy=f"known: {', '.join(types) or 'none'}",
+        )
+    return kind(**{key: _value(name, key, value, types[key]) for key, value in settings.items()})
+
+
+def _value(technique: str, key: str, value: Any, wanted: Any) -> Any:
+    """The value of a setting, made what its field is: "3" is a number where a number is wanted.  Raises UserError."""
+    try:
+        found = TypeAdapter(wanted).validate_python(value)
+        if isinstance(found, float) and not math.isfinite(found):
+            raise ValueError(value)
+    except (ValidationError, ValueError) as error:
+        called = (
+            getattr(wanted, "__name__", "") if isinstance(wanted, type) else str(wanted).replace("posttrain.types.", "")
+        )
+        raise UserError(
+            f"{key} of {technique} is {value!r}, which is no {called}", place="--set", remedy=f"give a {called}"
+        ) from error
+    return found
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What `evaluate` found.  `test_uses`: how often the test split has been looked at in this folder of runs, this
+    time included; None for another split."""
+
+    evaluation: Evaluation
+    folder: Path
+    test_uses: int | None
+
+
+def judge(
+    place: str,
+    task: Task | str | Path,
+    *,
+    split: Split = "dev",
+    runs: Path = places.RUNS,
+    on_progress: Callable[[Progress], None] = silent,
+) -> Judged:
+    """As `evaluate`, with where it is kept and how often the test rows were looked at.  Raises UserError."""
+    if not isinstance(task, Task):
+        task = load_task(task)
+    task.rows(split)
+    with opened() as engines:
+        candidate = places.load_candidate(place, engines, runs)
+        if isinstance(candidate, PolicyCandidate) and not candidate.instructions and candidate.kind == "prompt":
+            candidate = replace(candidate, instructions=task.instructions, output=task.output)
+        run = places.new_run(runs, "evaluate", task, {"candidate": place, "split": split}, on_progress=on_progress)
+        with places.nothing_left_of_a_refused_start(run):
+            evaluation = run_to_end(evaluate_candidate(candidate, task, split, run))
+    evaluation.write(run.folder / f"{split}.jsonl")
+    return Judged(evaluation, run.folder, conclude.count_test_use(run, task) if split == "test" else None)
+
+
+def evaluate(
+    place: str,
+    task: Task | str | Path,
+    *,
+    split: Split = "dev",
+    runs: Path = places.RUNS,
+    on_progress: Callable[[Progress], None] = silent,
+) -> Evaluation:
+    """A run's winner, a saved candidate or a bare model on one split of a task.  Looks at test are counted.
+
+    Raises UserError.
+    """
+    return judge(place, task, split=split, runs=runs, on_progress=on_progress).evaluation

@@ -1,0 +1,147 @@
+"""predict, chat, serve, export: what a winner is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from posttrain import tasks
+from posttrain.api import places
+from posttrain.api.engines import opened
+from posttrain.api.loops import run_to_end
+from posttrain.candidates.policy import PolicyCandidate
+from posttrain.discovery import find
+from posttrain.rollouts import taught
+from posttrain.runs import Progress, read_json, silent
+from posttrain.server.app import serve as serve_app
+from posttrain.types import Candidate, Message, Row, UserError
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An answer to an unlabelled row.  `abstained`: its confidence is below the threshold, or unknown."""
+
+    id: str
+    answer: str
+    confidence: float | None
+    abstained: bool
+    error: str = ""
+
+
+def predict(
+    place: str,
+    rows: str | Path | Sequence[str],
+    *,
+    threshold: float = 0.0,
+    input: str = "",
+    runs: Path = places.RUNS,
+    on_progress: Callable[[Progress], None] = silent,
+) -> list[Prediction]:
+    """Answers a file of unlabelled rows (or a list of texts), abstaining below a confidence.  Raises UserError."""
+    if isinstance(rows, str | Path):
+        asked = tasks.read_rows(rows, input=input)
+    else:
+        asked = tuple(Row(str(i), (Message("user", text),)) for i, text in enumerate(rows))
+    predictions: list[Prediction] = []
+
+    async def work(candidate: Candidate) -> None:
+        for start in range(0, len(asked), 64):
+            on_progress(Progress("answering", start, len(asked)))
+            for rollouts in await candidate.attempt(asked[start : start + 64]):
+                rollout = rollouts[0]
+                confidence = rollout.completion.confidence if rollout.completion else None
+                unsure = bool(rollout.error) or (threshold > 0 and (confidence is None or confidence < threshold))
+                predictions.append(Prediction(rollout.row.id, rollout.answer, confidence, unsure, rollout.error))
+
+    with opened() as engines:
+        run_to_end(work(places.load_candidate(place, engines, runs)))
+    return predictions
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One turn of a conversation.  `error` says why there is no answer."""
+
+    asked: str
+    answer: str
+    confidence: float | None
+    error: str = ""
+
+
+class Conversation:
+    """Questions to one candidate, each with those before it, where the candidate can make use of them."""
+
+    def __init__(self, candidate: Candidate) -> None:
+        self.candidate = candidate
+        self.history: tuple[Message, ...] = ()
+        self.keeps_history = candidate.kind != "floor" and not getattr(candidate, "demonstrations", ())
+
+    def ask(self, text: str, on_text: Callable[[str], None] = lambda _: None) -> Reply:
+        """The reply to a question, also told to `on_text` piece by piece as it is written."""
+        row = Row("chat", (*self.history, Message("user", text)))
+        work = self.candidate.attempt([row], on_text=lambda _, __, piece: on_text(piece))
+        [[rollout]] = run_to_end(work)
+        if self.keeps_history and not rollout.error:
+            self.history = (*row.messages, replace(Message("assistant", rollout.answer), weight=0.0))
+        confidence = rollout.completion.confidence if rollout.completion else None
+        return Reply(text, rollout.answer, confidence, rollout.error)
+
+
+@contextmanager
+def conversation(place: str = places.LATEST, *, runs: Path = places.RUNS) -> Iterator[Conversation]:
+    """A conversation with a run's winner, a saved candidate or a bare model.  Raises UserError."""
+    with opened() as engines:
+        yield Conversation(places.load_candidate(place, engines, runs))
+
+
+def chat(place: str, messages: str | Iterable[str], *, runs: Path = places.RUNS) -> list[Reply]:
+    """Says one message or several, one after the other, to a run's winner, a saved candidate or a bare model.
+
+    Raises UserError.
+    """
+    with conversation(place, runs=runs) as talk:
+        return [talk.ask(text) for text in ([messages] if isinstance(messages, str) else messages)]
+
+
+def serve(
+    what: Sequence[str] = (places.LATEST,),
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    runs: Path = places.RUNS,
+    ready: Callable[[str, list[str]], None] | None = None,
+) -> None:
+    """Serves the winners of runs, saved candidates and bare models behind OpenAI's chat API, until interrupted.
+
+    `ready` is called with the URL and the names under which they answer.  Raises UserError.
+    """
+    with opened() as engines:
+        served: dict[str, Candidate] = {}
+        for place in what:
+            candidate = places.load_candidate(place, engines, runs)
+            served[candidate.name if candidate.name not in served else place] = candidate
+        run_to_end(serve_app(served, host, port, (lambda url: ready(url, list(served))) if ready else None))
+
+
+def export(place: str, to: str, folder: str | Path, *, runs: Path = places.RUNS) -> Any:
+    """Writes a trained candidate in a format others read (`peft`, `merged`), proven equal.  Raises UserError."""
+    exporter = find("exports", to)
+    saved = places.find_saved(place, runs)
+    if saved is None:
+        raise places.no_run(place, runs)
+    task = tasks.load(read_json(places.run_of(saved) / "config.json")["task_source"])
+    with opened(precision="float32") as engines:  # the proof is against plain fp32
+        candidate = places.load_candidate(place, engines, runs)
+        if not isinstance(candidate, PolicyCandidate) or candidate.kind != "weights":
+            raise UserError(
+                f"{candidate.name} has no trained weights to export",
+                place=place,
+                remedy="export what sft, dpo or grpo made: posttrain export RUN/NAME; a prompt is in candidate.json",
+            )
+        rows = task.rows("dev")[:8]
+        probes = [taught(candidate, row) for row in rows if row.target is not None]
+        prompts = [candidate.prompt(row) for row in rows[:4]]
+        return run_to_end(exporter.export(candidate, Path(folder), probes, prompts))

@@ -1,0 +1,106 @@
+"""A live OpenAI-compatible endpoint (our own server over a toy): compared, chatted with, and asked again with --like."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command_line import Shell
+from live_server import serving
+
+from posttrain import tasks
+from posttrain.candidates.policy import PolicyCandidate
+from posttrain.engines.toy import ToyPolicy
+from posttrain.types import Output
+
+LABELS = {"account", "billing", "shipping"}
+
+
+@pytest.fixture
+def endpoint(shell: Shell) -> Iterator[str]:
+    """chat:URL#NAME of a server over a toy that knows the words of tickets.csv."""
+    shell("init", "tickets.csv")
+    toml = Path("tasks/tickets/task.toml")  # a toy spells, and has to have room for that
+    toml.write_text(re.sub("max_tokens = .*", "max_tokens = 60", toml.read_text()))
+    task = tasks.load("tasks/tickets")
+    words = ToyPolicy.open(["label", *LABELS, *(row.text for row in task.rows("train"))])
+    toy = PolicyCandidate("toy", "prompt", words, "", Output(max_tokens=24))
+    with serving({"toy": toy}) as url:
+        yield f"chat:{url}/v1#toy"
+
+
+
+def test_an_endpoint_is_prompted_compared_and_talked_to(shell: Shell, endpoint: str) -> None:
+    said = shell("compare", "tickets.csv", "--candidates", "nearest,base,few_shot", "--model", endpoint)
+    assert said.code == 0, said.err
+    assert f"no estimate: how fast {endpoint}" in " ".join(said.out.split())
+    report = shell("show", "--json").document
+    by_name = {one["name"]: one for one in report["candidates"]}
+    assert by_name["base"]["kind"] == "prompt" and by_name["base"]["model"] == endpoint
+    assert by_name["base"]["completion_tokens_per_request"] > 0
+    replies = (Path(report["run"]) / "replies.jsonl").read_text().splitlines()
+    assert len(replies) >= by_name["base"]["n"], "what was paid for is kept"
+
+    talked = shell("chat", endpoint, "-m", "where is the parcel", "-m", "and now", "--json").document
+    assert talked["model"] == endpoint
+    assert [reply["error"] for reply in talked["replies"]] == ["", ""]
+    assert all(reply["answer"] for reply in talked["replies"])
+
+    (reply,) = shell("chat", "latest/few_shot", "-m", "where is the parcel", "--json").document["replies"]
+    assert reply["answer"] in LABELS, "the saved prompt, with its output form, behind the same endpoint"
+
+
+def test_like_leaves_out_what_an_endpoint_cannot_be_taught(shell: Shell, endpoint: str, tiny_model_folder: Path) -> None:
+    shell("compare", "tickets.csv", "--candidates", "constant,base,sft", "--model", str(tiny_model_folder),
+          "--minutes", "0.15")
+    first = shell("show", "--json").document
+    said = shell("compare", "--like", "latest", "--model", endpoint, "--json")
+    assert said.code == 0, said.err
+    assert {one["name"] for one in said.document["candidates"]} == {"constant", "base"}
+    assert any(note.startswith("sft left out: ") for note in said.document["notes"])
+    like = said.document["like"]
+    assert like["candidate"] == first["recommendation"]["candidate"]
+    assert like["run"] == first["run"]
+    assert like["answer"] in (True, False, None) and like["sentence"].startswith("The old winner, ")
+    config = json.loads((Path(said.document["run"]) / "config.json").read_text())
+    assert config["like"] == first["run"] and config["models"] == [endpoint]
+
+    told = shell("compare", "--like", first["run"], "--model", endpoint)
+    assert "The old winner, " in told.out.split("next:")[1]
+    refused = shell("compare", "--like", first["run"], "--model", endpoint, "--candidates", "sft")
+    assert refused.code == 2 and "can only be prompted" in refused.err
+
+
+def test_like_with_floors_alone_says_that_no_model_was_tried(shell: Shell, endpoint: str) -> None:
+    shell("compare", "tickets.csv", "--candidates", "constant,nearest")
+    like = shell("compare", "--like", "latest", "--model", endpoint, "--json").document["like"]
+    assert like["answer"] is True
+    assert like["sentence"] == (
+        "The old winner, nearest, still wins, but nothing with a language model was compared, so no other model was tried."
+    )
+
+
+def test_like_refuses_another_task_an_unfinished_run_and_no_model(shell: Shell, endpoint: str) -> None:
+    shell("compare", "tickets.csv", "--candidates", "constant,nearest")
+    (run,) = Path("runs").glob("*-compare")
+    assert "another model has to be named" in shell("compare", "--like", "latest").err
+    with Path("tasks/tickets/train.jsonl").open("a") as file:
+        file.write('{"input": "one more", "target": "billing"}\n')
+    changed = shell("compare", "--like", "latest", "--model", endpoint)
+    assert changed.code == 2 and "the task has changed since this run was started" in changed.err
+    (run / "report.json").unlink()
+    Path("tasks/tickets/train.jsonl").write_text(
+        "\n".join(Path("tasks/tickets/train.jsonl").read_text().splitlines()[:-1]) + "\n")
+    assert "no report" in shell("compare", "--like", "latest", "--model", endpoint).err
+    assert len(list(Path("runs").glob("*-compare"))) == 1
+
+
+def test_an_endpoint_cannot_be_taught(shell: Shell, endpoint: str) -> None:
+    said = shell("teach", "sft", "tickets.csv", "--model", endpoint)
+    assert said.code == 2 and "can only be prompted" in said.err
+    taught = shell("teach", "few_shot", "tickets.csv", "--model", endpoint, "--json")
+    assert taught.code == 0, taught.err
+    assert Path(taught.document["run"], "saved", "candidate.json").exists()

@@ -1,0 +1,75 @@
+"""What a first run prints, and in which order."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+from command_line import Shell
+
+from posttrain import api
+from posttrain.cli.telling import contrasted
+
+GUESSED = ("asked: column message; wanted: column queue", "grader choice: 3 labels", "splits: ")
+END = ("cannot tell differences below", "✓", "report: ", "next:")
+
+
+def in_order(text: str, *parts: str) -> None:
+    at = 0
+    for part in parts:
+        assert part in text[at:], f"{part!r} is not after the others in\n{text}"
+        at = text.index(part, at) + len(part)
+
+
+def write_answers(always: str = "") -> None:
+    """ours.jsonl: what a running system says to every ticket, the right answer unless it says one thing `always`."""
+    with Path("tickets.csv").open(encoding="utf-8", newline="") as file:
+        rows = [{"input": row["message"], "answer": always or row["queue"]} for row in csv.DictReader(file)]
+    Path("ours.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+
+
+def test_floors_alone(shell: Shell) -> None:
+    said = shell("compare", "tickets.csv", "--candidates", "constant,nearest").out
+    in_order(said, "tickets version 1", *GUESSED, "some seconds: floors need no model", "\nconstant ", "\nnearest ",
+             "A floor wins", *END)
+    assert len([line for line in said.split("next:")[1].splitlines() if "posttrain" in line]) == 3
+    rows = said.split("cannot tell differences")[1].split("report:")[0]
+    assert rows.count("✓") == rows.count("✗") == rows.count("wanted") == 3
+
+
+def test_a_task_folder_is_said_to_be_what_it_is(shell: Shell) -> None:
+    with Path("two.csv").open("w", newline="") as file, Path("tickets.csv").open(newline="") as tickets:
+        table = csv.writer(file)
+        table.writerow(("message", "queue", "urgent"))
+        for row in csv.DictReader(tickets):
+            table.writerow((row["message"], row["queue"], "yes" if "where" in row["message"] else "no"))
+    shell("init", "two.csv", "--target", "queue,urgent", "--output", "records")
+    documents = Path("records/documents")
+    documents.mkdir()
+    (documents / "card.md").write_text("# Parcels\nThey take two days.\n")
+    toml = Path("records/task.toml")
+    toml.write_text('documents = "documents"\n' + toml.read_text())
+    said = shell("compare", "records", "--candidates", "constant,nearest").out
+    in_order(said, "records version 1: ", " train, ", " dev, ", " test rows, 1 documents",
+             "answer: a record of queue, urgent; grader: json", "some seconds", "\nconstant ")
+
+
+def test_with_a_model_the_estimate_comes_before_the_first_row(shell: Shell, tiny_model_folder: Path) -> None:
+    write_answers(always="billing")
+    said = shell("compare", "tickets.csv", "--candidates", "constant,base,sft", "--minutes", "0.2", "--answers",
+                 "ours=ours.jsonl", "--model", str(tiny_model_folder))
+    assert said.code == 0, said.err
+    in_order(said.out, *GUESSED, "GB; Ctrl-C keeps what is done", "\ncandidate ", "\nours ", "\nconstant ", "\nbase ",
+             "\nsft ", "cannot tell differences below", "report: ", "next:")
+    assert "some seconds" not in said.out
+    couple = contrasted(api.show("latest"))
+    assert couple is not None and [each.name for each in couple] == ["base", "sft"]
+
+
+def test_the_next_commands_name_a_task_that_can_be_checked(shell: Shell) -> None:
+    write_answers()
+    said = shell("compare", "tickets.csv", "--candidates", "constant", "--answers", "ours=ours.jsonl")
+    assert "Keep what you have" in said.out
+    assert "posttrain check tasks/tickets" in said.out
+    assert shell("check", "tasks/tickets").code == 0
