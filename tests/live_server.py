@@ -28,7 +28,7 @@ def running(app: FastAPI) -> Iterator[str]:
     """The URL of any app."""
 
     async def run(ready: Callable[[str], None]) -> None:
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="off",
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, log_level="critical", lifespan="off",
                                                timeout_graceful_shutdown=0))
         task = asyncio.create_task(server.serve())
         while not server.started:

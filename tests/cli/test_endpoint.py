@@ -16,9 +16,6 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.engines.toy import ToyPolicy
 from posttrain.types import Output
 
-# Not by default: with all tests collected pytest loses its captured stderr as the server starts (cause not found).
-pytestmark = pytest.mark.slow
-
 LABELS = {"account", "billing", "shipping"}
 
 
@@ -33,7 +30,6 @@ def endpoint(shell: Shell) -> Iterator[str]:
     toy = PolicyCandidate("toy", "prompt", words, "", Output(max_tokens=24))
     with serving({"toy": toy}) as url:
         yield f"chat:{url}/v1#toy"
-
 
 
 def test_an_endpoint_is_prompted_compared_and_talked_to(shell: Shell, endpoint: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 import time
 from collections.abc import Iterator
@@ -374,3 +375,11 @@ def test_the_python_call_we_print_works(url: str, capsys: pytest.CaptureFixture[
     assert curl.startswith(f"curl {url}/v1/chat/completions ")
     exec(python, {})
     assert capsys.readouterr().out == "...\n"
+
+
+def test_a_server_leaves_the_logging_of_its_process_alone() -> None:
+    closed = []
+    theirs = logging.NullHandler()
+    theirs.close = lambda: closed.append(True)  # type: ignore[method-assign]
+    with serving({"babbler": BABBLER}):
+        assert not closed, "a handler of somebody else was closed"
