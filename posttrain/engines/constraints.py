@@ -27,7 +27,7 @@ class Constraint(Protocol):
         ...
 
     def allowed(self, vocabulary: int) -> Tensor:
-        """A boolean mask [vocabulary] of the tokens that may come next."""
+        """The tokens below `vocabulary` that may come next, in ascending order: int64 [allowed]."""
         ...
 
     def accept(self, token: int) -> None: ...
@@ -80,9 +80,7 @@ class LabelConstraint:
         return tokens
 
     def allowed(self, vocabulary: int) -> Tensor:
-        mask = torch.zeros(vocabulary, dtype=torch.bool)
-        mask[list(self.node)] = True
-        return mask
+        return torch.tensor(sorted(token for token in self.node if token < vocabulary))
 
     def accept(self, token: int) -> None:
         self.node = self.node[token]
@@ -111,8 +109,7 @@ class SchemaConstraint:
 
     def allowed(self, vocabulary: int) -> Tensor:
         bits = numpy.frombuffer(self.matcher.compute_bitmask(), dtype=numpy.uint8)
-        mask = torch.from_numpy(numpy.unpackbits(bits, bitorder="little")[:vocabulary].astype(bool))
-        return torch.nn.functional.pad(mask, (0, vocabulary - len(mask)))
+        return torch.from_numpy(numpy.unpackbits(bits, bitorder="little")[:vocabulary].nonzero()[0])
 
     def accept(self, token: int) -> None:
         if token != self.stop and not self.matcher.consume_token(token):

@@ -72,22 +72,27 @@ def draw(
 
     Also gives the log-probability of the choice among what the constraint allowed.
     """
-    if constraint:
-        allowed = constraint.allowed(logprob.shape[0]).to(logprob.device)
-        logprob = logprob.masked_fill(~allowed, float("-inf")).log_softmax(dim=0)
+    allowed = constraint.allowed(logprob.shape[0]).to(logprob.device) if constraint else None
+    if allowed is not None:
+        logprob = logprob[allowed].log_softmax(dim=0)
+    choice = _drawn(logprob, sampling, generator)
+    token = choice if allowed is None else int(allowed[choice])
+    return token, float(logprob[choice])
+
+
+def _drawn(logprob: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+    """The number of the choice among log-probabilities [choices]."""
     if sampling.temperature == 0:
-        token = int(logprob.argmax())
-        return token, float(logprob[token])
-    kept = truncate(logprob, sampling.top_k, sampling.top_p)
+        return int(logprob.argmax())
     # inverse transform: one random number per token, whatever the size of the vocabulary
-    mass = kept.double().exp().cumsum(dim=0)
+    mass = truncate(logprob, sampling.top_k, sampling.top_p).double().exp().cumsum(dim=0)
     point = torch.rand((), generator=generator, dtype=torch.float64).to(mass.device) * mass[-1]
-    token = int(torch.searchsorted(mass, point, right=True))
-    return token, float(logprob[token])
+    return int(torch.searchsorted(mass, point, right=True))
 
 
 def truncate(logprob: Tensor, top_k: int, top_p: float) -> Tensor:
-    """Sets to -inf all but the `top_k` likeliest (0: all), then all but the smallest set of mass `top_p`."""
+    """Log-probabilities [choices], -inf but for the `top_k` likeliest (0: all), and of these the smallest set of mass
+    `top_p`."""
     if top_k and top_k < logprob.shape[0]:
         logprob = logprob.masked_fill(logprob < logprob.topk(top_k).values[-1], float("-inf"))
     if top_p < 1:

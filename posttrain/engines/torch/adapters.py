@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from posttrain.engines.torch.lower_layers import layer_number
+from posttrain.engines.torch.rounded import RoundedLinear
 from posttrain.types import Adam, LoRA, Metrics, UserError
 
 Precision = Literal["float32", "bfloat16"]
@@ -103,16 +104,14 @@ class FrozenLinear(nn.Module):
     def __init__(self, base: nn.Linear, bank: AdapterBank) -> None:
         super().__init__()
         self.base, self.bank = base, bank
-        self.rounded: tuple[Tensor, Tensor | None] | None = None
+        self.rounded: RoundedLinear | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         if self.bank.precision == "float32" or x.dtype != torch.float32:
             return self.base(x)
         if self.rounded is None:
-            bias = self.base.bias
-            with torch.inference_mode(False):  # whoever calls first, training must be able to use it too
-                self.rounded = (self.base.weight.bfloat16(), None if bias is None else bias.bfloat16())
-        return nn.functional.linear(x.bfloat16(), *self.rounded).float()
+            self.rounded = RoundedLinear(self.base)
+        return self.rounded(x)
 
 
 class AdaptedLinear(FrozenLinear):
