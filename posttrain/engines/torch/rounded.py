@@ -54,12 +54,12 @@ class _Product(torch.autograd.Function):
     """The packed product has no derivative of its own."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: RoundedLinear) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, layer: RoundedLinear) -> Tensor:
         ctx.layer = layer
         return layer.product(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return ctx.layer.product_with_transposed(gradient), None
 
 
