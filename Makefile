@@ -11,8 +11,9 @@ demo: install
 	$(BIN)/posttrain compare examples/support_triage --minutes 10
 	@echo "The report: $$(ls -td runs/*/report.html | head -1) (open it in a browser)"
 
+# A process for each core: tests compute with one thread.  A file stays in one process, for the models it shares.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

@@ -8,7 +8,7 @@ from posttrain.comparison.estimate import Forecast
 from posttrain.techniques import _chain as chain
 from posttrain.types import Task, UserError
 
-PROMPT_SHARE = 0.45
+PROMPT_SHARE = 0.55
 """Prompting may use this share of the time, and what the first candidate that is trained leaves over."""
 
 LEAST_TRAINING = 0.5

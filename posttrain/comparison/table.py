@@ -21,6 +21,7 @@ from posttrain.comparison.results import CandidateResult, ComparisonResult
 from posttrain.comparison.wording import DEVICE_SECONDS, NOTHING
 
 WIDE = 112
+LEAST_SHOWN = 0.01  # seconds of teaching; less is none
 COLOURS = {"better": "green", "no worse": "cyan", "cannot tell": "yellow", "worse": "red"}
 
 
@@ -38,7 +39,7 @@ def header(width: int = WIDE) -> Text:
     """The heading over the rows that `row` prints."""
     label = max(0, min(34, width - 66))
     return Text(
-        f"{'candidate':<22} {'':<{label}} {'right':>5} {'95 %':>7} {'valid':>6} {'took':>8} {'left':>8}", style="bold"
+        f"{'candidate':<22} {'':<{label}} {'right':>5} {'95 %':>7} {'valid':>6} {'teaching':>8} {'left':>8}", style="bold"
     )
 
 
@@ -46,13 +47,13 @@ def row(result: CandidateResult, *, seconds_left: float | None = None, width: in
     """One line for a candidate that has just finished, in fixed columns; no wider than `width` from 80 on."""
     label = max(0, min(34, width - 66))
     evaluation = result.evaluation
-    took = result.training_seconds + result.search_seconds
+    teaching = result.training_seconds + result.search_seconds
     line = Text(no_wrap=True, overflow="ellipsis")
     line.append(f"{_cut(result.name, 22):<22} ", style="bold" if result.kind in ("weights", "given") else "")
     line.append(f"{_cut(result.label, label):<{label}} ", style="dim")
     line.append(f"{wording.percent(evaluation.score):>5} ", style="bold")
     line.append(f"{wording.span(evaluation.interval):>7} {wording.percent(evaluation.valid_rate):>6} ")
-    line.append(f"{wording.duration(took) if took else NOTHING:>8} {wording.duration(seconds_left):>8}", style="dim")
+    line.append(f"{wording.duration(teaching) if teaching >= LEAST_SHOWN else NOTHING:>8} {wording.duration(seconds_left):>8}", style="dim")
     if evaluation.error_rate:
         line.append(f"  {wording.percent(evaluation.error_rate)} failed", style="red")
     return line

@@ -10,8 +10,11 @@ NOTHING = "–"
 
 
 def percent(share: float | None) -> str:
-    """0.714 -> "71 %"."""
-    return NOTHING if share is None else f"{100 * share:.0f} %"
+    """0.714 -> "71 %"; 0.996 -> "99.6 %", for nothing short of all is 100 %, and nothing above none 0 %."""
+    if share is None:
+        return NOTHING
+    nearly = 0 < share < 0.005 or 0.995 <= share < 1
+    return f"{100 * share:.{1 if nearly else 0}f} %"
 
 
 def span(interval: Interval) -> str:

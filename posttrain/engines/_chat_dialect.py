@@ -9,6 +9,9 @@ from typing import Any
 
 from posttrain.types import Completion, Message, Output, RolloutError, Sampling, StopReason
 
+LABEL_ROOM = 16
+"""Tokens beyond the answer's own for the object that a label is asked for in; what is not used is not billed."""
+
 ShowText = Callable[[int, str], None]
 """Called with (index of the choice, new text) while a reply streams in."""
 
@@ -81,7 +84,7 @@ def request_body(model: str, messages: Sequence[Message], n: int, sampling: Samp
         "model": model,
         "messages": [{"role": message.role, "content": message.content} for message in messages],
         "temperature": sampling.temperature,
-        "max_tokens": sampling.max_tokens,
+        "max_tokens": sampling.max_tokens + (LABEL_ROOM if sampling.output and sampling.output.labels else 0),
         "seed": sampling.seed,
     }
     if n > 1:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.runs import Run
 from posttrain.types import LoRA, Policy, UserError
@@ -15,6 +18,16 @@ def trainable(candidate: PolicyCandidate, technique: str, lora: LoRA | None, run
     if lora is not None and candidate.kind == "weights":
         raise shape_is_settled(technique)
     return candidate.policy.fork(f"{candidate.name}-{technique}", lora, seed=run.seed)
+
+
+@contextmanager
+def dropped_on_failure(policy: Policy) -> Iterator[None]:
+    """Gives the adapter's memory back when its training ends in an error: no candidate will carry it."""
+    try:
+        yield
+    except BaseException:
+        policy.drop()
+        raise
 
 
 def shape_is_settled(technique: str) -> UserError:

@@ -16,7 +16,7 @@ from posttrain import losses
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.rollouts import play, taught
 from posttrain.runs import Run
-from posttrain.techniques._adapter import trainable
+from posttrain.techniques._adapter import dropped_on_failure, trainable
 from posttrain.techniques._work import Work
 from posttrain.types import Adam, Datum, Kind, LearntNothing, LoRA, Policy, Row, Task, UserError, target_text
 
@@ -54,6 +54,15 @@ async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config
     """The candidate with a trained adapter.  Raises UserError when nothing could be, or was, learnt."""
     pairs = await preferences(candidate, task, run, config)
     policy = trainable(candidate, "dpo", config.lora, run)
+    with dropped_on_failure(policy):
+        training = await train(policy, candidate, pairs, run, config)
+    return replace(candidate, policy=policy, kind="weights", details={**candidate.details, "training": training})
+
+
+async def train(
+    policy: Policy, candidate: PolicyCandidate, pairs: Sequence[tuple[Row, str, str]], run: Run, config: Config
+) -> dict[str, float]:
+    """Trains `policy`, which begins as the candidate's, on (row, chosen, rejected); what came of it, for the report."""
     data = await anchored(
         [
             taught(candidate, row, target, group=row.id)
@@ -82,12 +91,11 @@ async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config
     if not step:
         raise UserError(
             "the budget was used up before the first step of dpo",
-            place=task.name,
+            place=str(run.folder),
             remedy="give more --minutes or --steps",
         )
     learnt = await judged(policy, data[: 2 * JUDGED_PAIRS], config, run)
-    training = {"steps": step, "pairs": len(pairs), "trained_tokens": trained_tokens, **learnt}
-    return replace(candidate, policy=policy, kind="weights", details={**candidate.details, "training": training})
+    return {"steps": step, "pairs": len(pairs), "trained_tokens": trained_tokens, **learnt}
 
 
 async def preferences(candidate: PolicyCandidate, task: Task, run: Run, config: Config) -> list[tuple[Row, str, str]]:

@@ -16,7 +16,7 @@ from posttrain import losses
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.rollouts import play, sampled
 from posttrain.runs import Run
-from posttrain.techniques._adapter import trainable
+from posttrain.techniques._adapter import dropped_on_failure, trainable
 from posttrain.techniques._record import write_rollouts
 from posttrain.techniques._work import Work
 from posttrain.techniques.dpo import anchored
@@ -88,7 +88,8 @@ async def teach(
     policy = trainable(candidate, "grpo", config.lora, run)
     learner = replace(candidate, policy=policy, kind="weights")
     training = Training(learner, task, run, config, rewards, candidate.policy.frozen() if config.kl else None)
-    await training.run_steps()
+    with dropped_on_failure(policy):
+        await training.run_steps()
     return replace(learner, details={**candidate.details, "training": training.summary()})
 
 

@@ -17,7 +17,7 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.evaluation.evaluate import quick_score
 from posttrain.rollouts import by_field, taught
 from posttrain.runs import Run
-from posttrain.techniques._adapter import trainable
+from posttrain.techniques._adapter import dropped_on_failure, trainable
 from posttrain.techniques._work import Work
 from posttrain.types import Adam, Datum, Kind, LearntNothing, LoRA, Output, Row, Task, UserError
 
@@ -70,7 +70,8 @@ async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config
     policy = trainable(candidate, "sft", config.lora or fresh, run)
     learner = replace(candidate, policy=policy, kind="weights")
     training = Training(learner, data, task, run, config)
-    await training.run_epochs()
+    with dropped_on_failure(policy):
+        await training.run_epochs()
     return replace(learner, details={**candidate.details, "training": training.summary()})
 
 

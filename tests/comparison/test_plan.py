@@ -59,7 +59,7 @@ def test_without_a_limit_everything_takes_its_time() -> None:
 
 def test_prompts_are_kept_in_order_while_their_share_lasts() -> None:
     given_time, left_out = share(200, NEEDED)
-    assert set(left_out) == {"prompt_search", "grpo"}  # base 10 + few_shot 30 of 90
+    assert set(left_out) == {"prompt_search", "grpo"}  # base 10 + few_shot 30 of 110
     assert "90" not in left_out["prompt_search"] and "about 110 s" in left_out["prompt_search"]
     assert given_time["few_shot"] is None and given_time["constant"] is None
     assert given_time["sft"] == pytest.approx(200 - 2 - 10 - 30 - 10)
