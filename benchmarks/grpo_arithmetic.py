@@ -92,6 +92,7 @@ async def learn(task: Task, policy: Policy, run: Run, given: argparse.Namespace)
         steps=100_000,  # the minutes end it
         rows_per_step=given.rows_per_step,
         group_size=given.group_size,
+        updates_per_step=given.updates_per_step,
         learning_rate=given.learning_rate,
         dev_rows=100,
         patience_without_signal=100_000,
@@ -167,6 +168,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--shots", type=int, default=4, help="worked examples in the prompt (default 4)")
     parser.add_argument("--rows-per-step", type=int, default=grpo.Config.rows_per_step)
     parser.add_argument("--group-size", type=int, default=grpo.Config.group_size)
+    parser.add_argument("--updates-per-step", type=int, default=grpo.Config.updates_per_step)
     parser.add_argument("--learning-rate", type=float, default=grpo.Config.learning_rate)
     parser.add_argument("--model", default=EMBEDDED, help=f"hub name, local folder (default {EMBEDDED})")
     parser.add_argument("--folder", type=Path, help="where the run is kept (default: a new temporary folder)")

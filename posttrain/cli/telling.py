@@ -14,7 +14,7 @@ from posttrain.api.comparing import Question
 from posttrain.api.engines import is_endpoint
 from posttrain.cli import show
 from posttrain.cli.voice import Voice
-from posttrain.comparison import disagreements, table, verdict
+from posttrain.comparison import disagreements, table, verdict, wording
 from posttrain.comparison.compare import Listener
 from posttrain.comparison.results import CandidateResult, ComparisonResult
 from posttrain.types import Output, Task
@@ -83,11 +83,14 @@ def conclude(result: ComparisonResult, task: Task, voice: Voice) -> None:
 
 
 def _took(result: ComparisonResult) -> str:
-    def clock(seconds: float | None) -> str:
-        return f"{(seconds or 0) / 60:.1f} min"
+    def clock(seconds: float | None, memory_bytes: int | None) -> str:
+        memory = f", {wording.size(memory_bytes)}" if memory_bytes else ""
+        return f"{(seconds or 0) / 60:.1f} min{memory}"
 
-    guess = f" (estimate {clock(result.estimate_seconds)})" if result.estimate_seconds else ""
-    return clock(result.actual_seconds) + guess
+    truth = clock(result.actual_seconds, result.actual_memory_bytes)
+    if not result.estimate_seconds:
+        return truth
+    return f"{truth} (estimate {clock(result.estimate_seconds, result.estimate_memory_bytes)})"
 
 
 def _differences(result: ComparisonResult, voice: Voice) -> None:

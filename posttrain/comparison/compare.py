@@ -22,7 +22,7 @@ from posttrain.comparison.estimate import Forecast, Speed, calibrate, forecast
 from posttrain.comparison.plan import default_candidates, ordered
 from posttrain.comparison.results import CandidateResult, ComparisonResult
 from posttrain.comparison.timetable import Timetable
-from posttrain.comparison.wording import duration
+from posttrain.comparison.wording import duration, size
 from posttrain.evaluation.record import Evaluation
 from posttrain.runs import Run, read_json, write_json
 from posttrain.techniques import _chain as chain
@@ -164,8 +164,11 @@ class Comparing:
         return PolicyCandidate.of(model, self.policies[model], self.task)
 
     def _only_prompts(self, expressions: Sequence[str], model: str) -> list[str]:
+        """What an endpoint can be asked for.  Raises UserError when none of the models can be what was asked for."""
         refused = [expression for expression in expressions if chain.kind(expression) == "weights"]
-        if refused and self.settings.candidates:
+        if refused and not all(getattr(policy, "remote", False) for policy in self.policies.values()):
+            self._note(f"{', '.join(refused)} left out for {model}: an endpoint can only be prompted")
+        elif refused and self.settings.candidates:
             raise UserError(
                 f"{', '.join(refused)} would train {model}, which is an endpoint: it can only be prompted",
                 place="--candidates",
@@ -190,6 +193,7 @@ class Comparing:
         if forecasts:
             estimate = self.timetable.seconds_to_come or 0.0
             self.record.estimate_seconds = (self.record.estimate_seconds or 0.0) + estimate
+            self.record.estimate_memory_bytes = max(self.record.estimate_memory_bytes or 0, speed.memory_bytes)
             self.listener.say(_estimate_sentence(estimate, speed))
 
     def _note(self, text: str) -> None:
@@ -220,4 +224,4 @@ def read(folder: Path) -> ComparisonResult:
 
 
 def _estimate_sentence(seconds: float, speed: Speed) -> str:
-    return f"{duration(seconds)}, {speed.memory_bytes / 1e9:.1f} GB; Ctrl-C keeps what is done"
+    return f"{duration(seconds)}, {size(speed.memory_bytes)}; Ctrl-C keeps what is done"

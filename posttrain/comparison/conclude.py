@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from posttrain.comparison import verdict
+from posttrain.comparison.estimate import peak_memory_bytes
 from posttrain.comparison.money import Prices, break_even, payback
 from posttrain.comparison.results import CandidateResult, ComparisonResult
 from posttrain.runs import Run, read_json, write_json
@@ -31,6 +32,7 @@ class Record:
     timings: dict[str, float] = field(default_factory=dict)  # seconds by part
     notes: list[str] = field(default_factory=list)
     estimate_seconds: float | None = None
+    estimate_memory_bytes: int | None = None
 
 
 def conclude(
@@ -72,6 +74,8 @@ def conclude(
         seeds=tuple(range(run.seed, run.seed + seeds)),
         estimate_seconds=record.estimate_seconds,
         actual_seconds=record.timings.get("total"),
+        estimate_memory_bytes=record.estimate_memory_bytes,
+        actual_memory_bytes=peak_memory_bytes(),
         timings=record.timings,
         notes=(*task.notes, *record.notes),
     )

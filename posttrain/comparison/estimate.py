@@ -20,6 +20,9 @@ from posttrain.types import Adam, Datum, Row, Task, UserError
 
 CALIBRATION_ROWS = 32
 
+ANSWERS = 3
+"""For each of these rows, so that as many are written at once as when a split is judged: few would be slower each."""
+
 STEP_ROWS = 2
 """In the training step that is timed: small steps, which small tasks take, are the slower ones a token."""
 
@@ -63,10 +66,15 @@ async def calibrate(candidate: PolicyCandidate, task: Task) -> Speed:
         await candidate.policy.logprobs(data[:2])
         read = await _seconds(candidate.policy.logprobs(data)) / (own * len(data))
         train = await _seconds_per_trained_token(_as_trained(candidate, task), rows)
-    write = max(1e-4, await _seconds(candidate.attempt(rows)) / len(rows) - read * own)
+    writing = await _seconds(candidate.attempt(rows, n=ANSWERS))
+    write = max(1e-4, (writing / len(rows) - read * own) / ANSWERS)
     alone = sum([await _seconds(candidate.attempt([row])) for row in rows[-ROWS_ALONE:]]) / len(rows[-ROWS_ALONE:])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Speed(read, write, alone, train, peak)
+    return Speed(read, write, alone, train, peak_memory_bytes())
+
+
+def peak_memory_bytes() -> int:
+    """The most main memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _teachable(candidate: PolicyCandidate, rows: Sequence[Row]) -> list[Datum]:

@@ -198,6 +198,8 @@ class ComparisonResult:
     seeds: tuple[int, ...] = ()
     estimate_seconds: float | None = None
     actual_seconds: float | None = None
+    estimate_memory_bytes: int | None = None  # the most main memory held, by the calibration and in the end
+    actual_memory_bytes: int | None = None
     timings: Mapping[str, float] | None = None  # seconds by part of the run
     notes: tuple[str, ...] = ()
 
@@ -237,6 +239,8 @@ class ComparisonResult:
             "seeds": list(self.seeds),
             "estimate_seconds": self.estimate_seconds,
             "actual_seconds": self.actual_seconds,
+            "estimate_memory_bytes": self.estimate_memory_bytes,
+            "actual_memory_bytes": self.actual_memory_bytes,
             "timings": dict(self.timings or {}),
             "notes": list(self.notes),
         }
@@ -270,6 +274,8 @@ class ComparisonResult:
             "seed",
             "estimate_seconds",
             "actual_seconds",
+            "estimate_memory_bytes",
+            "actual_memory_bytes",
             "timings",
         )
         return ComparisonResult(

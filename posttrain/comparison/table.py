@@ -37,23 +37,25 @@ class Column:
 
 def header(width: int = WIDE) -> Text:
     """The heading over the rows that `row` prints."""
-    label = max(0, min(34, width - 66))
+    label = max(0, min(34, width - 67))
     return Text(
-        f"{'candidate':<22} {'':<{label}} {'right':>5} {'95 %':>7} {'valid':>6} {'teaching':>8} {'left':>8}", style="bold"
+        f"{'candidate':<22} {'':<{label}} {'right':>6} {'95 %':>7} {'valid':>6} {'teaching':>8} {'left':>8}",
+        style="bold",
     )
 
 
 def row(result: CandidateResult, *, seconds_left: float | None = None, width: int = WIDE) -> Text:
     """One line for a candidate that has just finished, in fixed columns; no wider than `width` from 80 on."""
-    label = max(0, min(34, width - 66))
+    label = max(0, min(34, width - 67))
     evaluation = result.evaluation
-    teaching = result.training_seconds + result.search_seconds
+    seconds = result.training_seconds + result.search_seconds
+    teaching = wording.duration(seconds) if seconds >= LEAST_SHOWN else NOTHING
     line = Text(no_wrap=True, overflow="ellipsis")
     line.append(f"{_cut(result.name, 22):<22} ", style="bold" if result.kind in ("weights", "given") else "")
     line.append(f"{_cut(result.label, label):<{label}} ", style="dim")
-    line.append(f"{wording.percent(evaluation.score):>5} ", style="bold")
+    line.append(f"{wording.percent(evaluation.score):>6} ", style="bold")
     line.append(f"{wording.span(evaluation.interval):>7} {wording.percent(evaluation.valid_rate):>6} ")
-    line.append(f"{wording.duration(teaching) if teaching >= LEAST_SHOWN else NOTHING:>8} {wording.duration(seconds_left):>8}", style="dim")
+    line.append(f"{teaching:>8} {wording.duration(seconds_left):>8}", style="dim")
     if evaluation.error_rate:
         line.append(f"  {wording.percent(evaluation.error_rate)} failed", style="red")
     return line

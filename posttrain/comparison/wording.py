@@ -13,7 +13,7 @@ def percent(share: float | None) -> str:
     """0.714 -> "71 %"; 0.996 -> "99.6 %", for nothing short of all is 100 %, and nothing above none 0 %."""
     if share is None:
         return NOTHING
-    nearly = 0 < share < 0.005 or 0.995 <= share < 1
+    nearly = 0 < share <= 0.005 or 0.995 <= share < 1
     return f"{100 * share:.{1 if nearly else 0}f} %"
 
 
@@ -68,3 +68,8 @@ def count(value: float) -> str:
         return f"{value:.0f}"
     scale = 10 ** (len(str(round(value))) - 2)
     return f"{round(value / scale) * scale:,}"
+
+
+def size(memory_bytes: float) -> str:
+    """2_140_000_000 -> "2.1 GB"."""
+    return f"{memory_bytes / 1e9:.1f} GB"

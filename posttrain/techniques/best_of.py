@@ -17,7 +17,7 @@ LABEL = "majority of several answers"
 
 @dataclass(frozen=True)
 class Config:
-    votes: int = 8
+    votes: int = 5
     temperature: float = 0.7
 
 

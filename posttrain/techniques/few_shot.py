@@ -22,7 +22,7 @@ class Config:
 
     counts: tuple[int, ...] = (4, 8)
     draws: int = 2
-    dev_rows: int = 30
+    dev_rows: int = 20
 
 
 def work(task: Task, config: Config = Config()) -> Work:

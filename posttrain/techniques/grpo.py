@@ -43,7 +43,9 @@ LABEL = "reinforcement learning"
 class Config:
     """`kl` > 0 adds a penalty for leaving the policy that training began with; every `evaluate_every` steps the
     policy is judged on `dev_rows` dev rows, and the best one is kept; the rollouts of every `rollouts_every`-th step
-    are written down.  `lora` shapes a fresh adapter (None: LoRA()); one that was trained before goes on as it is.
+    are written down.  A step's groups are learnt from in `updates_per_step` parts, an optimiser step for each: what was
+    sampled together is then a little older than the weights, which the clipped ratio accounts for.  `lora` shapes a
+    fresh adapter (None: LoRA()); one that was trained before goes on as it is.
 
     Steps are few and each is one update, so the rate is high and falls to a tenth (a tenth of what LoRA takes is what
     all weights take: "LoRA without regret", Schulman 2025).  The short prompts of a step cost as much as its answers:
@@ -53,6 +55,7 @@ class Config:
     steps: int = 60
     rows_per_step: int = 16
     group_size: int = 8
+    updates_per_step: int = 1
     learning_rate: float = 1e-3
     beta2: float = 0.99  # few steps: the second moment must forget the first ones
     clip_low: float = 0.2
@@ -144,13 +147,15 @@ class Training:
         rewards = self.rewards(groups)
         if self.step % self.config.rollouts_every == 0:
             write_rollouts(self.run, self.step, played, rewards)
-        data: list[Datum] = []
-        for group, values in zip(groups, rewards, strict=True):
-            data += [
+        lessons = [
+            [
                 sampled(rollout, advantage)
                 for rollout, advantage in zip(group, advantages(values), strict=True)
                 if advantage
             ]
+            for group, values in zip(groups, rewards, strict=True)
+        ]
+        data = [lesson for lesson in lessons if lesson]
         mixed = sum(len(set(values)) > 1 for values in rewards)
         self.groups += len(groups)
         self.skipped_groups += len(groups) - mixed
@@ -169,7 +174,13 @@ class Training:
         self.run.log(step=self.step, **record)
         self.run.progress("grpo", self.step + 1, self.config.steps, f"reward {record['reward']:.2f}")
 
-    async def _learn(self, data: list[Datum]) -> dict[str, float]:
+    async def _learn(self, groups: Sequence[list[Datum]]) -> dict[str, float]:
+        """One update from each part of the groups; means over the updates."""
+        parts = min(self.config.updates_per_step, len(groups))
+        learnt = [await self._update([datum for group in groups[i::parts] for datum in group]) for i in range(parts)]
+        return {key: _mean([metrics[key] for metrics in learnt]) for key in learnt[0]}
+
+    async def _update(self, data: list[Datum]) -> dict[str, float]:
         if self.reference:
             data = await anchored(data, self.reference)
         loss = losses.clipped_policy_gradient(

@@ -52,6 +52,18 @@ def test_an_endpoint_is_prompted_compared_and_talked_to(shell: Shell, endpoint: 
     assert reply["answer"] in LABELS, "the saved prompt, with its output form, behind the same endpoint"
 
 
+def test_beside_a_local_model_an_endpoint_is_only_not_trained(
+        shell: Shell, endpoint: str, tiny_model_folder: Path) -> None:
+    said = shell("compare", "tickets.csv", "--candidates", "constant,base,sft", "--model", endpoint,
+                 "--model", str(tiny_model_folder), "--minutes", "0.25", "--json")
+    assert said.code == 0, said.err
+    names = {one["name"] for one in said.document["candidates"]}
+    assert {"constant", f"base@{endpoint}", f"base@{tiny_model_folder}"} <= names
+    assert f"sft left out for {endpoint}: an endpoint can only be prompted" in said.document["notes"]
+    assert names == {"constant", f"base@{endpoint}", f"base@{tiny_model_folder}", f"sft@{tiny_model_folder}"} or any(
+        note.startswith(f"sft@{tiny_model_folder} left out") for note in said.document["notes"]), "or learnt nothing"
+
+
 def test_like_leaves_out_what_an_endpoint_cannot_be_taught(shell: Shell, endpoint: str, tiny_model_folder: Path) -> None:
     shell("compare", "tickets.csv", "--candidates", "constant,base,sft", "--model", str(tiny_model_folder),
           "--minutes", "0.15")

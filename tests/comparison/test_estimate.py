@@ -45,7 +45,7 @@ def test_judging_pays_for_every_request_whose_latency_is_measured() -> None:
 
 def test_voting_is_paid_for_in_every_answer() -> None:
     plain, voting = forecast_of("base"), forecast_of("best_of")
-    more = SPEED.write * 7 * (len(TASK.rows("dev")) + len(TASK.rows("test")) + WARM_UP + (1 + BESIDE_OTHERS) * ROWS)
+    more = SPEED.write * 4 * (len(TASK.rows("dev")) + len(TASK.rows("test")) + WARM_UP + (1 + BESIDE_OTHERS) * ROWS)
     assert voting.judging - plain.judging == pytest.approx(more)
 
 

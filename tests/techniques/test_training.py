@@ -110,6 +110,20 @@ def test_sft_that_learns_nothing_says_so(tmp_path: Path) -> None:
         teach(sft, sure, contrary, tmp_path / "contrary", FAST)
 
 
+def test_a_training_that_failed_gives_its_adapter_back(tmp_path: Path) -> None:
+    task = only(reviews(), 8)
+    start = base(task)
+    forks: list[Any] = []
+    fork = start.policy.fork
+    start.policy.fork = lambda *given, **named: forks.append(fork(*given, **named)) or forks[-1]  # type: ignore
+    dropped: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(start.policy), "drop", lambda policy: dropped.append(policy))
+        with pytest.raises(UserError, match="learnt nothing"):
+            teach(sft, start, task, tmp_path / "still", replace(FAST, learning_rate=0.0))
+    assert len(forks) == 1 and dropped == forks
+
+
 def test_sft_names_the_row_without_a_target(tmp_path: Path) -> None:
     task = reviews()
     rows = (*task.rows("train")[:3], replace(task.rows("train")[3], target=None))
@@ -217,6 +231,18 @@ def test_grpo_raises_a_trivial_reward(tmp_path: Path) -> None:
     assert all(answer[:1].isalpha() for answer in answers(learnt, task.rows("test")))
     training = learnt.details["training"]
     assert training["updates"] > 0 and training["dev_score"] == 1.0 and training["steps"] == 24
+
+
+def test_grpo_learns_from_a_step_in_parts_and_every_group_once(tmp_path: Path) -> None:
+    task = rewarded(lambda answer: float(answer[:1].isalpha()))
+    for parts in (1, 3):
+        config = replace(QUICK, steps=1, updates_per_step=parts, evaluate_every=100)
+        with contextlib.suppress(UserError):  # one step may be too little for better dev rows
+            teach(grpo, base(task), task, tmp_path / str(parts), config)
+    (whole,), (parted,) = (
+        [record for record in Run(tmp_path / parts).metrics() if "trained_tokens" in record] for parts in "13")
+    assert whole["reward"] == parted["reward"], "what is sampled is the same"
+    assert 3 * parted["trained_tokens"] == pytest.approx(whole["trained_tokens"])
 
 
 def test_grpo_that_has_learnt_all_there_is_ends_well(tmp_path: Path) -> None:
