@@ -188,6 +188,20 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class TokensUsed:
+    """Tokens that a hosted model has read and written."""
+
+    prompt: int = 0
+    completion: int = 0
+
+    def __add__(self, other: TokensUsed) -> TokensUsed:
+        return TokensUsed(self.prompt + other.prompt, self.completion + other.completion)
+
+    def __sub__(self, other: TokensUsed) -> TokensUsed:
+        return TokensUsed(self.prompt - other.prompt, self.completion - other.completion)
+
+
+@dataclass(frozen=True)
 class Completion:
     """What was sampled for one prompt.
 

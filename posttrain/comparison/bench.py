@@ -19,14 +19,14 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.comparison.conclude import Record, Settings, folder_name
 from posttrain.comparison.estimate import CLOSING_SECONDS
 from posttrain.comparison.latency import measure
-from posttrain.comparison.money import Cost, Prices, device_cost, hosted_cost
+from posttrain.comparison.money import Cost, device_cost, hosted_cost
 from posttrain.comparison.results import CandidateResult
 from posttrain.comparison.wording import duration
 from posttrain.evaluation.evaluate import evaluate
 from posttrain.evaluation.record import Evaluation
 from posttrain.runs import SCHEMA, Budget, Run, read_json, write_json
 from posttrain.techniques import _chain as chain
-from posttrain.types import Candidate, Row, Task, UserError
+from posttrain.types import Candidate, Row, Task, TokensUsed, UserError
 
 CURVE_SHARES = (0.25, 0.5)
 """Learning curves are drawn from these shares of the training rows, and all of them."""
@@ -37,6 +37,7 @@ class Bench:
 
     def __init__(self, task: Task, run: Run, settings: Settings, record: Record) -> None:
         self.task, self.run, self.settings, self.record = task, run, settings, record
+        self.searching: dict[str, TokensUsed] = {}  # of a hosted model, to find the prompt of each candidate
 
     def folder(self, name: str) -> Path:
         return self.run.folder / "candidates" / folder_name(name)
@@ -60,7 +61,10 @@ class Bench:
         """A candidate of this chain, taught within `seconds` (None: as long as it takes)."""
         budget = Budget(None if seconds is None else seconds / 60, self.run.budget.steps)
         run = Run(self.folder(name) / "teaching", seed=self.run.seed, budget=budget, on_progress=self.run.on_progress)
-        return replace(await chain.teach(expression, start, self.task, run), name=name)  # type: ignore[type-var]
+        before = _tokens_used(start)
+        candidate = await chain.teach(expression, start, self.task, run)
+        self.searching[name] = _tokens_used(start) - before
+        return replace(candidate, name=name)  # type: ignore[type-var]
 
     async def judged(self, name: str, expression: str, candidate: Candidate, seconds: float) -> CandidateResult:
         """Evaluates, times and prices a candidate that took `seconds` to teach, and keeps everything."""
@@ -115,7 +119,7 @@ class Bench:
                     measured = await measure(candidate, self.task.rows("test"))
             finally:
                 policy.replies_path = self.run.folder / "replies.jsonl"  # type: ignore[union-attr]
-            return replace(result, latency=measured.latency, cost=_hosted(self.settings.prices, result.evaluation))
+            return replace(result, latency=measured.latency, cost=self._hosted(result))
         with self.timed(f"{result.name}: latency"):
             measured = await measure(candidate, self.task.rows("test"))
         cost = device_cost(
@@ -124,6 +128,18 @@ class Bench:
             request_seconds=measured.request_seconds,
         )
         return replace(result, latency=measured.latency, cost=cost)
+
+    def _hosted(self, result: CandidateResult) -> Cost | None:
+        """Cost of a hosted model by the requests that it answered; None when there were none."""
+        answered = [attempt for attempt in result.evaluation.attempts if not attempt.error]
+        if not answered:
+            return None
+        return hosted_cost(
+            self.settings.prices,
+            prompt_tokens=[attempt.prompt_tokens for attempt in answered],
+            completion_tokens=[attempt.completion_tokens for attempt in answered],
+            searching=self.searching.get(result.name, TokensUsed()),
+        )
 
     # ---- once more: other seeds, fewer rows
 
@@ -237,16 +253,9 @@ def _forget(candidate: Candidate) -> None:
         candidate.policy.drop()
 
 
-def _hosted(prices: Prices, evaluation: Evaluation) -> Cost | None:
-    """Cost of a hosted model by the requests that it answered; None when there were none."""
-    answered = [attempt for attempt in evaluation.attempts if not attempt.error]
-    if not answered:
-        return None
-    return hosted_cost(
-        prices,
-        prompt_tokens=[attempt.prompt_tokens for attempt in answered],
-        completion_tokens=[attempt.completion_tokens for attempt in answered],
-    )
+def _tokens_used(candidate: Any) -> TokensUsed:
+    """Of a hosted model; none of any other."""
+    return getattr(getattr(candidate, "policy", None), "tokens_used", TokensUsed())
 
 
 def _update_rule(candidate: Candidate, seconds: float) -> str:

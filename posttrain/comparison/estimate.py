@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -15,7 +15,7 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.comparison.latency import ROWS, WARM_UP
 from posttrain.rollouts import taught
 from posttrain.techniques import _chain as chain
-from posttrain.techniques import best_of, knn_few_shot, retrieval, sft
+from posttrain.techniques import sft
 from posttrain.types import Adam, Datum, Row, Task, UserError
 
 CALIBRATION_ROWS = 32
@@ -65,7 +65,7 @@ async def calibrate(candidate: PolicyCandidate, task: Task) -> Speed:
     if data:
         await candidate.policy.logprobs(data[:2])
         read = await _seconds(candidate.policy.logprobs(data)) / (own * len(data))
-        train = await _seconds_per_trained_token(_as_trained(candidate, task), rows)
+        train = await _seconds_per_trained_token(sft.shape(candidate, task), rows)
     writing = await _seconds(candidate.attempt(rows, n=ANSWERS))
     write = max(1e-4, (writing / len(rows) - read * own) / ANSWERS)
     alone = sum([await _seconds(candidate.attempt([row])) for row in rows[-ROWS_ALONE:]]) / len(rows[-ROWS_ALONE:])
@@ -109,11 +109,6 @@ async def _seconds_per_trained_token(candidate: PolicyCandidate, rows: Sequence[
     return sum(seconds) / (STEPS * sum(len(datum.tokens) for datum in data))
 
 
-def _as_trained(candidate: PolicyCandidate, task: Task) -> PolicyCandidate:
-    """With the short instructions that sft trains with."""
-    return replace(candidate, instructions=sft.brief(task.output) or candidate.instructions)
-
-
 def _likelihood(logprobs: Sequence[Any], _: Sequence[Datum]) -> tuple[Any, dict[str, float]]:
     """Minus the sum of all log-probabilities: any loss takes as long."""
     return -sum(logprob.sum() for logprob in logprobs), {}
@@ -142,14 +137,8 @@ async def forecast(expression: str, candidate: PolicyCandidate, task: Task, spee
     """What a candidate of this chain will take.  Floors take next to nothing, learning curves included."""
     if chain.kind(expression) == "floor":
         return Forecast(1.0, 1.0)
-    names = expression.split("+")
-    shaped = _as_trained(candidate, task) if "sft" in names else candidate
-    if "retrieval" in names:
-        shaped = replace(shaped, documents=task.documents, passages=retrieval.Config().passages)
-    own = _own_tokens(shaped, task)
-    if "knn_few_shot" in names:
-        own *= 1 + knn_few_shot.Config().nearest
-    votes = best_of.Config().votes if "best_of" in names else 1
+    shaped = chain.shape(expression, candidate, task)
+    own, votes = _own_tokens(shaped, task), shaped.votes
     per_row = own * speed.read + speed.write * votes
     work = chain.work(expression, task)
     judged = len(task.rows("dev")) + len(task.rows("test"))

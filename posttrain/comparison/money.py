@@ -19,7 +19,7 @@ from fractions import Fraction
 
 from posttrain.comparison.wording import DEVICE_SECONDS, count
 from posttrain.evaluation.statistics import MARGIN, Interval, bootstrap_difference
-from posttrain.types import UserError
+from posttrain.types import TokensUsed, UserError
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,12 @@ def hosted_cost(
     prompt_tokens: Sequence[int],
     completion_tokens: Sequence[int],
     cached_tokens: Sequence[int] = (),
-    one_off: float = 0.0,
+    searching: TokensUsed = TokensUsed(),
     standing_per_month: float = 0.0,
 ) -> Cost | None:
     """Cost of a hosted model, row by row; None when the user stated no token prices.
 
-    `cached_tokens` are part of `prompt_tokens`; `one_off` is money already spent on searching a prompt.
+    `cached_tokens` are part of `prompt_tokens`; `searching` is what finding the prompt took.
     """
     if prices.input_per_million is None or prices.output_per_million is None:
         return None
@@ -110,7 +110,8 @@ def hosted_cost(
             prompt_tokens, completion_tokens, cached_tokens or [0] * len(prompt_tokens), strict=True
         )
     )
-    return Cost(one_off, sum(rows) / len(rows), standing_per_month, prices.currency, rows)
+    one_off = searching.prompt * prices.input_per_million + searching.completion * prices.output_per_million
+    return Cost(one_off / 1e6, sum(rows) / len(rows), standing_per_month, prices.currency, rows)
 
 
 def break_even(

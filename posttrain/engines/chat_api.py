@@ -27,7 +27,18 @@ from posttrain.engines._chat_http import Patience, Refusal, Unreachable, post
 from posttrain.engines._prompt_only import PromptOnly
 from posttrain.renderers.messages import MessageRenderer
 from posttrain.runs import SCHEMA, append_line, disk_errors, read_lines
-from posttrain.types import Completion, Message, OnText, Policy, Prompt, Renderer, RolloutError, Sampling, UserError
+from posttrain.types import (
+    Completion,
+    Message,
+    OnText,
+    Policy,
+    Prompt,
+    Renderer,
+    RolloutError,
+    Sampling,
+    TokensUsed,
+    UserError,
+)
 
 PREFIX = "chat:"
 
@@ -45,6 +56,7 @@ class ChatApiPolicy(PromptOnly):
 
     `replies_path`, when set, is a JSON-lines file that every reply is appended to, and that an identical request
     is answered from: a resumed run pays for nothing twice.  Leave it unset while measuring latency.
+    `tokens_used` counts all replies, kept ones too: what was asked costs the same in a resumed run.
     """
 
     remote = True
@@ -57,6 +69,7 @@ class ChatApiPolicy(PromptOnly):
         self._patience, self._concurrency = patience, concurrency
         self._spared: set[str] = set()
         self._limit_field = "max_tokens"
+        self.tokens_used = TokensUsed()
         self._reached = False
         self._replies_path: Path | None = None
         self._replies: dict[str, Reply] = {}
@@ -119,6 +132,7 @@ class ChatApiPolicy(PromptOnly):
             body = request_body(self.name, messages, n - done, sampling) | {"seed": sampling.seed + done}
             reply = await self._reply(body, None if whole else show_rest)
             received = reply.completions(messages, sampling)
+            self.tokens_used += TokensUsed(reply.prompt_tokens, reply.completion_tokens)
             if whole and show_rest is not None:
                 for choice, completion in enumerate(received):
                     show_rest(choice, completion.text)

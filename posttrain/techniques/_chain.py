@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from posttrain.candidates.policy import PolicyCandidate
 from posttrain.discovery import find
 from posttrain.runs import Budget, Run, disk_errors
 from posttrain.techniques._adapter import shape_is_settled
@@ -35,6 +36,13 @@ def work(expression: str, task: Task) -> Work:
     """How much a chain will do."""
     parts = [module.work(task) for module in links(expression) if hasattr(module, "work")]
     return Work(sum(part.rows_answered for part in parts), sum(part.rows_trained for part in parts))
+
+
+def shape(expression: str, candidate: PolicyCandidate, task: Task) -> PolicyCandidate:
+    """What can be said of a chain's candidate before anything is taught: how it will ask, and how often."""
+    for module in links(expression):
+        candidate = module.shape(candidate, task) if hasattr(module, "shape") else candidate
+    return candidate
 
 
 async def teach(expression: str, candidate: Candidate, task: Task, run: Run, *, last: Any = None) -> Candidate:

@@ -21,6 +21,11 @@ class Config:
     temperature: float = 0.7
 
 
-async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> PolicyCandidate:  # noqa: ARG001
+def shape(candidate: PolicyCandidate, task: Task, config: Config = Config()) -> PolicyCandidate:  # noqa: ARG001
     """The same candidate, answering by majority vote."""
     return replace(candidate, votes=config.votes, votes_temperature=config.temperature)
+
+
+async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> PolicyCandidate:  # noqa: ARG001
+    """See `shape`."""
+    return shape(candidate, task, config)

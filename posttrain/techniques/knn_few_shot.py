@@ -18,9 +18,15 @@ class Config:
     nearest: int = 4
 
 
-async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> PolicyCandidate:  # noqa: ARG001
+def shape(candidate: PolicyCandidate, task: Task, config: Config = Config()) -> PolicyCandidate:
     """The candidate with all training rows to choose from."""
     pool = tuple(demonstration(row) for row in task.rows("train") if row.target is not None)
-    if not pool:
-        raise UserError("no training row has a target", place=task.name, remedy="label some rows")
     return replace(candidate, demonstrations=pool, nearest=min(config.nearest, len(pool)))
+
+
+async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> PolicyCandidate:  # noqa: ARG001
+    """See `shape`.  Raises UserError when no training row has a target."""
+    shown = shape(candidate, task, config)
+    if not shown.demonstrations:
+        raise UserError("no training row has a target", place=task.name, remedy="label some rows")
+    return shown

@@ -17,12 +17,17 @@ class Config:
     passages: int = 1
 
 
+def shape(candidate: PolicyCandidate, task: Task, config: Config = Config()) -> PolicyCandidate:
+    """The candidate, reading before it answers."""
+    return replace(candidate, documents=task.documents, passages=min(config.passages, len(task.documents)))
+
+
 async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> PolicyCandidate:  # noqa: ARG001
-    """The candidate, reading before it answers.  Raises UserError when the task has no documents."""
+    """See `shape`.  Raises UserError when the task has no documents."""
     if not task.documents:
         raise UserError(
             "this task has no documents to retrieve from",
             place=task.name,
             remedy='add a folder of texts and documents = "documents" to task.toml, or leave retrieval out',
         )
-    return replace(candidate, documents=task.documents, passages=min(config.passages, len(task.documents)))
+    return shape(candidate, task, config)

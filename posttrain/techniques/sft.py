@@ -61,10 +61,15 @@ def work(task: Task, config: Config = Config()) -> Work:
     )
 
 
+def shape(candidate: PolicyCandidate, task: Task, config: Config = Config()) -> PolicyCandidate:
+    """The candidate as it is trained: with brief instructions, unless they are to stay."""
+    instructions = brief(task.output) if config.brief else ""
+    return replace(candidate, instructions=instructions or candidate.instructions)
+
+
 async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> PolicyCandidate:
     """The candidate with a trained adapter.  Raises UserError when nothing could be, or was, learnt."""
-    if config.brief:
-        candidate = replace(candidate, instructions=brief(task.output) or candidate.instructions)
+    candidate = shape(candidate, task, config)
     data = [lesson(candidate, row) for row in task.rows("train")]
     fresh = UPPER_HALF if candidate.kind != "weights" else None
     policy = trainable(candidate, "sft", config.lora or fresh, run)

@@ -33,13 +33,16 @@ def endpoint(shell: Shell) -> Iterator[str]:
 
 
 def test_an_endpoint_is_prompted_compared_and_talked_to(shell: Shell, endpoint: str) -> None:
-    said = shell("compare", "tickets.csv", "--candidates", "nearest,base,few_shot", "--model", endpoint)
+    said = shell("compare", "tickets.csv", "--candidates", "nearest,base,few_shot", "--model", endpoint,
+                 "--price-input", "2", "--price-output", "8")
     assert said.code == 0, said.err
     assert f"no estimate: how fast {endpoint}" in " ".join(said.out.split())
     report = shell("show", "--json").document
     by_name = {one["name"]: one for one in report["candidates"]}
     assert by_name["base"]["kind"] == "prompt" and by_name["base"]["model"] == endpoint
     assert by_name["base"]["completion_tokens_per_request"] > 0
+    assert by_name["few_shot"]["one_off_cost"] > 0 == by_name["base"]["one_off_cost"], "searching a prompt is paid for"
+    assert by_name["few_shot"]["cost_unit"] == "$"
     replies = (Path(report["run"]) / "replies.jsonl").read_text().splitlines()
     assert len(replies) >= by_name["base"]["n"], "what was paid for is kept"
 

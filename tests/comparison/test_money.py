@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from posttrain.comparison.money import BreakEven, Cost, Prices, break_even, device_cost, hosted_cost, payback
-from posttrain.types import UserError
+from posttrain.types import TokensUsed, UserError
 
 GOOD = 0.0  # a lower bound above -margin
 
@@ -27,6 +27,12 @@ def test_costs_are_device_seconds_until_a_price_is_stated() -> None:
     assert money.rows == pytest.approx((0.001, 0.003))
     with pytest.raises(UserError, match="no price"):
         device_cost(Prices(), one_off_seconds=1, request_seconds=[1.0], people=50)
+
+
+def test_finding_a_hosted_prompt_is_paid_for_once() -> None:
+    prices = Prices(input_per_million=2.0, output_per_million=8.0)
+    found = hosted_cost(prices, prompt_tokens=[1000], completion_tokens=[100], searching=TokensUsed(50_000, 1_000))
+    assert found is not None and found.one_off == pytest.approx(0.1 + 0.008)
 
 
 def test_hosted_costs_count_cached_tokens_at_their_price() -> None:

@@ -55,6 +55,19 @@ def test_a_prompt_after_training_keeps_the_weights(tmp_path: Path) -> None:
     assert voting.kind == "weights" and score(voting, task) > 0.8
 
 
+@pytest.mark.parametrize("expression", ["retrieval", "knn_few_shot", "best_of", "retrieval+knn_few_shot", "retrieval+sft"])
+def test_how_it_will_ask_is_known_beforehand(expression: str, tmp_path: Path) -> None:
+    """What the estimate counts tokens of is what the taught candidate asks."""
+    task = reviews()
+    start = base(task)
+    shaped = chain.shape(expression, start, task)
+    taught = asyncio.run(chain.teach(expression, start, task, Run(tmp_path)))
+    assert isinstance(taught, PolicyCandidate) and taught.votes == shaped.votes
+    for row in task.rows("test")[:8]:
+        assert shaped.messages(row) == taught.messages(row)
+    assert shaped.messages(row) != start.messages(row) or shaped.votes > 1
+
+
 def test_slow_links_share_the_time(tmp_path: Path) -> None:
     task, budgets = reviews(), {}
     run = Run(tmp_path, budget=Budget(minutes=2))
