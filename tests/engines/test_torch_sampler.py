@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM
 
 from posttrain import losses
+from posttrain.engines.torch import sampler as torch_sampler
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
 from posttrain.engines.writing import draw, truncate
 from posttrain.types import Adam, Completion, Datum, LoRA, Message, Output, Sampling, UserError
@@ -212,6 +214,42 @@ def test_a_form_that_leaves_no_choice_is_written(engine: TorchEngine, output: Ou
     assert completion.text in ("only", '{"a": 1}', '{"a": "x"}') and completion.stop_reason == "stop"
     assert not any(completion.chosen) and set(completion.logprobs) == {0.0}
     assert completion.confidence == pytest.approx(1.0)
+
+
+# ---- what is alike is computed once
+
+def test_a_group_is_computed_once_until_it_parts(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, fed, feed = engine.base(), [], engine.network.feed
+
+    def counted(tokens: Any, *rest: Any) -> Any:
+        fed.append(len(tokens))
+        return feed(tokens, *rest)
+
+    monkeypatch.setattr(engine.network, "feed", counted)
+    (alone,) = sample(policy, prompts(policy)[:1], Sampling(12))[0]
+    once = list(fed)
+    fed.clear()
+    group = sample(policy, prompts(policy)[:1], Sampling(12), n=7)[0]
+    assert fed == once and once, "greedy answers never part"
+    assert all(completion.tokens == alone.tokens for completion in group)
+    fed.clear()
+    group = sample(policy, prompts(policy)[:1], Sampling(12, temperature=0.5, seed=1), n=12)[0]
+    distinct = {completion.tokens[: i + 1] for completion in group for i in range(len(completion.tokens) - 1)}
+    assert sum(fed) == len(distinct) < sum(len(completion.tokens) - 1 for completion in group)
+
+
+@pytest.mark.parametrize("output", [None, Output(labels=LABELS)])
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 2.0])
+def test_those_that_part_write_what_they_write_alone(
+        engine: TorchEngine, temperature: float, output: Output | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, sampling = engine.base(), Sampling(16, temperature=temperature, seed=3, output=output)
+    together = sample(policy, prompts(policy), sampling, n=9)
+    monkeypatch.setattr(torch_sampler, "MOST_ROWS", 1)
+    alone = sample(policy, prompts(policy), sampling, n=9)
+    for one, other in zip(itertools.chain(*together), itertools.chain(*alone), strict=True):
+        assert one.tokens == other.tokens and one.stop_reason == other.stop_reason
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+    assert not engine.sampler.stems.all and not engine.sampler.stems.slots.layers
 
 
 SCHEMAS = {

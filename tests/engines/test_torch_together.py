@@ -415,7 +415,7 @@ def test_what_fails_while_it_is_admitted_is_told_and_fails_alone(
         assert engine.sampler.rows
 
         def full(*arguments: Any) -> None:
-            if stage != "after" or any(row.prompt[0] == 7 for row in arguments[0]):
+            if stage != "after" or any(row.prompt[0] == 7 for stem in arguments[0] for row in stem.rows):
                 raise MemoryError("out of memory")
             write(*arguments)
 

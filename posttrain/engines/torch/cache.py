@@ -99,11 +99,11 @@ class SlotCache:
         self.layers[layer][0][slot, :, : keys.shape[1]] = keys
         self.layers[layer][1][slot, :, : values.shape[1]] = values
 
-    def move(self, source: int, destination: int, length: int) -> None:
-        """Moves the first `length` tokens of a slot to another, so that the slots in use stay the first ones."""
+    def copy(self, sources: Sequence[int], destinations: Sequence[int], length: int) -> None:
+        """Copies the first `length` tokens of slots to others, all at once: a permutation is one, too."""
         for keys, values in self.layers:
-            keys[destination, :, :length] = keys[source, :, :length]
-            values[destination, :, :length] = values[source, :, :length]
+            keys[destinations, :, :length] = keys[sources, :, :length]
+            values[destinations, :, :length] = values[sources, :, :length]
 
     def release(self) -> None:
         self.layers = []

@@ -18,7 +18,7 @@ import torch
 from posttrain.engines.torch.adapter_files import read_adapter, read_optimiser, write_adapter, write_optimiser
 from posttrain.engines.torch.adapters import BASE, Adapter, Gradient
 from posttrain.engines.torch.forest import cut
-from posttrain.engines.torch.sampler import Slotted
+from posttrain.engines.torch.stems import Slotted
 from posttrain.engines.writing import generator_for
 from posttrain.types import (
     Adam,

@@ -7,18 +7,17 @@ began with only because those of an adapter never change while one is under way 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice, takewhile
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from posttrain.engines.torch.cache import SlotCache, Trunk, TrunkCache
+from posttrain.engines.torch.cache import Trunk, TrunkCache
 from posttrain.engines.torch.decoding import DecodingLayout
 from posttrain.engines.torch.forest import cut
-from posttrain.engines.writing import Writing
+from posttrain.engines.torch.stems import Slotted, Stem, Stems
 from posttrain.types import Completion, StopReason
 
 REBUILD = 128
@@ -26,21 +25,6 @@ REBUILD = 128
 
 MOST_ROWS = 128
 """Completions written at the same time."""
-
-
-@dataclass(eq=False, kw_only=True)
-class Slotted(Writing):
-    """A completion under way, and where its keys and values are: row i of the sampler lives in slot i."""
-
-    adapter: str
-    done: Callable[[Completion | BaseException], None]
-    on_text: Callable[[str], None] | None = None
-    version: int = 0  # of the weights it is written with
-    pending: list[int] = field(default_factory=list)  # written, but not yet fed to the model
-    trunk: Trunk | None = None
-    in_slot: int = 0  # tokens in the slot
-    shown: int = 0  # characters already streamed
-    cancelled: bool = False
 
 
 class Sampler:
@@ -51,12 +35,16 @@ class Sampler:
         self.network, self.stop_tokens, self.prefill_tokens = network, stop_tokens, prefill_tokens
         self.waiting: deque[Slotted] = deque()
         self.admitting: list[Slotted] = []
-        self.rows: list[Slotted] = []
-        self.slots, self.trunks = SlotCache(), TrunkCache()
+        self.stems, self.trunks = Stems(), TrunkCache()
+
+    @property
+    def rows(self) -> list[Slotted]:
+        """The completions under way."""
+        return self.stems.rows
 
     @property
     def busy(self) -> bool:
-        return bool(self.rows or self.waiting)
+        return bool(self.stems.all or self.waiting)
 
     def completions(self) -> Iterator[Slotted]:
         """All that are waiting or under way.  (Those being admitted may be among the rows already.)"""
@@ -81,14 +69,14 @@ class Sampler:
             self.fail_all(error)
             return
         failed, self.admitting = self.admitting, []
-        self.rows = [row for row in self.rows if row not in failed]
+        self.stems.drop(lambda row: row in failed)
         for row in failed:
             row.done(error)
 
     def fail_all(self, error: BaseException) -> None:
         """Ends all completions."""
         failed = list(self.completions())
-        self.rows, self.admitting, self.waiting = [], [], deque()
+        self.stems, self.admitting, self.waiting = Stems(), [], deque()
         for row in failed:
             row.done(error)
 
@@ -96,37 +84,30 @@ class Sampler:
     def step(self, held: Collection[str] = ()) -> None:
         """Admits what fits, but none of the adapters in `held`; then writes one more token (and whatever it forces) in
         every row."""
-        self._drop_cancelled()
+        self.waiting = deque(row for row in self.waiting if not row.cancelled)
+        self.stems.drop(lambda row: row.cancelled)
         self._choose(held)
         if self.admitting:
             self._admit(self.admitting)
             self.admitting = []
-        if self.rows:
+        if self.stems.all:
             self._decode()
-        else:
-            self.slots.release()
 
     def _decode(self) -> None:
-        # rows of one adapter lie together, so that each adapter acts on one span
-        order = sorted(range(len(self.rows)), key=lambda i: self.rows[i].adapter)
-        if order != list(range(len(self.rows))):
-            self._reorder(order)
-        counts = [len(row.pending) for row in self.rows]
-        starts = [row.in_slot for row in self.rows]
-        capacity = max(start + count for start, count in zip(starts, counts, strict=True))
-        self.slots.reserve(len(self.rows), capacity, self.slots.layers)
-        layout = DecodingLayout(self.slots, starts, counts, [row.trunk for row in self.rows], self.network.device)
+        self.stems.sort()
+        stems, slots = list(self.stems.all), self.stems.slots
+        counts, starts = [len(stem.pending) for stem in stems], [stem.in_slot for stem in stems]
+        slots.reserve(len(stems), max(map(sum, zip(starts, counts, strict=True))), slots.layers)
+        layout = DecodingLayout(slots, starts, counts, [stem.trunk for stem in stems], self.network.device)
         hidden = self.network.feed(
-            [token for row in self.rows for token in row.pending],
+            [token for stem in stems for token in stem.pending],
             layout,
-            [(row.adapter, count) for row, count in zip(self.rows, counts, strict=True)],
+            [(stem.adapter, count) for stem, count in zip(stems, counts, strict=True)],
         )
         last = torch.tensor(counts, device=hidden.device).cumsum(0) - 1
-        for row in self.rows:
-            row.in_slot += len(row.pending)
-            row.pending = []
-        self._write(self.rows, self.network.head(hidden[last]))
-        self._retire()
+        for stem in stems:
+            stem.in_slot += len(stem.pending)
+        self._write(stems, self.network.head(hidden[last]))
 
     def _choose(self, held: Collection[str]) -> None:
         """Moves to `admitting` what comes next: of one adapter, as many as there are slots for, and as many prompts as
@@ -146,27 +127,29 @@ class Sampler:
         adapter = batch[0].adapter
         weights = self.network.bank.get(adapter) if adapter else None
         owner = (adapter, weights.stamp if weights else 0)
+        alike: dict[tuple[int, ...], list[Slotted]] = {}
         for row in batch:
             row.version = weights.version if weights else 0
-            row.pending = row.force()
-        # what is forced from the start is prefilled with the prompt
-        prompts = list(dict.fromkeys((*row.prompt, *row.pending) for row in batch))
+            prompt = (*row.prompt, *row.force())  # what is forced from the start is prefilled with the prompt
+            if whole := self._ended(row):
+                row.done(whole)
+            else:
+                alike.setdefault(prompt, []).append(row)
+        if not alike:
+            return
+        prompts = list(alike)
         trunk = self._trunk(owner, prompts)
         skip = len(trunk.tokens) if trunk else 0
         hidden, keys_values = self.network.prefill([prompt[skip:] for prompt in prompts], adapter, trunk)
         longest = max(len(prompt) for prompt in prompts) - skip
-        self.slots.reserve(len(self.rows) + len(batch), longest, [layer[0] for layer in keys_values])
-        number = {prompt: i for i, prompt in enumerate(prompts)}
-        for row in batch:
-            i = number[(*row.prompt, *row.pending)]
-            for layer, per_prompt in enumerate(keys_values):
-                self.slots.write(len(self.rows), layer, *(tensor[0] for tensor in per_prompt[i]))
-            row.trunk, row.in_slot = trunk, len(prompts[i]) - skip
-            row.pending = []
-            self.rows.append(row)
-        open_rows = [row for row in batch if not self.stop_tokens.intersection(row.tokens)]
-        self._write(open_rows, self.network.head(hidden)[[number[(*row.prompt, *row.tokens)] for row in open_rows]])
-        self._retire()
+        first, slots = len(self.stems.all), self.stems.slots
+        slots.reserve(first + len(prompts), longest, [layer[0] for layer in keys_values])
+        for layer, per_prompt in enumerate(keys_values):
+            for i, (keys, values) in enumerate(per_prompt):
+                slots.write(first + i, layer, keys[0], values[0])
+        stems = [Stem(adapter, trunk, rows, len(prompt) - skip) for prompt, rows in alike.items()]
+        self.stems.all += stems
+        self._write(stems, self.network.head(hidden))
 
     def _trunk(self, owner: tuple[str, int], prompts: list[tuple[int, ...]]) -> Trunk | None:
         shared = self.trunks.worth_caching(owner, prompts)
@@ -181,30 +164,33 @@ class Sampler:
         self.trunks.add(owner, trunk)
         return trunk
 
-    def _write(self, rows: Sequence[Slotted], logits: Tensor) -> None:
-        """Samples the next token of each row from its logits [rows, vocabulary], and what that token forces."""
+    def _write(self, stems: Sequence[Stem], logits: Tensor) -> None:
+        """Samples the next token of each row from the logits [stems, vocabulary], and what that token forces."""
+        numbers = [i for i, stem in enumerate(stems) for _ in stem.rows]
+        rows = [row for stem in stems for row in stem.rows]
         temperatures = torch.tensor([row.sampling.temperature or 1.0 for row in rows], device=logits.device)
-        logprobs = (logits.float() / temperatures[:, None]).log_softmax(dim=1)
-        for row, logprob in zip(rows, logprobs, strict=True):
-            row.pending = row.take(logprob, self.stop_tokens)
+        logprobs = (logits.float()[numbers] / temperatures[:, None]).log_softmax(dim=1)
+        written: list[list[tuple[Slotted, list[int]]]] = [[] for _ in stems]
+        ended: list[tuple[Slotted, Completion]] = []
+        for number, row, logprob in zip(numbers, rows, logprobs, strict=True):
+            tokens = row.take(logprob, self.stop_tokens)
+            if completion := self._ended(row):
+                ended.append((row, completion))
+            else:
+                written[number].append((row, tokens))
+        self.stems.branch(stems, written)
+        for row, completion in ended:  # those who wait are told when nothing is left of it
+            row.done(completion)
 
-    def _retire(self) -> None:
-        """Takes finished rows out, moving the last row into the freed slot."""
-        for i in reversed(range(len(self.rows))):
-            row = self.rows[i]
-            reason, text = self._finished(row)
-            if row.on_text:
-                ready = len(text) if reason else len(text) - _held_back(text, row.sampling.stop)
-                if ready > row.shown:
-                    row.on_text(text[row.shown : ready])
-                    row.shown = ready
-            if reason:
-                last = len(self.rows) - 1
-                if i != last:
-                    self.slots.move(last, i, self.rows[last].in_slot)
-                    self.rows[i] = self.rows[last]
-                self.rows.pop()
-                row.done(self._completion(row, text, reason))
+    def _ended(self, row: Slotted) -> Completion | None:
+        """Shows what is new of a completion; the whole of it when it is at its end."""
+        reason, text = self._finished(row)
+        if row.on_text:
+            ready = len(text) if reason else len(text) - _held_back(text, row.sampling.stop)
+            if ready > row.shown:
+                row.on_text(text[row.shown : ready])
+                row.shown = ready
+        return self._completion(row, text, reason) if reason else None
 
     def _finished(self, row: Slotted) -> tuple[StopReason | None, str]:
         reason = row.ended(self.stop_tokens)
@@ -230,22 +216,6 @@ class Sampler:
             prompt_tokens=len(row.prompt),
             completion_tokens=len(row.tokens),
         )
-
-    def _drop_cancelled(self) -> None:
-        self.waiting = deque(row for row in self.waiting if not row.cancelled)
-        for i in reversed(range(len(self.rows))):
-            if self.rows[i].cancelled:
-                self.slots.move(len(self.rows) - 1, i, self.rows[-1].in_slot)
-                self.rows[i] = self.rows[-1]
-                self.rows.pop()
-
-    def _reorder(self, order: list[int]) -> None:
-        for layer, (keys, values) in enumerate(self.slots.layers):
-            index = torch.tensor(order, device=keys.device)
-            keys[: len(order)] = keys[index]
-            values[: len(order)] = values[index]
-            self.slots.layers[layer] = (keys, values)
-        self.rows = [self.rows[i] for i in order]
 
 
 def _all_same(trunks: Sequence[Trunk | None]) -> bool:

@@ -1,0 +1,96 @@
+"""Completions that have written the same so far, and are computed as one until they part.
+
+A group of answers to one prompt begins alike and often goes on alike: a label is settled by its first token, votes
+agree, all groups are sure of some tokens.  Such completions share a *stem*: its keys and values are stored once, and
+its next token is computed once; each completion draws its own from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from posttrain.engines.torch.cache import SlotCache, Trunk
+from posttrain.engines.writing import Writing
+from posttrain.types import Completion
+
+
+@dataclass(eq=False, kw_only=True)
+class Slotted(Writing):
+    """A completion that waits or is under way."""
+
+    adapter: str
+    done: Callable[[Completion | BaseException], None]
+    on_text: Callable[[str], None] | None = None
+    version: int = 0  # of the weights it is written with
+    shown: int = 0  # characters already streamed
+    cancelled: bool = False
+
+
+@dataclass(eq=False)
+class Stem:
+    """What `rows` have in common: the prompt beyond its trunk, and all that they have written."""
+
+    adapter: str
+    trunk: Trunk | None
+    rows: list[Slotted]
+    in_slot: int = 0  # tokens of it in its slot
+    pending: list[int] = field(default_factory=list)  # written, but not yet fed to the model
+
+
+class Stems:
+    """The stems under way.  Stem i lives in slot i."""
+
+    def __init__(self) -> None:
+        self.all: list[Stem] = []
+        self.slots = SlotCache()
+
+    @property
+    def rows(self) -> list[Slotted]:
+        return [row for stem in self.all for row in stem.rows]
+
+    def drop(self, leaves: Callable[[Slotted], bool]) -> None:
+        """Takes out the rows that leave; the last stem moves into the slot of one that has no more."""
+        for i in reversed(range(len(self.all))):
+            stem = self.all[i]
+            stem.rows = [row for row in stem.rows if not leaves(row)]
+            if not stem.rows:
+                last = self.all.pop()
+                if last is not stem:
+                    self.slots.copy([len(self.all)], [i], last.in_slot)
+                    self.all[i] = last
+        if not self.all:
+            self.slots.release()
+
+    def sort(self) -> None:
+        """Lays the stems of one adapter together, so that each adapter acts on one span."""
+        order = sorted(range(len(self.all)), key=lambda i: self.all[i].adapter)
+        if order != list(range(len(self.all))):
+            self.slots.copy(order, list(range(len(order))), max(stem.in_slot for stem in self.all))
+            self.all = [self.all[i] for i in order]
+
+    def branch(self, stems: Sequence[Stem], written: Sequence[Sequence[tuple[Slotted, list[int]]]]) -> None:
+        """Goes on with what the rows of each stem have written, and gives a stem of their own to those that part.
+
+        Rows that are not in `written` have ended.
+        """
+        number = {stem: i for i, stem in enumerate(self.all)}
+        sources, parted = [], []
+        for stem, rows in zip(stems, written, strict=True):
+            alike: dict[tuple[int, ...], list[Slotted]] = {}
+            for row, tokens in rows:
+                alike.setdefault(tuple(tokens), []).append(row)
+            stem.rows = []
+            for piece, members in alike.items():
+                if not stem.rows:
+                    stem.rows, stem.pending = members, list(piece)
+                else:
+                    sources.append(number[stem])
+                    parted.append(Stem(stem.adapter, stem.trunk, members, stem.in_slot, list(piece)))
+        if parted:
+            first = len(self.all)
+            self.all += parted
+            self.slots.reserve(len(self.all), 0, self.slots.layers)
+            places = list(range(first, len(self.all)))
+            self.slots.copy(sources, places, max(stem.in_slot for stem in parted))
+        self.drop(lambda _: False)
