@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -59,13 +60,15 @@ def draws(candidate: PolicyCandidate, task: Task, seed: int, config: Config) -> 
 
 
 def varied(rows: Sequence[Row], count: int, source: random.Random) -> list[Row]:
-    """A random choice of rows, taking a target again only when every other has been taken as often."""
-    taken: dict[str, int] = {}
+    """A random choice of rows, taking a target again only when every other has been taken as often; where targets are
+    all different, the same of slices (sums and differences)."""
+    targets, slices = Counter[str](), Counter[tuple[str, ...]]()
     order = source.sample(list(rows), len(rows))
     chosen: list[Row] = []
     while order and len(chosen) < count:
-        row = min(order[:200], key=lambda row: taken.get(_first_field(row), 0))
-        taken[_first_field(row)] = taken.get(_first_field(row), 0) + 1
+        row = min(order[:200], key=lambda row: (targets[_first_field(row)], slices[row.slices]))
+        targets[_first_field(row)] += 1
+        slices[row.slices] += 1
         order.remove(row)
         chosen.append(row)
     return chosen
