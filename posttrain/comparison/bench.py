@@ -19,7 +19,7 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.comparison.conclude import Record, Settings, folder_name
 from posttrain.comparison.estimate import CLOSING_SECONDS
 from posttrain.comparison.latency import measure
-from posttrain.comparison.money import Cost, device_cost, hosted_cost
+from posttrain.comparison.money import Cost, Prices, device_cost, hosted_cost
 from posttrain.comparison.results import CandidateResult
 from posttrain.comparison.wording import duration
 from posttrain.evaluation.evaluate import evaluate
@@ -119,7 +119,9 @@ class Bench:
                     measured = await measure(candidate, self.task.rows("test"))
             finally:
                 policy.replies_path = self.run.folder / "replies.jsonl"  # type: ignore[union-attr]
-            return replace(result, latency=measured.latency, cost=self._hosted(result))
+            searching = self.searching.get(result.name, TokensUsed())
+            hosted = _hosted(self.settings.prices, result.evaluation, searching)
+            return replace(result, latency=measured.latency, cost=hosted)
         with self.timed(f"{result.name}: latency"):
             measured = await measure(candidate, self.task.rows("test"))
         cost = device_cost(
@@ -128,18 +130,6 @@ class Bench:
             request_seconds=measured.request_seconds,
         )
         return replace(result, latency=measured.latency, cost=cost)
-
-    def _hosted(self, result: CandidateResult) -> Cost | None:
-        """Cost of a hosted model by the requests that it answered; None when there were none."""
-        answered = [attempt for attempt in result.evaluation.attempts if not attempt.error]
-        if not answered:
-            return None
-        return hosted_cost(
-            self.settings.prices,
-            prompt_tokens=[attempt.prompt_tokens for attempt in answered],
-            completion_tokens=[attempt.completion_tokens for attempt in answered],
-            searching=self.searching.get(result.name, TokensUsed()),
-        )
 
     # ---- once more: other seeds, fewer rows
 
@@ -251,6 +241,19 @@ def _forget(candidate: Candidate) -> None:
     """Frees the adapter of a candidate that is judged and saved."""
     if isinstance(candidate, PolicyCandidate) and candidate.kind == "weights":
         candidate.policy.drop()
+
+
+def _hosted(prices: Prices, evaluation: Evaluation, searching: TokensUsed = TokensUsed()) -> Cost | None:
+    """Cost of a hosted model by the requests that it answered; None when there were none."""
+    answered = [attempt for attempt in evaluation.attempts if not attempt.error]
+    if not answered:
+        return None
+    return hosted_cost(
+        prices,
+        prompt_tokens=[attempt.prompt_tokens for attempt in answered],
+        completion_tokens=[attempt.completion_tokens for attempt in answered],
+        searching=searching,
+    )
 
 
 def _tokens_used(candidate: Any) -> TokensUsed:
