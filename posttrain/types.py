@@ -336,7 +336,10 @@ class Policy(Protocol):
         ...
 
     async def forward_backward(self, data: Sequence[Datum], loss: Loss, *, normaliser: float = 1.0) -> Metrics:
-        """Adds the gradient of loss / normaliser to what has accumulated."""
+        """Adds the gradient of loss / normaliser to what has accumulated.
+
+        `loss` is a pure function: it is called for parts of the data, groups kept together, maybe at the same time.
+        """
         ...
 
     async def optim_step(self, adam: Adam) -> Metrics: ...

@@ -6,11 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from posttrain.engines.torch.engine import TorchEngine
-from posttrain.engines.torch.threads import Threads
 from posttrain.types import UserError
 
 
@@ -42,17 +40,3 @@ def test_what_is_no_model_folder_is_refused(tmp_path: Path) -> None:
         TorchEngine.open(str(tmp_path))
     with pytest.raises(UserError, match="no such model folder"):
         TorchEngine.open(str(tmp_path / "nowhere"))
-
-
-def test_on_two_cores_small_calls_take_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[int] = [2]
-    monkeypatch.setattr(torch, "get_num_threads", lambda: taken[-1])
-    monkeypatch.setattr(torch, "set_num_threads", taken.append)
-    threads = Threads()
-    for tokens in (3, 256, 257, 5000, 1):
-        threads.take(tokens)
-    assert taken == [2, 1, 2, 1], "one, one, two, two, one: set only where it changes"
-    taken[:] = [8]
-    many = Threads()
-    many.take(1)
-    assert taken == [8]

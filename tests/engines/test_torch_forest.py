@@ -5,7 +5,17 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posttrain.engines.torch.forest import SHORTEST_SHARED, common_prefix, common_prefix_of_all, cut, plant
+from posttrain.engines.torch.forest import (
+    MOST_SHARED,
+    SHORTEST_SHARED,
+    SMALLEST_PART,
+    common_prefix,
+    common_prefix_of_all,
+    cut,
+    deal,
+    plant,
+    share_out,
+)
 
 Sequences = list[tuple[int, ...]]
 
@@ -106,3 +116,22 @@ def test_common_prefixes(sequences: list[list[int]]) -> None:
     assert all(tokens[:of_all] == sequences[0][:of_all] for tokens in sequences)
     ends = {tuple(tokens[of_all:of_all + 1]) for tokens in sequences}
     assert len(ends) > 1 or ends == {()}
+
+
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=40), st.integers(1, 8))
+def test_parts_are_runs_of_about_equal_size(sizes: list[int], most: int) -> None:
+    parts = deal(sizes, most)
+    assert [i for part in parts for i in part] == list(range(len(sizes)))
+    assert 1 <= len(parts) <= most
+    largest = max(sum(sizes[i] for i in part) for part in parts)
+    assert largest <= max(sum(sizes) / most, 2 * SMALLEST_PART) + 2 * max(sizes), "off by what cannot be cut"
+
+
+def test_what_is_small_or_shares_much_stays_together() -> None:
+    short, long = (1,) * (SMALLEST_PART // 4), tuple(range(2 * SMALLEST_PART))
+    assert share_out([[short], [short]], 2) == [[0, 1]]
+    apart = [[(first, *long)] for first in range(4)]
+    assert share_out(apart, 2) == [[0, 1], [2, 3]]
+    assert share_out(apart, 1) == [[0, 1, 2, 3]]
+    shared = tuple(range(100, 100 + int(1.1 * MOST_SHARED * 4 * len(long))))
+    assert share_out([[shared + tokens[0]] for tokens in apart], 2) == [[0, 1, 2, 3]]

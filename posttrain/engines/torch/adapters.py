@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -80,14 +81,13 @@ class Gradient:
         self.missing = pieces
         self.sums: list[Tensor | None] = []
 
-    def add(self, loss: Tensor, adapter: Adapter) -> None:
-        """Adds the gradient of one piece; with the last one it reaches the adapter."""
-        parameters = adapter.parameters()
-        more = torch.autograd.grad(loss, parameters, allow_unused=True)
-        self.sums = [_sum(*pair) for pair in zip(self.sums, more, strict=True)] if self.sums else list(more)
+    def add(self, parts: Sequence[Sequence[Tensor | None]], adapter: Adapter) -> None:
+        """Adds the gradient of the parts of one piece; with the last one it reaches the adapter."""
+        for more in parts:
+            self.sums = [_sum(*pair) for pair in zip(self.sums, more, strict=True)] if self.sums else list(more)
         self.missing -= 1
         if not self.missing:
-            for parameter, total in zip(parameters, self.sums, strict=True):
+            for parameter, total in zip(adapter.parameters(), self.sums, strict=True):
                 parameter.grad = _sum(parameter.grad, total)
 
 
@@ -145,7 +145,7 @@ class AdaptedLinear(FrozenLinear):
 
 
 class AdapterBank:
-    """The adapters of one network, by name.  `acting` says who acts where in the forward call at hand.
+    """The adapters of one network, by name.
 
     `precision` is that of the products with frozen weights; adapters, attention and norms are always fp32 on a CPU.
     """
@@ -154,7 +154,7 @@ class AdapterBank:
         self.precision = precision
         self.adapters: dict[str, Adapter] = {}
         self._serial = itertools.count(1)
-        self.acting: list[tuple[Adapter | None, int, int]] = []
+        self._call = threading.local()
         self.layers: dict[str, nn.Linear] = {}
         head = network.get_output_embeddings()  # type: ignore[operator]
         linears = [
@@ -172,9 +172,14 @@ class AdapterBank:
             self.layers[path] = module
             setattr(network.get_submodule(parent), leaf, AdaptedLinear(module, path, self))
 
+    @property
+    def acting(self) -> list[tuple[Adapter | None, int, int]]:
+        """Who acts on which span of tokens in this thread's forward call."""
+        return getattr(self._call, "acting", [])
+
     def act(self, spans: Iterable[tuple[str, int, int]]) -> None:
         """Sets who acts on which span of tokens; contiguous, in order."""
-        self.acting = [(self.get(name) if name else None, start, end) for name, start, end in spans]
+        self._call.acting = [(self.get(name) if name else None, start, end) for name, start, end in spans]
 
     def get(self, name: str) -> Adapter:
         """The adapter of this name.  Raises RuntimeError when it is gone."""

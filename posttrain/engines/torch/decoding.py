@@ -14,18 +14,19 @@ from posttrain.engines.torch.cache import SlotCache, Trunk
 class DecodingLayout:
     """Row r feeds `counts[r]` tokens, the first of which has slot position `starts[r]` and sees trunk `trunks[r]`.
 
-    Row r lives in slot r.  Rows that feed fewer tokens than the most are padded inside the attention alone.
+    Row r lives in slot `first` + r.  Rows that feed fewer tokens than the most are padded inside the attention alone.
     """
 
     def __init__(
         self,
         slots: SlotCache,
+        first: int,
         starts: Sequence[int],
         counts: Sequence[int],
         trunks: Sequence[Trunk | None],
         device: torch.device,
     ) -> None:
-        self.slots, self.rows, self.most = slots, len(starts), max(counts)
+        self.slots, self.first, self.rows, self.most = slots, first, len(starts), max(counts)
         pairs = [(row, step) for row, count in enumerate(counts) for step in range(count)]
         self.row = torch.tensor([row for row, _ in pairs], device=device)
         self.step = torch.tensor([step for _, step in pairs], device=device)
@@ -46,7 +47,7 @@ class DecodingLayout:
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
         """See attention.Layout."""
-        keys, values = self.slots.layers[layer]
+        keys, values = (cached[self.first : self.first + self.rows] for cached in self.slots.layers[layer])
         keys[self.row, :, self.slot_position] = k[0].transpose(0, 1)
         values[self.row, :, self.slot_position] = v[0].transpose(0, 1)
         heads, kv_heads, size = q.shape[1], k.shape[1], q.shape[3]
@@ -60,7 +61,7 @@ class DecodingLayout:
         grouped = queries.view(self.rows, self.most, kv_heads, heads // kv_heads, size).permute(0, 2, 3, 1, 4)
         grouped = grouped.reshape(self.rows, kv_heads, -1, size) * scale
         out = self._attend_grouped(
-            layer, grouped, (keys[: self.rows, :, : self.used], values[: self.rows, :, : self.used]), window
+            layer, grouped, (keys[:, :, : self.used], values[:, :, : self.used]), window
         )
         out = out.view(self.rows, kv_heads, heads // kv_heads, self.most, size).permute(0, 3, 1, 2, 4)
         out = out.reshape(self.rows, self.most, heads, size)

@@ -83,6 +83,7 @@ class TorchEngine:
     def close(self) -> None:
         """Ends the engine's thread.  Whoever still waits for something gets a RuntimeError."""
         self.thread.close()
+        self.network.threads.close()
 
     def _micro_batch_tokens(self) -> int:
         """Tokens whose activations fit: per layer about 14 hidden-sized and 5 inner-sized tensors are kept."""

@@ -14,6 +14,12 @@ from itertools import pairwise
 SHORTEST_SHARED = 8
 """Prefixes shorter than this are computed twice: one more segment would cost more than a few tokens."""
 
+SMALLEST_PART = 16
+"""Tokens: a smaller part takes as long as one of this size, for all weights are read."""
+
+MOST_SHARED = 0.25
+"""Of what is not shared: the threads of undivided products take a quarter longer than parts side by side."""
+
 Span = tuple[int, int]
 
 
@@ -123,6 +129,28 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 def common_prefix_of_all(sequences: Sequence[Sequence[int]]) -> int:
     """How many leading tokens all sequences share."""
     return min((common_prefix(a, b) for a, b in pairwise(sequences)), default=len(sequences[0]))
+
+
+def share_out(groups: Sequence[Sequence[Sequence[int]]], most: int) -> list[list[int]]:
+    """Shares a batch out into up to `most` parts of about equal size, to be computed side by side: lists of group
+    numbers.  Into one when a part would be small, or when what all groups share, which each part computes, is long.
+    """
+    shared = common_prefix_of_all([tokens for group in groups for tokens in group])
+    sizes = [sum(len(tokens) - shared for tokens in group) for group in groups]
+    return deal(sizes, most if shared <= MOST_SHARED * sum(sizes) else 1)
+
+
+def deal(sizes: Sequence[int], most: int) -> list[list[int]]:
+    """Up to `most` runs of numbers whose sizes (in tokens) sum to about the same, none to much less than
+    `SMALLEST_PART`."""
+    whole = max(1, sum(sizes))
+    count = max(1, min(most, len(sizes), whole // SMALLEST_PART))
+    parts: list[list[int]] = [[] for _ in range(count)]
+    before = 0
+    for i, size in enumerate(sizes):
+        parts[int((before + size / 2) * count / whole)].append(i)
+        before += size
+    return [part for part in parts if part]
 
 
 def cut(groups: Sequence[Sequence[Sequence[int]]], largest: int) -> Iterator[list[int]]:

@@ -8,6 +8,7 @@ upper layers alone.
 from __future__ import annotations
 
 import re
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -28,8 +29,16 @@ def layer_number(path: str) -> int:
     return int(found.group(1)) if found else 0
 
 
+class _Call(threading.local):
+    """What is done in the forward calls of one thread."""
+
+    leave: int | None = None
+    left: Tensor | None = None
+    enter: tuple[int, Tensor] | None = None
+
+
 class LowerLayers:
-    """Lets a forward call of `body` leave before a layer, or enter at one.  On the torch thread only.
+    """Lets a forward call of `body` leave before a layer, or enter at one.
 
     `works(depth)` tries it: where a model cannot be entered, everything is computed from the bottom.
     """
@@ -39,9 +48,7 @@ class LowerLayers:
         self._try = works
         self.kept: OrderedDict[tuple[str, int, Tokens], Tensor] = OrderedDict()
         self.bytes = 0
-        self._leave: int | None = None
-        self._left: Tensor | None = None
-        self._enter: tuple[int, Tensor] | None = None
+        self._call, self._lock = _Call(), threading.Lock()
         count = int(body.config.get_text_config().num_hidden_layers)
         lists = [module for module in body.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
         self.layers = lists[0] if lists else nn.ModuleList()
@@ -50,27 +57,28 @@ class LowerLayers:
 
     def _gate(self, number: int, forward: Callable[..., Any]) -> Callable[..., Any]:
         def gated(hidden_states: Tensor, *arguments: Any, **named: Any) -> Any:
-            if self._leave is not None and number >= self._leave:
-                if number == self._leave:
-                    self._left = hidden_states
+            call = self._call
+            if call.leave is not None and number >= call.leave:
+                if number == call.leave:
+                    call.left = hidden_states
                 return hidden_states
-            if self._enter is not None and number <= self._enter[0]:
-                if number < self._enter[0]:
+            if call.enter is not None and number <= call.enter[0]:
+                if number < call.enter[0]:
                     return hidden_states
-                hidden_states = self._enter[1]
+                hidden_states = call.enter[1]
             return forward(hidden_states, *arguments, **named)
 
         return gated
 
     def leave(self, number: int, call: Callable[[], Any]) -> Tensor:
         """What enters layer `number` in a forward call: hidden states [1, tokens, hidden], to train on as well."""
-        self._leave = number
+        self._call.leave = number
         try:
             with torch.inference_mode(False), torch.no_grad():
                 call()
         finally:
-            self._leave = None
-        left, self._left = self._left, None
+            self._call.leave = None
+        left, self._call.left = self._call.left, None
         if left is None:
             raise RuntimeError(f"the model has no layer {number}")
         return left
@@ -78,11 +86,11 @@ class LowerLayers:
     @contextmanager
     def entered(self, at: tuple[int, Tensor] | None) -> Iterator[None]:
         """Forward calls inside begin at a layer, with hidden states [1, tokens, hidden]; None: from the bottom."""
-        self._enter = at
+        self._call.enter = at
         try:
             yield
         finally:
-            self._enter = None
+            self._call.enter = None
 
     def depth(self, paths: Iterable[str]) -> int:
         """How many of the lowest layers need not be computed for an adapter on the modules `paths`."""
@@ -93,10 +101,11 @@ class LowerLayers:
 
     def keep(self, adapter: str, depth: int, tokens: Tokens, states: Tensor) -> None:
         """Keeps the hidden states [tokens, hidden] of a sequence."""
-        self.kept[adapter, depth, tokens] = states
-        self.bytes += states.nbytes
-        while self.bytes > MOST_BYTES and len(self.kept) > 1:
-            self.bytes -= self.kept.popitem(last=False)[1].nbytes
+        with self._lock:
+            self.kept[adapter, depth, tokens] = states
+            self.bytes += states.nbytes
+            while self.bytes > MOST_BYTES and len(self.kept) > 1:
+                self.bytes -= self.kept.popitem(last=False)[1].nbytes
 
     def forget(self, adapter: str) -> None:
         """Drops what was kept for an adapter."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from posttrain.engines.torch.adapters import BASE, AdapterBank, FrozenLinear, Precision
 from posttrain.engines.torch.attention import NAME, ForestLayout, KeysValues, Layout
 from posttrain.engines.torch.cache import Trunk
-from posttrain.engines.torch.forest import SHORTEST_SHARED, Forest, plant
+from posttrain.engines.torch.forest import SHORTEST_SHARED, Forest, plant, share_out
 from posttrain.engines.torch.lower_layers import LowerLayers
 from posttrain.engines.torch.threads import Threads
 from posttrain.types import Datum, LoRA, Tokens, UserError
@@ -46,7 +48,7 @@ class Network:
             )
         self.model, self.tokenizer, self.device, self.config = model, tokenizer, device, config
         self.context_length = int(getattr(config, "max_position_embeddings", 2048))
-        self.threads = Threads()
+        self.threads = Threads(device)
         model.eval().requires_grad_(False)
         self.body = model.base_model
         expected = self._plain_probe()
@@ -98,7 +100,7 @@ class Network:
             together, _ = self.forest(forest)
         finally:
             del self.bank.adapters[PROBE]
-            self.bank.acting = []
+            self.bank.act([])
         *bare, adapted = [together[forest.index(i)] for i in range(len(forest.spans))]
         rounding = _relative(torch.cat(bare), expected)
         if _relative(adapted, bare[0][: len(few)]) <= rounding:
@@ -188,6 +190,16 @@ class Network:
         trunk: Trunk | None,
     ) -> tuple[Tensor, list[list[KeysValues]]]:
         """(hidden states [prompts, hidden] at each last token, keys and values as [layer][prompt])."""
+        shares = share_out([[prompt] for prompt in prompts], self.threads.most)
+        parts = self.threads.side_by_side(
+            [partial(self._prefill, [prompts[i] for i in share], adapter, trunk) for share in shares]
+        )
+        layers = zip(*(keys_values for _, keys_values in parts), strict=True)
+        return torch.cat([hidden for hidden, _ in parts]), [list(chain(*per_part)) for per_part in layers]
+
+    def _prefill(
+        self, prompts: Sequence[Sequence[int]], adapter: str, trunk: Trunk | None
+    ) -> tuple[Tensor, list[list[KeysValues]]]:
         first = len(trunk.tokens) if trunk else 0
         forest = plant(prompts, [adapter] * len(prompts), first_position=first)
         hidden, layout = self.forest(forest, trunk=trunk, store=True)

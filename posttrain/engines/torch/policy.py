@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from posttrain.engines.torch.adapter_files import read_adapter, read_optimiser, write_adapter, write_optimiser
 from posttrain.engines.torch.adapters import BASE, Adapter, Gradient
-from posttrain.engines.torch.forest import cut
+from posttrain.engines.torch.forest import cut, share_out
 from posttrain.engines.torch.stems import Slotted
 from posttrain.engines.writing import generator_for
 from posttrain.types import (
@@ -128,14 +129,20 @@ class TorchPolicy:
         wanted = [i for i, datum in enumerate(data) if datum.trained]
         self._check_data([data[i] for i in wanted])
 
+        network = self.engine.network
+
+        @torch.inference_mode()
         def score(members: list[int]) -> None:
-            with torch.inference_mode():
-                tensors, _ = self.engine.network.trained_logprobs([data[i] for i in members], self.adapter)
+            tensors, _ = network.trained_logprobs([data[i] for i in members], self.adapter)
             for i, tensor in zip(members, tensors, strict=True):
                 results[i] = tensor.tolist()
 
+        def score_piece(members: list[int]) -> None:
+            shares = share_out([[data[i].tokens] for i in members], network.threads.most)
+            network.threads.side_by_side([partial(score, [members[i] for i in share]) for share in shares])
+
         pieces = cut([[data[i].tokens] for i in wanted], self.engine.micro_batch_tokens)
-        jobs = [functools.partial(score, [wanted[i] for i in piece]) for piece in pieces]
+        jobs = [partial(score_piece, [wanted[i] for i in piece]) for piece in pieces]
         await self.engine.thread.run_all(jobs, self.adapter)
         return results
 
@@ -152,20 +159,26 @@ class TorchPolicy:
         groups = [[datum for _, datum in members] for _, members in groupby(keyed, key=lambda pair: pair[0])]
         pieces = list(cut([[datum.tokens for datum in group] for group in groups], self.engine.micro_batch_tokens))
         gradient = Gradient(len(pieces))
-        batches = [[datum for i in piece for datum in groups[i]] for piece in pieces]
-        jobs = [functools.partial(self._backward, batch, loss, normaliser, gradient) for batch in batches]
-        metrics: Metrics = {}
-        for more in await self.engine.thread.run_all(jobs, self.adapter):
-            for key, value in more.items():
-                metrics[key] = metrics.get(key, 0.0) + value
-        return metrics
+        jobs = [partial(self._backward, [groups[i] for i in piece], loss, normaliser, gradient) for piece in pieces]
+        return _summed(await self.engine.thread.run_all(jobs, self.adapter))
 
-    def _backward(self, batch: Sequence[Datum], loss: Loss, normaliser: float, gradient: Gradient) -> Metrics:
+    def _backward(self, groups: Sequence[list[Datum]], loss: Loss, normaliser: float, gradient: Gradient) -> Metrics:
+        """One piece, its parts side by side."""
+        threads = self.engine.network.threads
+        shares = share_out([[datum.tokens for datum in group] for group in groups], threads.most)
+        batches = [[datum for i in share for datum in groups[i]] for share in shares]
+        parts = threads.side_by_side([partial(self._backward_of_part, batch, loss, normaliser) for batch in batches])
+        gradient.add([part for part, _ in parts], self._weights())
+        return _summed([metrics for _, metrics in parts])
+
+    def _backward_of_part(
+        self, batch: Sequence[Datum], loss: Loss, normaliser: float
+    ) -> tuple[Sequence[Tensor | None], Metrics]:
         logprobs, forwarded = self.engine.network.trained_logprobs(batch, self.adapter)
         total, metrics = loss(logprobs, batch)
-        gradient.add(total / normaliser, self._weights())
+        gradient = torch.autograd.grad(total / normaliser, self._weights().parameters(), allow_unused=True)
         trained = sum(len(logprob) for logprob in logprobs)
-        return {
+        return gradient, {
             **metrics,
             "loss": total.item() / normaliser,
             "trained_tokens": float(trained),
@@ -260,6 +273,14 @@ class TorchPolicy:
 
         if self.adapter:
             self.engine.thread.submit(forget).result()
+
+
+def _summed(parts: Sequence[Metrics]) -> Metrics:
+    total: Metrics = {}
+    for part in parts:
+        for key, value in part.items():
+            total[key] = total.get(key, 0.0) + value
+    return total
 
 
 def _tokens(prompts: Sequence[Prompt]) -> list[Tokens]:

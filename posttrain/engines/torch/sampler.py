@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from itertools import islice, takewhile
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from posttrain.engines.torch.cache import Trunk, TrunkCache
 from posttrain.engines.torch.decoding import DecodingLayout
-from posttrain.engines.torch.forest import cut
+from posttrain.engines.torch.forest import cut, deal
 from posttrain.engines.torch.stems import Slotted, Stem, Stems
 from posttrain.types import Completion, StopReason
 
@@ -95,19 +96,32 @@ class Sampler:
 
     def _decode(self) -> None:
         self.stems.sort()
-        stems, slots = list(self.stems.all), self.stems.slots
-        counts, starts = [len(stem.pending) for stem in stems], [stem.in_slot for stem in stems]
-        slots.reserve(len(stems), max(map(sum, zip(starts, counts, strict=True))), slots.layers)
-        layout = DecodingLayout(slots, starts, counts, [stem.trunk for stem in stems], self.network.device)
+        stems, slots, threads = list(self.stems.all), self.stems.slots, self.network.threads
+        slots.reserve(len(stems), max(stem.in_slot + len(stem.pending) for stem in stems), slots.layers)
+        shares = deal([len(stem.pending) for stem in stems], threads.most)
+        logits = threads.side_by_side([partial(self._feed, share[0], [stems[i] for i in share]) for share in shares])
+        for stem in stems:
+            stem.in_slot += len(stem.pending)
+        self._write(stems, torch.cat(logits))
+
+    def _feed(self, first: int, stems: Sequence[Stem]) -> Tensor:
+        """The logits [stems, vocabulary] after what is pending of stems that lie in slots from `first` on."""
+        counts = [len(stem.pending) for stem in stems]
+        layout = DecodingLayout(
+            self.stems.slots,
+            first,
+            [stem.in_slot for stem in stems],
+            counts,
+            [stem.trunk for stem in stems],
+            self.network.device,
+        )
         hidden = self.network.feed(
             [token for stem in stems for token in stem.pending],
             layout,
             [(stem.adapter, count) for stem, count in zip(stems, counts, strict=True)],
         )
         last = torch.tensor(counts, device=hidden.device).cumsum(0) - 1
-        for stem in stems:
-            stem.in_slot += len(stem.pending)
-        self._write(stems, self.network.head(hidden[last]))
+        return self.network.head(hidden[last])
 
     def _choose(self, held: Collection[str]) -> None:
         """Moves to `admitting` what comes next: of one adapter, as many as there are slots for, and as many prompts as

@@ -1,4 +1,4 @@
-"""The one thread that makes all torch calls: each Python thread would get an OpenMP team of its own.
+"""The one thread that begins all torch calls: they never compete for the cores (threads.py shares these out).
 
 Adapters take turns, job by job, and the jobs of one adapter run in the order they came.  After each job the sampler
 takes a step, so that decoding and training micro-batches take turns too.  A job that *changes* an adapter's weights

@@ -1,25 +1,64 @@
-"""How many threads a forward call on the CPU takes."""
+"""How forward calls on a CPU are spread over its cores.
+
+Parts of a batch are computed side by side, a thread each: they meet once, at the end, where the threads of one product
+meet after each product, thousands of times a call.  On cores that are lent (virtual machines with neighbours) every
+meeting waits for the slower one.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
+
 import torch
+
+Result = TypeVar("Result")
 
 SMALL_TOKENS = 256
 FEW_CORES = 2
-"""On two cores, calls of at most so many tokens take one: splitting a small product costs a wake-up, and where the
-cores are lent (virtual machines with neighbours) two threads wait for the slower one.  Measured on such a machine:
-training steps of 212 tokens 0.57 s with one thread, 0.63 to 0.98 s with two; reading 5,000 tokens 7.4 s and 5.7 s
-(docs/notes/2026-11-23-upper-half.md).  A fixed rule and not a stopwatch, so that a seed gives the same bits."""
+"""On two cores, calls of at most so many tokens take one thread when they cannot be parted: splitting a small product
+costs a wake-up (docs/notes/2026-11-23-upper-half.md).  A fixed rule and not a stopwatch, so that a seed gives the same
+bits."""
 
 
 class Threads:
-    """Sets the number of threads of the torch thread, call by call."""
+    """The threads of one engine: its own, which calls this, and one for each further core."""
 
-    def __init__(self) -> None:
-        self.most = torch.get_num_threads()
+    def __init__(self, device: torch.device) -> None:
+        self.most = torch.get_num_threads() if device.type == "cpu" else 1
+        self._own = threading.local()
+        self._others = ThreadPoolExecutor(max(1, self.most - 1), "posttrain-part")
 
     def take(self, tokens: int) -> None:
-        """For a forward call of so many tokens, and the backward call that follows it."""
-        wanted = 1 if tokens <= SMALL_TOKENS and self.most <= FEW_CORES else self.most
+        """Sets how many threads the products of a call of so many tokens, and of its backward call, are split among."""
+        most = getattr(self._own, "most", self.most)
+        wanted = 1 if tokens <= SMALL_TOKENS and self.most <= FEW_CORES else most
         if torch.get_num_threads() != wanted:
             torch.set_num_threads(wanted)
+
+    def side_by_side(self, parts: Sequence[Callable[[], Result]]) -> list[Result]:
+        """The results of all parts, the first computed by this thread.  Raises what the first failing one raised."""
+        if len(parts) == 1:
+            return [parts[0]()]
+        each, inference = max(1, self.most // len(parts)), torch.is_inference_mode_enabled()
+
+        def compute(part: Callable[[], Result]) -> Result:
+            self._own.most = each
+            try:
+                with torch.inference_mode(inference):
+                    return part()
+            finally:
+                self._own.most = self.most
+
+        futures = [self._others.submit(compute, part) for part in parts[1:]]
+        try:
+            first = compute(parts[0])
+        finally:
+            wait(futures)
+        return [first, *(future.result() for future in futures)]
+
+    def close(self) -> None:
+        """Ends the other threads."""
+        self._others.shutdown()
