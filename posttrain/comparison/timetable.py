@@ -66,12 +66,16 @@ class Timetable:
         """Takes a candidate from the timetable; the seconds its teaching may take (None: as long as it takes).
 
         Training gets its share of what is left now, whatever the plan was: with time to spare that is more than it
-        needs, so that a forecast that was too low does not end it.
+        needs, so that a forecast that was too low does not end it.  So does the search for a prompt, but for what the
+        others are to have: a search that was thought to be short shall not be paid for by training.
         """
         weights = {name: self.forecasts[name] for name in self._waiting("weights")}
-        left = self._left
-        self.forecasts.pop(expression, None)
-        return divide(left, weights)[expression] if expression in weights and left is not None else None
+        left, own = self._left, self.forecasts.pop(expression, None)
+        if left is None or own is None or chain.kind(expression) == "floor":
+            return None
+        if expression in weights:
+            return divide(left, weights)[expression]
+        return max(5.0, own.teaching, left - own.judging - (self.seconds_to_come or 0.0))
 
     def _waiting(self, kind: Kind) -> list[str]:
         return [name for name in self.forecasts if chain.kind(name) == kind and name not in self.left_out]

@@ -12,7 +12,7 @@ from typing import Literal
 from posttrain.candidates.policy import Demonstration, PolicyCandidate
 from posttrain.evaluation.evaluate import quick_score
 from posttrain.runs import Run
-from posttrain.techniques import few_shot
+from posttrain.techniques import few_shot, knn_few_shot
 from posttrain.techniques._work import Work
 from posttrain.types import Kind, Output, Task
 
@@ -50,6 +50,13 @@ def work(task: Task, config: Config = Config()) -> Work:
         answered += alive * min(count, len(task.rows("dev")))
         alive, count = max(1, alive // 2), count * 2
     return Work(rows_answered=answered)
+
+
+def shape(candidate: PolicyCandidate, task: Task, config: Config = Config()) -> PolicyCandidate:
+    """The costliest that may be found: with examples of its own for each row."""
+    if not config.nearest:
+        return candidate
+    return knn_few_shot.shape(candidate, task, knn_few_shot.Config(nearest=max(config.nearest)))
 
 
 async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> PolicyCandidate:

@@ -127,7 +127,9 @@ def test_the_timetable_is_the_plan_while_it_holds(tmp_path: Path, clock: Clock) 
     total = table.seconds_to_come
     assert total == pytest.approx(400)
     for name in ("constant", "base", "few_shot", "prompt_search"):
-        assert table.refusal(name) == "" and table.begin(name) is None
+        assert table.refusal(name) == ""
+        seconds = table.begin(name)
+        assert seconds == (None if name == "constant" else pytest.approx(max(5, NEEDED[name].teaching)))
         clock.now += NEEDED[name].total
     assert table.begin("sft") == pytest.approx(400 - 2 - 10 - 30 - 110 - 10)
     assert "left out" in table.refusal("grpo") and table.seconds_to_come is None
@@ -144,6 +146,16 @@ def test_what_takes_longer_than_expected_is_not_paid_for_by_training_alone(tmp_p
     clock.now += 60  # instead of 30
     assert "took longer" in table.refusal("prompt_search"), "110 of 190 would leave less than half of sft's"
     assert table.begin("sft") == pytest.approx(190 - 10), "and what is left is training's"
+
+
+def test_a_search_may_use_what_nobody_else_is_to_have(tmp_path: Path, clock: Clock) -> None:
+    table = timetable(tmp_path, 1000)
+    table.next_model(forecasts(few_shot=(20, 10), sft=(200, 20)))
+    assert table.begin("few_shot") == pytest.approx(1000 - 10 - 220)
+    table = timetable(tmp_path, 260)
+    table.next_model(forecasts(few_shot=(20, 10), sft=(200, 20)))
+    clock.now += 30  # of something else
+    assert table.begin("few_shot") == pytest.approx(20), "what was promised"
 
 
 def test_every_model_has_its_share_of_the_time(tmp_path: Path, clock: Clock) -> None:

@@ -57,6 +57,16 @@ def test_a_form_is_described_with_its_values() -> None:
     assert prompt_search.form(Output()) == "Answer briefly."
 
 
+def test_it_is_forecast_as_the_prompt_that_shares_least() -> None:
+    task = reviews()
+    start = base(task)
+    shaped = prompt_search.shape(start, task)
+    nearest = by_name()["instructions; the 4 nearest examples as turns"]
+    row = task.rows("test")[0]
+    assert shaped.messages(row) == nearest.messages(row)
+    assert prompt_search.shape(start, task, prompt_search.Config(nearest=())) == start
+
+
 class Preferring(PolicyCandidate):
     """Answers rightly when it is asked in one way, else by chance."""
 
