@@ -18,7 +18,7 @@ from posttrain.techniques import _chain as chain
 from posttrain.techniques import sft
 from posttrain.types import Adam, Datum, Row, Task, UserError
 
-CALIBRATION_ROWS = 32
+CALIBRATION_ROWS = 24
 
 ANSWERS = 3
 """For each of these rows, so that as many are written at once as when a split is judged: few would be slower each."""

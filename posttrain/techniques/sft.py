@@ -24,13 +24,17 @@ from posttrain.types import Adam, Datum, Kind, LearntNothing, LoRA, Output, Row,
 KIND: Kind = "weights"
 LABEL = "fine-tuned on the answers"
 
-ANSWERS_COST = 3
-"""Answering rows and computing their loss takes about so many times as long as their loss alone."""
-
 UPPER_HALF = LoRA(layers=0.5)
 
 JUDGED_ROWS = 64
 """So many dev rows are answered after each epoch; of training rows, when a task has no others."""
+
+LOSS_ROWS = 16
+"""Of the judged rows, those whose loss is computed: it says that something is learnt, and which of two equals is
+better, and reading all rows once more would take half as long as answering them."""
+
+ANSWERS_COST = 3
+"""Answering a row takes about so many times as long as computing its loss."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,11 @@ class Config:
 
 
 def work(task: Task, config: Config = Config()) -> Work:
-    """What `teach` will do.  The loss of the judged rows costs a third of training on them."""
+    """What `teach` will do.  The loss of a row costs a third of training on it."""
     judged = len(judged_rows(task))
+    scored = min(judged, LOSS_ROWS) // 3
     return Work(
-        rows_answered=config.epochs * judged, rows_trained=config.epochs * (len(task.rows("train")) + judged // 3)
+        rows_answered=config.epochs * judged, rows_trained=config.epochs * (len(task.rows("train")) + scored)
     )
 
 
@@ -112,7 +117,7 @@ class Training:
     def __init__(self, learner: PolicyCandidate, data: list[Datum], task: Task, run: Run, config: Config) -> None:
         self.learner, self.policy, self.data, self.run, self.config = learner, learner.policy, data, run, config
         self.task, self.judged = task, judged_rows(task)
-        self.lessons = [lesson(learner, row) for row in self.judged]
+        self.lessons = [lesson(learner, row) for row in self.judged[:LOSS_ROWS]]
         self.batch_size = config.batch_size or min(16, max(2, len(data) // 100))
         self.steps_per_epoch = math.ceil(len(data) / self.batch_size)
         self.step = self.trained_tokens = 0
@@ -125,7 +130,9 @@ class Training:
         """Trains until the epochs, the patience or the budget is used up, then goes back to the best epoch."""
         started = self.run.seconds
         before = await self.loss()
-        self.judging_seconds = ANSWERS_COST * (self.run.seconds - started)
+        self.judging_seconds = (self.run.seconds - started) * (
+            1 + ANSWERS_COST * len(self.judged) / len(self.lessons)
+        )
         self.run.log(epoch=0, step=0, judged_loss=before)
         lowest = math.inf
         for epoch in range(1, self.config.epochs + 1):
@@ -210,7 +217,7 @@ class Training:
         return Judgement(value, -loss)
 
     async def loss(self) -> float:
-        """Mean negative log-likelihood of a trained token of the judged rows, weighted as in training."""
+        """Mean negative log-likelihood of a trained token of the first judged rows, weighted as in training."""
         logprobs = await self.policy.logprobs(self.lessons)
         weights = [[datum.weights[i] for i in datum.trained] for datum in self.lessons]
         losses = [-sum(map(operator.mul, each, weight)) for each, weight in zip(logprobs, weights, strict=True)]

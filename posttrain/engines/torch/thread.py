@@ -69,6 +69,7 @@ class TorchThread:
         self._decoder = decoder
         self._arrivals: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._jobs: dict[str, deque[Job[Any]]] = {}  # by adapter, the one to be served next first; none is empty
+        self._later: deque[Job[Any]] = deque()  # taken from the arrivals, but not sorted yet: one at most
         self._closed, self._lock = False, threading.Lock()
         self._thread = threading.Thread(target=self._run, name="posttrain-torch", daemon=True)
         self._thread.start()
@@ -123,23 +124,29 @@ class TorchThread:
                 job.future.set_exception(_closed())
 
     def _take_arrivals(self) -> bool:
-        """Sorts what has come by adapter, up to the first job to run at once; False when the thread is to end.
+        """Runs what is to be run at once, and sorts the rest by adapter; False when the thread is to end.
 
-        No further: a prompt handed in before a step shall get its chance to begin before that step.
+        Up to the first job of an adapter that came after one run at once, which may have handed in a prompt: that
+        shall get its chance to begin before the weights it was meant for change.
         """
         idle = not (self._jobs or self._decoder.busy)
+        ran_at_once = False
         while True:
             try:
-                job = self._arrivals.get(block=idle)
+                job = self._later.popleft() if self._later else self._arrivals.get(block=idle)
             except queue.Empty:
                 return True
             if job is None:
                 return False
+            idle = False
             if job.adapter is None:
                 job.run()
+                ran_at_once = True
+            elif ran_at_once:
+                self._later.append(job)
                 return True
-            self._jobs.setdefault(job.adapter, deque()).append(job)
-            idle = False
+            else:
+                self._jobs.setdefault(job.adapter, deque()).append(job)
 
     def _next_job(self) -> Job[Any] | None:
         """The first job of the adapter whose turn it is, or None when all must wait."""
