@@ -86,7 +86,7 @@ def _beside_own_system(case: Case, own: CandidateResult) -> Recommendation:
             "keep what you have",
             f"Keep what you have: {own.name} gets {_right(own)} and no other "
             f"candidate was better on dev by more than {points(case.margin)}.",
-            f"Against {rival.name}, the nearest other, it {_gap(case.against[rival.name])}.",
+            f"It {_gap(case.against[rival.name])}, the nearest other.",
         )
     comparison = case.against[own.name]
     if comparison.word == "better":
@@ -117,8 +117,8 @@ def _floor_wins(case: Case) -> Recommendation:
         case.winner,
         "a floor wins",
         first,
-        f"Against {rival.name}, the best candidate with a language model, "
-        f"it {_gap(case.against[rival.name])}, so a model has not earned its cost here.",
+        f"It {_gap(case.against[rival.name])}, the best candidate with a language model, "
+        "so a model has not earned its cost here.",
     )
 
 
