@@ -148,7 +148,7 @@ def deal(sizes: Sequence[int], most: int) -> list[list[int]]:
     parts: list[list[int]] = [[] for _ in range(count)]
     before = 0
     for i, size in enumerate(sizes):
-        parts[int((before + size / 2) * count / whole)].append(i)
+        parts[min(count - 1, int((before + size / 2) * count / whole))].append(i)  # the last may be of size 0
         before += size
     return [part for part in parts if part]
 
