@@ -1,8 +1,4 @@
-"""A completion under construction: what was written, and how the next token is drawn.
-
-Constraint, temperature, truncation, and a random stream that belongs to the request alone: the same for every engine
-that samples for itself.
-"""
+"""A completion under construction: the same for every engine that samples for itself."""
 
 from __future__ import annotations
 
@@ -11,9 +7,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from posttrain.engines.constraints import Constraint
+from posttrain.engines.next_token import NextToken
 from posttrain.types import Sampling, StopReason
 
 
@@ -38,12 +34,11 @@ class Writing:
         self.chosen += [False] * len(forced)
         return forced
 
-    def take(self, logprob: Tensor, stop_tokens: Collection[int]) -> list[int]:
-        """Draws the next token from log-probabilities [vocabulary] at the sampling temperature, and writes it and what
-        it forces.  Gives back the tokens written."""
-        token, confidence = draw(logprob, self.sampling, self.constraint, self.generator)
+    def take(self, following: NextToken, stop_tokens: Collection[int]) -> list[int]:
+        """Draws the next token, and writes it and what it forces.  Gives back the tokens written."""
+        token, confidence = following.draw(self.sampling, self.constraint, self.generator)
         self.tokens.append(token)
-        self.logprobs.append(float(logprob[token]))
+        self.logprobs.append(float(following.logprobs(self.sampling.temperature)[token]))
         self.chosen.append(True)
         self.log_confidence += confidence
         if self.constraint is None or token in stop_tokens:
@@ -60,46 +55,6 @@ class Writing:
             length, reason = limit, "length"
         del self.tokens[length:], self.logprobs[length:], self.chosen[length:]
         return reason
-
-
-def draw(
-    logprob: Tensor,
-    sampling: Sampling,
-    constraint: Constraint | None,
-    generator: torch.Generator,
-) -> tuple[int, float]:
-    """The next token from log-probabilities [vocabulary]: constraint, then top-k, then top-p, then the draw.
-
-    Also gives the log-probability of the choice among what the constraint allowed.
-    """
-    allowed = constraint.allowed(logprob.shape[0]).to(logprob.device) if constraint else None
-    if allowed is not None:
-        logprob = logprob[allowed].log_softmax(dim=0)
-    choice = _drawn(logprob, sampling, generator)
-    token = choice if allowed is None else int(allowed[choice])
-    return token, float(logprob[choice])
-
-
-def _drawn(logprob: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """The number of the choice among log-probabilities [choices]."""
-    if sampling.temperature == 0:
-        return int(logprob.argmax())
-    # inverse transform: one random number per token, whatever the size of the vocabulary
-    mass = truncate(logprob, sampling.top_k, sampling.top_p).double().exp().cumsum(dim=0)
-    point = torch.rand((), generator=generator, dtype=torch.float64).to(mass.device) * mass[-1]
-    return int(torch.searchsorted(mass, point, right=True))
-
-
-def truncate(logprob: Tensor, top_k: int, top_p: float) -> Tensor:
-    """Log-probabilities [choices], -inf but for the `top_k` likeliest (0: all), and of these the smallest set of mass
-    `top_p`."""
-    if top_k and top_k < logprob.shape[0]:
-        logprob = logprob.masked_fill(logprob < logprob.topk(top_k).values[-1], float("-inf"))
-    if top_p < 1:
-        ordered, order = logprob.softmax(dim=0).sort(descending=True)
-        beyond = order[ordered.cumsum(0) - ordered >= top_p]
-        logprob = logprob.index_fill(0, beyond, float("-inf"))
-    return logprob
 
 
 def generator_for(sampling: Sampling, prompt: Sequence[int], number: int) -> torch.Generator:

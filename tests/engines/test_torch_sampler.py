@@ -18,9 +18,9 @@ from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM
 
 from posttrain import losses
+from posttrain.engines.next_token import NextToken, truncate
 from posttrain.engines.torch import sampler as torch_sampler
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
-from posttrain.engines.writing import draw, truncate
 from posttrain.types import Adam, Completion, Datum, LoRA, Message, Output, Sampling, UserError
 
 QUESTIONS = ["where is my order?", "I was charged twice", "the printer is down", "good day", "grüß dich 😀, 你好"]
@@ -161,7 +161,7 @@ def test_draws_follow_the_distribution_and_its_truncation() -> None:
              (3, 0.5): [4 / 7, 3 / 7, 0, 0, 0]}
     for (top_k, top_p), wanted in cases.items():
         sampling, generator = Sampling(temperature=1.0, top_k=top_k, top_p=top_p), torch.Generator().manual_seed(0)
-        drawn = [draw(logprob, sampling, None, generator) for _ in range(2000)]
+        drawn = [NextToken(logprob).draw(sampling, None, generator) for _ in range(2000)]
         counts = Counter(token for token, _ in drawn)
         support = [i for i, share in enumerate(wanted) if share]
         assert set(counts) == set(support), (top_k, top_p)
@@ -170,7 +170,7 @@ def test_draws_follow_the_distribution_and_its_truncation() -> None:
             assert chisquare([counts[i] for i in support], expected).pvalue > 1e-4
         assert {token: round(value, 5) for token, value in drawn} == {
             token: round(float(logprob[token]), 5) for token in support}, "confidence is before truncation"
-    assert draw(logprob, Sampling(temperature=0.0), None, torch.Generator())[0] == 0
+    assert NextToken(logprob).draw(Sampling(temperature=0.0), None, torch.Generator())[0] == 0
 
 
 def test_truncation_keeps_the_smallest_set() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from posttrain import losses
+from posttrain.engines.torch.cache import SlotCache
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
 from posttrain.engines.torch.sampler import MOST_ROWS
 from posttrain.types import Adam, Datum, LoRA, Message, Output, Sampling, UserError
@@ -49,9 +50,9 @@ async def learn(policy: TorchPolicy, answer: str, steps: int = 3) -> None:
         await policy.optim_step(Adam(3e-2))
 
 
-async def texts(policy: TorchPolicy, sampling: Sampling, n: int = 2) -> list[list[str]]:
+async def texts(policy: TorchPolicy, sampling: Sampling, n: int = 2, asked: Sequence[Any] = ()) -> list[list[str]]:
     return [[completion.text for completion in group]
-            for group in await policy.sample(prompts(policy.engine), n=n, sampling=sampling)]
+            for group in await policy.sample(asked or prompts(policy.engine), n=n, sampling=sampling)]
 
 
 def tensors(policy: TorchPolicy) -> list[torch.Tensor]:
@@ -448,6 +449,28 @@ def test_prompts_are_prefilled_in_calls_of_bounded_size(engine: TorchEngine, mon
         engine.sampler.prefill_tokens = 10
         sizes.clear()
         assert await policy.sample(asked[:3], sampling=Sampling(2)) and sizes == [80] * 3, "one goes in any case"
+
+    run(crowd())
+
+
+def test_completions_under_way_are_held_in_bounded_memory(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def crowd() -> None:
+        policy, held, reserve = engine.base(), [], SlotCache.reserve
+        asked = [tuple(3 + (i * i + j * (i + 1)) % 390 for j in range(46 + i)) for i in range(12)]
+        wanted = await texts(policy, Sampling(6, 1.0), asked=asked)
+
+        def noted(slots: SlotCache, *arguments: Any) -> None:
+            reserve(slots, *arguments)
+            held.append(len(slots.layers[0][0]) * slots.capacity)
+
+        monkeypatch.setattr(SlotCache, "reserve", noted)
+        monkeypatch.setattr(engine.sampler, "slot_tokens", 500)
+        assert await texts(policy, Sampling(6, 1.0), asked=asked) == wanted
+        assert 300 < max(held) <= 500
+        held.clear()
+        monkeypatch.setattr(engine.sampler, "slot_tokens", 10)
+        assert await texts(policy, Sampling(6, 1.0), asked=asked) == wanted
+        assert max(held) == 64, "one goes in any case"
 
     run(crowd())
 

@@ -73,18 +73,28 @@ class TrunkCache:
         self.latest = {owner: prompt for owner, prompt in self.latest.items() if owner[0] != adapter}
 
 
+def room(tokens: int) -> int:
+    """What a slot for so many tokens has room for: few sizes, so that it seldom grows."""
+    return -(-tokens // 64) * 64
+
+
 class SlotCache:
     """Keys and values of the completions under way: per layer [slots, key-value heads, capacity, size]."""
 
     def __init__(self) -> None:
         self.layers: list[KeysValues] = []
 
+    @property
+    def capacity(self) -> int:
+        """Tokens that each slot has room for."""
+        return self.layers[0][0].shape[2] if self.layers else 0
+
     def reserve(self, slots: int, capacity: int, like: Sequence[KeysValues]) -> None:
         """Grows, keeping what is there, to at least `slots` x `capacity`."""
-        have_slots, have_capacity = (self.layers[0][0].shape[0], self.layers[0][0].shape[2]) if self.layers else (0, 0)
+        have_slots, have_capacity = len(self.layers[0][0]) if self.layers else 0, self.capacity
         if slots <= have_slots and capacity <= have_capacity:
             return
-        slots, capacity = max(slots, have_slots), max(-(-capacity // 64) * 64, have_capacity)
+        slots, capacity = max(slots, have_slots), max(room(capacity), have_capacity)
         old = self.layers
         self.layers = [
             (

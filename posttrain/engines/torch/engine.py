@@ -26,6 +26,12 @@ from posttrain.renderers.chat_template import ChatTemplateRenderer
 MEMORY_SHARE = 0.4
 """Share of the free memory that the activations of one micro-batch may take."""
 
+SLOTS_SHARE = 0.1
+"""Share of the free memory that the keys and values of completions under way may take."""
+
+MOST_SLOT_TOKENS = 24_576
+"""Of completions under way, on a CPU: more are written no faster, but would take more memory."""
+
 
 class TorchEngine:
     """Owns one base model and its bank of adapters; hands out policies."""
@@ -46,7 +52,7 @@ class TorchEngine:
         ends = model.generation_config.eos_token_id
         stops = {*(ends if isinstance(ends, list) else [ends]), *self.renderer.stop_tokens} - {None}
         self.micro_batch_tokens = self._micro_batch_tokens()
-        self.sampler = Sampler(self.network, frozenset(stops), self.micro_batch_tokens)
+        self.sampler = Sampler(self.network, frozenset(stops), self.micro_batch_tokens, self._slot_tokens())
         self.constraints = ConstraintCompiler(tokenizer, self.renderer.stop_token)
         self.thread = TorchThread(self.sampler)
 
@@ -89,7 +95,21 @@ class TorchEngine:
         """Tokens whose activations fit: per layer about 14 hidden-sized and 5 inner-sized tensors are kept."""
         config = self.network.config
         inner = int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
-        width = 4 if self.device.type != "cuda" else 2
-        per_token = config.num_hidden_layers * (14 * config.hidden_size + 5 * inner) * width
-        free = torch.cuda.mem_get_info()[0] if self.device.type == "cuda" else psutil.virtual_memory().available
-        return max(512, min(16384, int(free * MEMORY_SHARE / per_token)))
+        per_token = config.num_hidden_layers * (14 * config.hidden_size + 5 * inner) * self._width()
+        return max(512, min(16384, int(self._free_bytes() * MEMORY_SHARE / per_token)))
+
+    def _slot_tokens(self) -> int:
+        """Tokens whose keys and values may be held for completions under way."""
+        config = self.network.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        per_token = config.num_hidden_layers * 2 * heads * size * self._width()
+        fitting = int(self._free_bytes() * SLOTS_SHARE / per_token)
+        return max(2048, fitting if self.device.type == "cuda" else min(MOST_SLOT_TOKENS, fitting))
+
+    def _width(self) -> int:
+        """Bytes of a number."""
+        return 2 if self.device.type == "cuda" else 4
+
+    def _free_bytes(self) -> int:
+        return torch.cuda.mem_get_info()[0] if self.device.type == "cuda" else psutil.virtual_memory().available

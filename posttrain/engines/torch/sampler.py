@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from posttrain.engines.torch.cache import Trunk, TrunkCache
+from posttrain.engines.next_token import NextToken
+from posttrain.engines.torch.cache import Trunk, TrunkCache, room
 from posttrain.engines.torch.decoding import DecodingLayout
-from posttrain.engines.torch.forest import cut, deal
+from posttrain.engines.torch.forest import common_prefix_of_all, cut, deal
 from posttrain.engines.torch.stems import Slotted, Stem, Stems
 from posttrain.types import Completion, StopReason
 
@@ -30,10 +31,12 @@ MOST_ROWS = 128
 
 class Sampler:
     """Writes completions for `network` (anything with `prefill`, `feed`, `head`, `detokenise` and a `bank` of adapters:
-    see network.Network).  At most about `prefill_tokens` are prefilled in one call."""
+    see network.Network).  At most about `prefill_tokens` are prefilled in one call, and the keys and values of
+    `slot_tokens` held, but for a single completion that needs more."""
 
-    def __init__(self, network: Any, stop_tokens: frozenset[int], prefill_tokens: int) -> None:
-        self.network, self.stop_tokens, self.prefill_tokens = network, stop_tokens, prefill_tokens
+    def __init__(self, network: Any, stop_tokens: frozenset[int], prefill_tokens: int, slot_tokens: int) -> None:
+        self.network, self.stop_tokens = network, stop_tokens
+        self.prefill_tokens, self.slot_tokens = prefill_tokens, slot_tokens
         self.waiting: deque[Slotted] = deque()
         self.admitting: list[Slotted] = []
         self.stems, self.trunks = Stems(), TrunkCache()
@@ -124,17 +127,31 @@ class Sampler:
         return self.network.head(hidden[last])
 
     def _choose(self, held: Collection[str]) -> None:
-        """Moves to `admitting` what comes next: of one adapter, as many as there are slots for, and as many prompts as
-        may be prefilled in one call."""
+        """Moves to `admitting` what comes next: of one adapter, as many as there are slots and memory for, and as many
+        prompts as may be prefilled in one call."""
         free = list(islice((row for row in self.waiting if row.adapter not in held), MOST_ROWS - len(self.rows)))
         if not free:
             return
         ready = list(takewhile(lambda row: row.adapter == free[0].adapter, free))
+        ready = ready[: self._fitting(ready)]
+        if not ready:
+            return
         prompts = list(dict.fromkeys(row.prompt for row in ready))
         fitting = {prompts[i] for i in next(cut([[prompt] for prompt in prompts], self.prefill_tokens))}
         self.admitting = [row for row in ready if row.prompt in fitting]
         chosen = set(self.admitting)
         self.waiting = deque(row for row in self.waiting if row not in chosen)
+
+    def _fitting(self, rows: Sequence[Slotted]) -> int:
+        """How many of these rows, from the first on, may have a slot of their own beside the rows under way, each
+        as long as the longest."""
+        shared = common_prefix_of_all([row.prompt for row in rows])
+        under_way, longest = len(self.rows), self.stems.slots.capacity
+        for count, row in enumerate(rows):
+            longest = max(longest, room(len(row.prompt) - shared + row.sampling.max_tokens))
+            if under_way + count and (under_way + count + 1) * longest > self.slot_tokens:
+                return count
+        return len(rows)
 
     def _admit(self, batch: Sequence[Slotted]) -> None:
         """Prefills the prompts of one adapter, and writes the first token of each completion."""
@@ -180,18 +197,17 @@ class Sampler:
 
     def _write(self, stems: Sequence[Stem], logits: Tensor) -> None:
         """Samples the next token of each row from the logits [stems, vocabulary], and what that token forces."""
-        numbers = [i for i, stem in enumerate(stems) for _ in stem.rows]
-        rows = [row for stem in stems for row in stem.rows]
-        temperatures = torch.tensor([row.sampling.temperature or 1.0 for row in rows], device=logits.device)
-        logprobs = (logits.float()[numbers] / temperatures[:, None]).log_softmax(dim=1)
-        written: list[list[tuple[Slotted, list[int]]]] = [[] for _ in stems]
+        written: list[list[tuple[Slotted, list[int]]]] = []
         ended: list[tuple[Slotted, Completion]] = []
-        for number, row, logprob in zip(numbers, rows, logprobs, strict=True):
-            tokens = row.take(logprob, self.stop_tokens)
-            if completion := self._ended(row):
-                ended.append((row, completion))
-            else:
-                written[number].append((row, tokens))
+        for stem, of_stem in zip(stems, logits, strict=True):
+            following, going_on = NextToken(of_stem), []
+            for row in stem.rows:
+                tokens = row.take(following, self.stop_tokens)
+                if completion := self._ended(row):
+                    ended.append((row, completion))
+                else:
+                    going_on.append((row, tokens))
+            written.append(going_on)
         self.stems.branch(stems, written)
         for row, completion in ended:  # those who wait are told when nothing is left of it
             row.done(completion)

@@ -50,15 +50,17 @@ class Stems:
         return [row for stem in self.all for row in stem.rows]
 
     def drop(self, leaves: Callable[[Slotted], bool]) -> None:
-        """Takes out the rows that leave; the last stem moves into the slot of one that has no more."""
-        for i in reversed(range(len(self.all))):
-            stem = self.all[i]
+        """Takes out the rows that leave; the last stems move into the slots of those that have no more."""
+        for stem in self.all:
             stem.rows = [row for row in stem.rows if not leaves(row)]
-            if not stem.rows:
-                last = self.all.pop()
-                if last is not stem:
-                    self.slots.copy([len(self.all)], [i], last.in_slot)
-                    self.all[i] = last
+        left = sum(bool(stem.rows) for stem in self.all)
+        free = [i for i in range(left) if not self.all[i].rows]
+        last = [i for i in range(left, len(self.all)) if self.all[i].rows]
+        if last:
+            self.slots.copy(last, free, max(self.all[i].in_slot for i in last))
+        for i, j in zip(free, last, strict=True):
+            self.all[i] = self.all[j]
+        del self.all[left:]
         if not self.all:
             self.slots.release()
 
