@@ -2,7 +2,8 @@
 
 Each step samples a group of answers to every row of a batch, at temperature 1 and without the output constraint (the
 log-probabilities that are trained must be those that were sampled), grades them, and raises the probability of the
-answers better than their group's mean.  Groups without variance teach nothing: they are skipped and counted.
+answers better than their group's mean.  Groups without variance teach nothing: they are counted, and skipped but for
+the penalty `kl`, which is for all answers.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ class Training:
             [
                 sampled(rollout, advantage)
                 for rollout, advantage in zip(group, advantages(values), strict=True)
-                if advantage
+                if advantage or self.config.kl
             ]
             for group, values in zip(groups, rewards, strict=True)
         ]
@@ -162,7 +163,7 @@ class Training:
         self.without_signal = 0 if mixed else self.without_signal + 1
         record = self._record(groups, rewards, mixed)
         record["failed"] = 1 - sum(map(len, groups)) / sum(map(len, played))
-        if data:
+        if mixed:
             record |= await self._learn(data)
         elif self.without_signal >= self.config.patience_without_signal and not self.updates:
             raise UserError(

@@ -245,6 +245,22 @@ def test_grpo_learns_from_a_step_in_parts_and_every_group_once(tmp_path: Path) -
     assert 3 * parted["trained_tokens"] == pytest.approx(whole["trained_tokens"])
 
 
+def test_grpo_penalises_leaving_the_reference_in_groups_that_agree_too(tmp_path: Path) -> None:
+    def of_one_group(groups: Sequence[list[Rollout]]) -> list[list[float]]:
+        return [[float(i == number == 0) for i in range(len(group))] for number, group in enumerate(groups)]
+
+    task = rewarded(lambda answer: float(answer[:1].isalpha()))
+    trained = []
+    for kl in (0.0, 0.1):
+        config = replace(QUICK, steps=1, kl=kl, evaluate_every=100)
+        with contextlib.suppress(UserError):  # one step may be too little for better dev rows
+            teach(grpo, base(task), task, tmp_path / str(kl), config, of_one_group)
+        (record,) = (record for record in Run(tmp_path / str(kl)).metrics() if "trained_tokens" in record)
+        sampled = record["completion_tokens"] * QUICK.rows_per_step * QUICK.group_size
+        trained.append(record["trained_tokens"] / sampled)
+    assert trained[0] < 0.5 and trained[1] == pytest.approx(1.0)
+
+
 def test_grpo_that_has_learnt_all_there_is_ends_well(tmp_path: Path) -> None:
     task = rewarded(lambda answer: float(answer[:1].isalpha()))
     learnt = teach(grpo, base(task), task, tmp_path, replace(QUICK, steps=60, patience_without_signal=3))

@@ -1,7 +1,8 @@
 """Sums and differences, made from a seed: `arithmetic` (one-digit sums), `arithmetic:two_digit` (and differences).
 
-Numbers are held out in unordered pairs, so a test row's commuted twin is never in training.  The instructions show
-worked examples, taken from training pairs, so that an untrained small model is sometimes right.
+Numbers are held out in unordered pairs, so a test row's commuted twin is never in training.  Worked examples make an
+untrained small model right now and then: in the instructions of the one-digit sums, from training pairs.  Of two digits
+it imitates none there; `few_shot` shows them as turns of the conversation.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Variant:
-    """Operands from `low` to `high`; `shown` are the pairs of the worked examples, `test` and `dev` pairs held out."""
+    """Operands from `low` to `high`; `shown` are the pairs of the worked examples, `test` and `dev` pairs held out.
+
+    `max_tokens`: a digit is one, and so is the end.
+    """
 
     low: int
     high: int
@@ -29,11 +33,12 @@ class Variant:
     test: int
     dev: int
     differences: bool
+    max_tokens: int = 6
 
 
 VARIANTS = {
     "": Variant(0, 9, ((2, 3), (4, 1), (6, 7), (8, 8)), test=17, dev=6, differences=False),
-    "two_digit": Variant(10, 99, ((21, 34), (15, 48), (66, 50)), test=100, dev=50, differences=True),
+    "two_digit": Variant(10, 99, (), test=100, dev=50, differences=True, max_tokens=4),
 }
 
 
@@ -47,7 +52,7 @@ def task(variant: str = "") -> Task:
             remedy=f"did you mean arithmetic:{(nearest or known)[0]}? the plain one is called arithmetic",
         )
     chosen = VARIANTS[variant]
-    output = Output(max_tokens=6)
+    output = Output(max_tokens=chosen.max_tokens)
     splits = {split: _rows(pairs, split, chosen) for split, pairs in _pairs(chosen).items()}
     return Task(
         name=f"arithmetic:{variant}" if variant else "arithmetic",
@@ -98,11 +103,5 @@ def _rows(pairs: list[Pair], split: str, variant: Variant) -> tuple[Row, ...]:
 
 
 def _instructions(variant: Variant) -> str:
-    lines = ["Answer with the number and nothing else.", ""]
-    for number, (left, right) in enumerate(variant.shown):
-        if variant.differences and number % 2:
-            left, right = max(left, right), min(left, right)
-            lines.append(f"Q: What is {left} - {right}? A: {left - right}")
-        else:
-            lines.append(f"Q: What is {left} + {right}? A: {left + right}")
-    return "\n".join(lines)
+    shown = [f"Q: What is {left} + {right}? A: {left + right}" for left, right in variant.shown]
+    return "\n".join(["Answer with the number and nothing else.", *(["", *shown] if shown else [])])
