@@ -137,6 +137,10 @@ class Grader(Protocol):
 Split = Literal["train", "dev", "test"]
 
 
+ScoredBy = Literal["right", "grade"]
+"""What the score of a candidate is: the share of rows wholly right, or the mean of their grades (`Score.value`)."""
+
+
 @dataclass(frozen=True)
 class Task:
     """What is wanted and how to tell.  Knows nothing of models.  `hash` covers rows, grader and documents."""
@@ -148,6 +152,7 @@ class Task:
     splits: Mapping[str, tuple[Row, ...]]
     grader: Grader
     output: Output
+    scored_by: ScoredBy = "right"
     documents: tuple[Document, ...] = ()
     ceiling: float | None = None  # agreement of independent labellers with the gold answer, share of rows
     folder: Path | None = None

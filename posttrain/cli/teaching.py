@@ -68,7 +68,7 @@ def teach(
             on_progress=shown,
             began=voice.begin,
         )
-    voice.say(f"dev rows right: {_score(lesson.before)} before, [bold]{_score(lesson.after)}[/] after")
+    voice.say(f"dev, {_scale(lesson.after)}: {_score(lesson.before)} before, [bold]{_score(lesson.after)}[/] after")
     voice.say(
         f"run: {lesson.folder}\n\nnext:\n  posttrain chat latest\n  posttrain evaluate latest {source}\n"
         "  posttrain serve latest",
@@ -127,11 +127,15 @@ def evaluate(
         return
     named = escape(f"{evaluation.candidate} on {evaluation.task}")
     valid = wording.percent(evaluation.valid_rate)
-    show.console.print(f"{named}, {split}: [bold]{_score(evaluation)}[/] right; valid {valid}")
+    show.console.print(f"{named}, {split}: [bold]{_score(evaluation)}[/] {_scale(evaluation)}; valid {valid}")
     for name, value in evaluation.parts().items():
         show.console.print(f"  {name:<20} {value:.0%}", markup=False)
     if judged.test_uses is not None:
         show.console.print(f"runs that have looked at these test rows: {judged.test_uses}", style="dim")
+
+
+def _scale(evaluation: Evaluation) -> str:
+    return "rows right" if evaluation.scored_by == "right" else "mean grade"
 
 
 def _score(evaluation: Evaluation) -> str:

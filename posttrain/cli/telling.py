@@ -54,11 +54,11 @@ def _grader(task: Task) -> str:
 def listener(voice: Voice) -> Listener:
     """Says the estimate, and a row as each candidate finishes."""
     width = show.width()
-    headings = iter([table.header(width)])
+    first = iter([True])
 
     def result(finished: CandidateResult, left: float | None) -> None:
-        for heading in headings:  # once, before the first row
-            voice.say(heading)
+        if next(first, False):
+            voice.say(table.header(finished.evaluation.scored_by, width))
         voice.say(table.row(finished, seconds_left=left, width=width))
 
     return Listener(result, lambda text: voice.say(text, style="cyan", markup=False))

@@ -184,7 +184,7 @@ def score_against_rows(curves: dict[str, tuple[Sequence[tuple[int, float]], Fore
         scale=altair.Scale(domain=[0, 1.06 * furthest], nice=False),
         axis=altair.Axis(tickCount=8 if width > 400 else 4, grid=False),
     )
-    y = altair.Y("score:Q", title="right, %", scale=altair.Scale(zero=False, nice=True), axis=altair.Axis(tickCount=6))
+    y = altair.Y("score:Q", title="score, %", scale=altair.Scale(zero=False, nice=True), axis=altair.Axis(tickCount=6))
     colours = altair.Scale(domain=list(curves), range=[f"var(--line{i % 6})" for i in range(len(curves))])
     colour = altair.Color(
         "name:N",
@@ -210,7 +210,7 @@ def score_against_rows(curves: dict[str, tuple[Sequence[tuple[int, float]], Fore
 
 
 def quality_against_cost(results: Sequence[CandidateResult], width: int) -> Any:
-    """Share right against cost per 1,000 requests: up and to the left is better."""
+    """Score against cost per 1,000 requests: up and to the left is better."""
     unit = next(result.cost.unit for result in results if result.cost)
     values: list[dict[str, Any]] = [
         {
@@ -234,7 +234,7 @@ def quality_against_cost(results: Sequence[CandidateResult], width: int) -> Any:
     )
     colour = altair.Color("kind:N", scale=KIND_COLOUR, legend=None)
     base = altair.Chart(altair.Data(values=values)).encode(x=x, color=colour)
-    y = altair.Y("score:Q", title="right, %")
+    y = altair.Y("score:Q", title="score, %")
     bars = base.mark_rule(opacity=0.4, strokeWidth=2).encode(y=altair.Y("low:Q"), y2="high:Q")
     dots = base.mark_point(filled=True, size=90, opacity=1).encode(y=y)
     labels = (

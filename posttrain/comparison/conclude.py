@@ -67,7 +67,7 @@ def conclude(
         margin=settings.margin,
         volume_per_month=settings.volume_per_month,
         ceiling=task.ceiling,
-        detectable_difference=verdict.detectable(comparisons, len(task.rows("test"))),
+        detectable_difference=verdict.detectable(comparisons, len(task.rows("test")), task.scored_by),
         test_uses=count_test_use(run, task),
         run=str(run.folder),
         seed=run.seed,

@@ -40,7 +40,7 @@ def _columns(comparison: ComparisonResult) -> list[tuple[str, Cell]]:
     columns: list[tuple[str, Cell]] = [
         ("candidate", lambda r: _marked(comparison, r, _escaped(r.name))),
         ("", lambda r: _escaped(r.label)),
-        ("right (95 %)", lambda r: _right(comparison, r)),
+        (f"{comparison.scored_by} (95 %)", lambda r: _score(comparison, r)),
     ]
     if comparison.reference is not None:
         own = comparison.candidate(comparison.reference).kind == "given"
@@ -58,7 +58,7 @@ def _marked(comparison: ComparisonResult, result: CandidateResult, text: str) ->
     return f"**{text}**" if result.name == comparison.recommendation.candidate else text
 
 
-def _right(comparison: ComparisonResult, result: CandidateResult) -> str:
+def _score(comparison: ComparisonResult, result: CandidateResult) -> str:
     share = _marked(comparison, result, wording.percent(result.score))
     failed = f", {wording.percent(result.evaluation.error_rate)} failed" if result.evaluation.error_rate else ""
     return f"{share} ({wording.span(result.evaluation.interval)}){failed}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from posttrain.comparison.money import BreakEven
 from posttrain.comparison.results import SIMPLEST_FIRST, CandidateResult, Comparison, Outcome, Recommendation
-from posttrain.comparison.wording import duration, percent, points, signed, signed_span
+from posttrain.comparison.wording import duration, points, score_of_rows, signed, signed_span
 from posttrain.evaluation.statistics import rows_needed
 
 
@@ -174,7 +174,7 @@ def _what_would_tell(case: Case, comparison: Comparison) -> str:
 
 
 def _right(result: CandidateResult) -> str:
-    return f"{percent(result.score)} of {result.evaluation.n} test rows right"
+    return score_of_rows(result.score, f"{result.evaluation.n} test rows", result.evaluation.scored_by)
 
 
 def _gap(comparison: Comparison) -> str:

@@ -14,7 +14,7 @@ from posttrain.comparison.money import BreakEven, Cost
 from posttrain.evaluation.record import Evaluation
 from posttrain.evaluation.statistics import MARGIN, Interval, Word
 from posttrain.runs import SCHEMA
-from posttrain.types import Kind, UserError
+from posttrain.types import Kind, ScoredBy, UserError
 
 Outcome = Literal["winner", "keep what you have", "a floor wins", "no clear winner"]
 
@@ -145,7 +145,7 @@ class CandidateResult:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two candidates on the same test rows: `difference` is a's share right minus b's, with its 95 % interval.
+    """Two candidates on the same test rows: `difference` is a's score minus b's, with its 95 % interval.
 
     `p_value_adjusted` is Holm's within the `family`: the winner against every other candidate, or every other
     candidate against the reference.
@@ -204,6 +204,11 @@ class ComparisonResult:
     notes: tuple[str, ...] = ()
 
     @property
+    def scored_by(self) -> ScoredBy:
+        """What the task's score is."""
+        return self.candidates[0].evaluation.scored_by if self.candidates else "right"
+
+    @property
     def ranked(self) -> list[CandidateResult]:
         """The candidates, best test score first."""
         return sorted(self.candidates, key=lambda result: -result.score)
@@ -224,6 +229,7 @@ class ComparisonResult:
         return {
             "schema": SCHEMA,
             "task": {"name": self.task, "version": self.task_version, "hash": self.task_hash},
+            "scored_by": self.scored_by,
             "model": self.model,
             "candidates": [result.to_report() for result in self.candidates],
             "comparisons": [{**asdict(c), "interval": list(c.interval)} for c in self.comparisons],

@@ -19,6 +19,7 @@ from rich.text import Text
 from posttrain.comparison import wording
 from posttrain.comparison.results import CandidateResult, ComparisonResult
 from posttrain.comparison.wording import DEVICE_SECONDS, NOTHING
+from posttrain.types import ScoredBy
 
 WIDE = 112
 LEAST_SHOWN = 0.01  # seconds of teaching; less is none
@@ -35,11 +36,11 @@ class Column:
     justify: Literal["left", "right"] = "left"
 
 
-def header(width: int = WIDE) -> Text:
+def header(scored_by: ScoredBy, width: int = WIDE) -> Text:
     """The heading over the rows that `row` prints."""
     label = max(0, min(34, width - 67))
     return Text(
-        f"{'candidate':<22} {'':<{label}} {'right':>6} {'95 %':>7} {'valid':>6} {'teaching':>8} {'left':>8}",
+        f"{'candidate':<22} {'':<{label}} {scored_by:>6} {'95 %':>7} {'valid':>6} {'teaching':>8} {'left':>8}",
         style="bold",
     )
 
@@ -106,7 +107,7 @@ def _columns(comparison: ComparisonResult) -> list[Column]:
     return [
         Column("candidate", _name, 22),
         Column(
-            "right",
+            comparison.scored_by,
             lambda _, r: f"[bold]{wording.percent(r.score)}[/]\n{wording.span(r.evaluation.interval)}",
             6,
             "right",
@@ -205,10 +206,10 @@ def training_runs(comparison: ComparisonResult) -> list[str]:
 
 
 def _legend(comparison: ComparisonResult) -> list[str]:
-    lines = [
-        "Right: the share of rows wholly right, with its 95 % interval. Differences are paired; words hold after "
-        "Holm's adjustment."
-    ]
+    score = (
+        "Right: the share of rows wholly right" if comparison.scored_by == "right" else "Grade: the mean grade of a row"
+    )
+    lines = [f"{score}, with its 95 % interval. Differences are paired; words hold after Holm's adjustment."]
     lines += training_runs(comparison)
     if comparison.ceiling is not None:
         lines.append(

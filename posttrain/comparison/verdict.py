@@ -16,12 +16,11 @@ from posttrain.comparison.results import SIMPLEST_FIRST, CandidateResult, Compar
 from posttrain.evaluation.statistics import (
     MARGIN,
     detectable_difference,
+    detectable_mean_difference,
     holm,
-    mcnemar_p_value,
-    newcombe_interval,
     word,
 )
-from posttrain.types import UserError
+from posttrain.types import ScoredBy, UserError
 
 
 def choose_winner(results: Sequence[CandidateResult], margin: float = MARGIN) -> CandidateResult:
@@ -75,31 +74,32 @@ def decide(
 def _tested(
     family: Literal["winner", "reference"], couples: Sequence[tuple[CandidateResult, CandidateResult]], margin: float
 ) -> list[Comparison]:
-    counted = [one.evaluation.pairs(other.evaluation) for one, other in couples]
-    p_values = [mcnemar_p_value(pairs) for pairs in counted]
-    comparisons = []
-    for (one, other), pairs, p_value, adjusted in zip(couples, counted, p_values, holm(p_values), strict=True):
-        interval = newcombe_interval(pairs)
-        comparisons.append(
-            Comparison(
-                a=one.name,
-                b=other.name,
-                family=family,
-                difference=pairs.difference,
-                interval=interval,
-                p_value=p_value,
-                p_value_adjusted=adjusted,
-                test="exact McNemar, Holm",
-                word=word(interval, adjusted, margin),
-                discordance=pairs.discordance,
-            )
+    found = [one.evaluation.against(other.evaluation) for one, other in couples]
+    adjusted_p_values = holm([difference.p_value for difference in found])
+    return [
+        Comparison(
+            a=one.name,
+            b=other.name,
+            family=family,
+            difference=difference.value,
+            interval=difference.interval,
+            p_value=difference.p_value,
+            p_value_adjusted=adjusted,
+            test=f"{difference.test}, Holm",
+            word=word(difference.interval, adjusted, margin),
+            discordance=difference.discordance,
         )
-    return comparisons
+        for (one, other), difference, adjusted in zip(couples, found, adjusted_p_values, strict=True)
+    ]
 
 
-def detectable(comparisons: Sequence[Comparison], n: int) -> float | None:
+def detectable(comparisons: Sequence[Comparison], n: int, scored_by: ScoredBy) -> float | None:
     """The smallest difference n rows could have shown (80 % power), at the median churn between candidates."""
-    seen = [found.discordance - abs(found.difference) for found in comparisons if found.family == "winner"]
+    against = [found for found in comparisons if found.family == "winner"]
+    if scored_by == "grade":
+        variances = [found.discordance - found.difference**2 for found in against]
+        return detectable_mean_difference(n, median(variances)) if variances else detectable_mean_difference(n)
+    seen = [found.discordance - abs(found.difference) for found in against]
     return detectable_difference(n, median(seen)) if seen else detectable_difference(n)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from posttrain.evaluation.statistics import Interval
+from posttrain.types import ScoredBy
 
 DEVICE_SECONDS = "device seconds"
 """The unit of costs until somebody states a price."""
@@ -15,6 +16,12 @@ def percent(share: float | None) -> str:
         return NOTHING
     nearly = 0 < share <= 0.005 or 0.995 <= share < 1
     return f"{100 * share:.{1 if nearly else 0}f} %"
+
+
+def score_of_rows(score: float, rows: str, scored_by: ScoredBy) -> str:
+    """0.71, "80 test rows" -> "71 % of 80 test rows right", or "a mean grade of 71 % on 80 test rows"."""
+    share = percent(score)
+    return f"{share} of {rows} right" if scored_by == "right" else f"a mean grade of {share} on {rows}"
 
 
 def span(interval: Interval) -> str:

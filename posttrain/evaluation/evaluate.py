@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from posttrain.evaluation.record import Evaluation
 from posttrain.rollouts import play
 from posttrain.runs import Run
-from posttrain.types import Candidate, Rollout, Row, Task, UserError
+from posttrain.types import Candidate, Rollout, Row, Score, Task, UserError
 
 ROWS_AT_ONCE = 40
 """Rows handed to the candidate together; progress is shown between such batches."""
@@ -32,7 +32,12 @@ async def evaluate(candidate: Candidate, task: Task, split: str, run: Run) -> Ev
 
 
 async def quick_score(candidate: Candidate, task: Task, rows: Sequence[Row]) -> tuple[float, float]:
-    """(share right, mean value) on some rows: what searches compare, the second breaking ties of the first."""
-    scores = [group[0].score for group in await play(candidate, rows, task.grader)]
-    passed = sum(bool(score and score.passed) for score in scores)
-    return passed / len(rows), sum(score.value for score in scores if score) / len(rows)
+    """(score, mean grade) on some rows: what searches compare, the second breaking ties of the first."""
+    return score_and_grade([group[0].score for group in await play(candidate, rows, task.grader)], task)
+
+
+def score_and_grade(scores: Sequence[Score | None], task: Task) -> tuple[float, float]:
+    """What the task is scored by, and the mean grade; None, a failed rollout, counts as 0."""
+    right = sum(bool(score and score.passed) for score in scores) / len(scores)
+    grade = sum(score.value for score in scores if score) / len(scores)
+    return (grade if task.scored_by == "grade" else right), grade

@@ -12,9 +12,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from posttrain.evaluation.statistics import Interval, Pairs, wilson_interval
+from posttrain.evaluation.statistics import (
+    Difference,
+    Interval,
+    difference_of_means,
+    difference_of_shares,
+    mean_interval,
+    wilson_interval,
+)
 from posttrain.runs import SCHEMA, write_text
-from posttrain.types import Rollout, Task, UserError, target_text
+from posttrain.types import Rollout, ScoredBy, Task, UserError, target_text
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class SliceScore:
-    """The share right among the rows of one slice."""
+    """The score of the rows of one slice."""
 
     name: str
     score: float
@@ -85,6 +92,7 @@ class Evaluation:
     task_hash: str
     split: str
     attempts: tuple[Attempt, ...]
+    scored_by: ScoredBy = "right"
 
     @staticmethod
     def from_rollouts(candidate: str, task: Task, split: str, rollouts: Sequence[Rollout]) -> Evaluation:
@@ -92,24 +100,28 @@ class Evaluation:
         attempts = tuple(Attempt.from_rollout(rollout) for rollout in rollouts)
         if len({attempt.row_id for attempt in attempts}) != len(attempts):
             raise ValueError("an evaluation has one attempt a row")
-        return Evaluation(candidate, task.name, task.hash, split, attempts)
+        return Evaluation(candidate, task.name, task.hash, split, attempts, task.scored_by)
 
     @property
     def n(self) -> int:
         return len(self.attempts)
 
     @property
-    def passed(self) -> list[bool]:
-        return [attempt.passed for attempt in self.attempts]
-
-    @property
     def score(self) -> float:
-        """Share of rows wholly right.  A failed rollout is not right; `error_rate` says how many there were."""
-        return sum(self.passed) / self.n if self.n else 0.0
+        """Share of rows wholly right, or mean grade, whichever the task is scored by.  A failed rollout is not right,
+        and its grade 0; `error_rate` says how many there were."""
+        return self._scored(self.attempts)[0]
 
     @property
     def interval(self) -> Interval:
-        return wilson_interval(sum(self.passed), self.n)
+        return self._scored(self.attempts)[1]
+
+    def _scored(self, attempts: Sequence[Attempt]) -> tuple[float, Interval]:
+        if self.scored_by == "grade":
+            grades = [attempt.value for attempt in attempts]
+            return _mean(grades) or 0.0, mean_interval(grades)
+        passed = sum(attempt.passed for attempt in attempts)
+        return passed / len(attempts) if attempts else 0.0, wilson_interval(passed, len(attempts))
 
     @property
     def error_rate(self) -> float:
@@ -140,25 +152,25 @@ class Evaluation:
 
     def slices(self) -> list[SliceScore]:
         """One score per slice, by name."""
-        grouped: dict[str, list[bool]] = {}
+        grouped: dict[str, list[Attempt]] = {}
         for attempt in self.attempts:
             for name in attempt.slices:
-                grouped.setdefault(name, []).append(attempt.passed)
-        return [
-            SliceScore(name, sum(passed) / len(passed), wilson_interval(sum(passed), len(passed)), len(passed))
-            for name, passed in sorted(grouped.items())
-        ]
+                grouped.setdefault(name, []).append(attempt)
+        return [SliceScore(name, *self._scored(members), len(members)) for name, members in sorted(grouped.items())]
 
     def worst_slice(self, at_least: int = 5) -> SliceScore | None:
         """The slice with the lowest score, among those of `at_least` rows where there are any."""
         slices = self.slices()
         return min([s for s in slices if s.n >= at_least] or slices, key=lambda s: (s.score, -s.n), default=None)
 
-    def pairs(self, other: Evaluation) -> Pairs:
+    def against(self, other: Evaluation) -> Difference:
         """This candidate against another on the same rows.  Raises UserError when the rows are not the same."""
         refuse_unlike(self, other)
-        theirs = {attempt.row_id: attempt.passed for attempt in other.attempts}
-        return Pairs.count(self.passed, [theirs[attempt.row_id] for attempt in self.attempts])
+        theirs = {attempt.row_id: attempt for attempt in other.attempts}
+        couples = [(attempt, theirs[attempt.row_id]) for attempt in self.attempts]
+        if self.scored_by == "grade":
+            return difference_of_means([one.value for one, _ in couples], [two.value for _, two in couples])
+        return difference_of_shares([one.passed for one, _ in couples], [two.passed for _, two in couples])
 
     def write(self, path: Path) -> None:
         """Writes the record whole.  Raises UserError (disk)."""
@@ -169,6 +181,7 @@ class Evaluation:
             "task_hash": self.task_hash,
             "split": self.split,
             "n": self.n,
+            "scored_by": self.scored_by,
         }
         lines = [header, *({"schema": SCHEMA, **asdict(attempt)} for attempt in self.attempts)]
         write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
@@ -187,7 +200,14 @@ class Evaluation:
         for line in lines:
             fields = {name: value for name, value in line.items() if name != "schema"}
             attempts.append(Attempt(**{**fields, "slices": tuple(line["slices"]), "messages": tuple(line["messages"])}))
-        return Evaluation(header["candidate"], header["task"], header["task_hash"], header["split"], tuple(attempts))
+        return Evaluation(
+            header["candidate"],
+            header["task"],
+            header["task_hash"],
+            header["split"],
+            tuple(attempts),
+            header.get("scored_by", "right"),
+        )
 
 
 def refuse_unlike(one: Evaluation, other: Evaluation) -> None:

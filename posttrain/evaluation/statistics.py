@@ -18,6 +18,9 @@ from scipy import stats
 Interval = tuple[float, float]
 Word = Literal["better", "no worse", "cannot tell", "worse"]
 
+RESAMPLES = 10_000
+"""Of a bootstrap."""
+
 MARGIN = 0.02
 """How much worse still counts as no worse: 2 points, unless the user says otherwise."""
 
@@ -103,7 +106,48 @@ def _squared_and_added(one: float, other: float, phi: float) -> float:
     return math.sqrt(max(0.0, one * one - 2 * phi * one * other + other * other))
 
 
-def bootstrap_interval(values: Sequence[float], *, seed: int, level: float = 0.95, resamples: int = 10_000) -> Interval:
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference of two scores, first minus second, and what was found out about it.
+
+    `discordance` is the mean square of the rows' differences: of pass/fail outcomes the share of rows that exactly
+    one of the two gets right.
+    """
+
+    value: float
+    interval: Interval
+    p_value: float
+    test: str
+    discordance: float
+
+
+def difference_of_shares(first: Sequence[bool], second: Sequence[bool]) -> Difference:
+    """Of pass/fail outcomes on the same rows: Newcombe's interval and the exact McNemar test."""
+    pairs = Pairs.count(first, second)
+    return Difference(
+        pairs.difference, newcombe_interval(pairs), mcnemar_p_value(pairs), "exact McNemar", pairs.discordance
+    )
+
+
+def difference_of_means(first: Sequence[float], second: Sequence[float], *, seed: int = 0) -> Difference:
+    """Of grades on the same rows, by a paired bootstrap: the percentile interval, and how often the differences,
+    shifted to a mean of 0, are by chance as far from it as they were (Efron and Tibshirani 1993, section 16.4)."""
+    sample = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
+    mean = float(sample.mean())
+    interval = bootstrap_interval(sample.tolist(), seed=seed)
+    chance = np.abs(_resampled_means(sample - mean, seed, RESAMPLES)) >= abs(mean) - 1e-12
+    p_value = float((1 + chance.sum()) / (1 + RESAMPLES))
+    return Difference(mean, interval, p_value, "paired bootstrap", float((sample**2).mean()))
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """Bootstrap interval of a mean grade; nothing is known of no rows."""
+    return bootstrap_interval(values, seed=0) if values else (0.0, 1.0)
+
+
+def bootstrap_interval(
+    values: Sequence[float], *, seed: int, level: float = 0.95, resamples: int = RESAMPLES
+) -> Interval:
     """Percentile bootstrap interval of a mean.  Give it differences on the same rows and it is a paired bootstrap.
 
     Percentiles commute with any monotone function, so the interval of F / mean is F over this one's ends.
@@ -111,9 +155,14 @@ def bootstrap_interval(values: Sequence[float], *, seed: int, level: float = 0.9
     sample = np.asarray(values, dtype=float)
     if sample.size == 0:
         raise ValueError("no values")
-    draws = np.random.default_rng(seed).integers(0, sample.size, size=(resamples, sample.size))
-    low, high = np.quantile(sample[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(_resampled_means(sample, seed, resamples), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _resampled_means(sample: np.ndarray, seed: int, resamples: int) -> np.ndarray:
+    draws = np.random.default_rng(seed).integers(0, sample.size, size=(resamples, sample.size))
+    means: np.ndarray = sample[draws].mean(axis=1)
+    return means
 
 
 def bootstrap_difference(first: Sequence[float], second: Sequence[float], *, seed: int) -> Interval:
@@ -186,10 +235,17 @@ def detectable_difference(n: int, churn: float = 0.2, wanted_power: float = 0.8)
     return high
 
 
+def detectable_mean_difference(n: int, variance: float = 0.1) -> float | None:
+    """The smallest true difference of mean grades that n rows show with 80 % power (normal approximation); None when
+    that is more than there can be.  `variance` is that of the rows' differences."""
+    found = (1.959964 + 0.841621) * math.sqrt(variance / n) if n else math.inf
+    return found if found <= 1 else None
+
+
 def rows_needed(difference: float, discordance: float) -> int | None:
     """Rows with which a true `difference` would be shown with 80 % power; None when that takes over a million.
 
-    Normal approximation for paired shares (Connor, Biometrics 43:207, 1987).
+    Normal approximation (for paired shares Connor, Biometrics 43:207, 1987).
     """
     difference = abs(difference)
     discordance = max(discordance, difference)

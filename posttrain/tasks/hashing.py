@@ -1,6 +1,6 @@
 """What a task is, as one number: two tasks with the same hash ask and judge the same.
 
-The hash covers rows, grader, instructions, output and documents as read, so it is the same on every machine and
+The hash covers rows, grader, score, instructions, output and documents as read, so it is the same on every machine and
 for every file format that holds the same rows; names, versions and cards are left out.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from posttrain.types import Document, Output, Row, target_text
+from posttrain.types import Document, Output, Row, ScoredBy, target_text
 
 
 def content_hash(
@@ -21,10 +21,13 @@ def content_hash(
     instructions: str,
     output: Output,
     documents: Iterable[Document] = (),
+    scored_by: ScoredBy = "right",
 ) -> str:
     """SHA-256 in hexadecimal.  `grader` is its name, options and, for one in Python, source."""
     digest = hashlib.sha256()
     digest.update(_line({"grader": grader, "instructions": instructions, "output": asdict(output)}))
+    if scored_by != "right":  # so that a hash is what it was before there was a choice
+        digest.update(_line({"scored_by": scored_by}))
     for split in sorted(splits):
         digest.update(_line({"split": split, "rows": len(splits[split])}))
         for row in splits[split]:

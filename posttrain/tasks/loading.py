@@ -101,10 +101,13 @@ def _read_folder(folder: Path) -> Reading:
         splits=splits,
         grader=grader,
         output=settings.output,
+        scored_by=settings.scored_by,
         documents=documents,
         ceiling=settings.ceiling,
         folder=folder,
-        hash=content_hash(splits, judged, settings.instructions, settings.output, documents),
+        hash=content_hash(
+            splits, judged, settings.instructions, settings.output, documents, scored_by=settings.scored_by
+        ),
     )
     return Reading(task, places, tuple(problems))
 

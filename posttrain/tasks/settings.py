@@ -8,13 +8,13 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 
 from posttrain.tasks.records import read_text
 from posttrain.tasks.rows import TOOLS, Columns, are_tools
-from posttrain.types import Output, Split, UserError
+from posttrain.types import Output, ScoredBy, Split, UserError
 
 TYPES: dict[str, type | tuple[type, ...]] = {
     "name": str,
@@ -22,6 +22,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "instructions": str,
     "splits": dict,
     "grader": dict,
+    "scored_by": str,
     "output": dict,
     "documents": str,
     "ceiling": (int, float),
@@ -32,6 +33,7 @@ OUTPUT_TYPES: dict[str, type | tuple[type, ...]] = {"labels": list, "schema": (d
 SPLIT_TYPES: dict[str, type | tuple[type, ...]] = {"file": str, "input": (str, list), "target": (str, list)}
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 ENVIRONMENTS = ("single_turn",)
+SCORED_BY: tuple[ScoredBy, ...] = get_args(ScoredBy)
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Settings:
     grader: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     output: Output = field(default_factory=Output)
+    scored_by: ScoredBy = "right"
     documents: str = ""
     ceiling: float | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
@@ -75,6 +78,9 @@ def read_settings(path: Path) -> Settings:
     environment = table.get("environment", ENVIRONMENTS[0])
     if environment not in ENVIRONMENTS:
         raise check.error(f"no environment {environment!r}", "environment", f"known: {', '.join(ENVIRONMENTS)}")
+    scored_by = table.get("scored_by", SCORED_BY[0])
+    if scored_by not in SCORED_BY:
+        raise check.error(f"scored_by is {scored_by!r}", "scored_by", 'write "right" (share of rows) or "grade" (mean)')
     ceiling = table.get("ceiling")
     if ceiling is not None and not 0 < ceiling <= 1:
         raise check.error(f"ceiling is {ceiling}", "ceiling", "give a share of rows, above 0 and up to 1")
@@ -90,6 +96,7 @@ def read_settings(path: Path) -> Settings:
         grader=name,
         options=grader,
         output=output,
+        scored_by=scored_by,
         splits={split: _source(value, split, check) for split, value in splits.items()},
         documents=table.get("documents", ""),
         ceiling=None if ceiling is None else float(ceiling),

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from posttrain import losses
 from posttrain.candidates.policy import PolicyCandidate
+from posttrain.evaluation.evaluate import score_and_grade
 from posttrain.rollouts import play, sampled
 from posttrain.runs import Run
 from posttrain.techniques._adapter import dropped_on_failure, trainable
@@ -231,9 +232,8 @@ class Training:
     async def _keep_if_best(self) -> None:
         rows = self.task.rows("dev")[: self.config.dev_rows]
         scores = [group[0].score for group in await play(self.learner, rows, self.task.grader)]
-        judged = [score for score in scores if score]
-        score = sum(score.passed for score in judged) / len(rows), sum(score.value for score in judged) / len(rows)
-        parts = {f"dev_{name}": value for name, value in _parts(judged).items()}
+        score = score_and_grade(scores, self.task)
+        parts = {f"dev_{name}": value for name, value in _parts([score for score in scores if score]).items()}
         self.run.log(step=self.step, dev_score=score[0], dev_value=score[1], **parts)
         if score > self.best:
             self.best, self.best_step = score, self.step

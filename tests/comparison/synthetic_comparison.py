@@ -99,7 +99,7 @@ def comparison(*, own: bool = True) -> ComparisonResult:
     return ComparisonResult(
         task="support_triage", task_version="1", task_hash="f00d" * 16, model="smollm2", candidates=tuple(results),
         comparisons=tuple(comparisons), recommendation=recommendation, reference=reference.name, ceiling=0.86,
-        volume_per_month=20_000, detectable_difference=detectable(comparisons, 120), test_uses=1, seeds=(0, 1, 2),
+        volume_per_month=20_000, detectable_difference=detectable(comparisons, 120, "right"), test_uses=1, seeds=(0, 1, 2),
         estimate_seconds=780, actual_seconds=702,
         timings={"floors": 3.0, "prompts": 240.0, "training": 380.0, "test": 79.0},
         notes=("columns: text is the input; queue, urgency, reference the target",))

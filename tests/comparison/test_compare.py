@@ -27,7 +27,7 @@ from posttrain.engines.torch.engine import TorchEngine
 from posttrain.engines.toy import ToyPolicy
 from posttrain.runs import Budget, Progress, Run, read_json
 from posttrain.techniques import _chain as chain
-from posttrain.types import LearntNothing, Message, Output, Policy, Row, Task, UserError
+from posttrain.types import LearntNothing, Message, Output, Policy, Row, Score, Task, UserError
 
 WORDS = {"positive": ("good", "great", "fine", "lovely"), "negative": ("bad", "awful", "poor", "nasty")}
 ALL = ("constant", "nearest", "linear", "base", "few_shot", "sft")
@@ -84,6 +84,28 @@ def test_a_comparison_writes_its_report(tmp_path: Path) -> None:
     assert [(found.name, found.score) for found in again.candidates] == [
         (found.name, found.score) for found in result.candidates]
     assert again.recommendation == result.recommendation and again.comparisons == result.comparisons
+
+
+class HalfAlike:
+    """Grades half for the right length, half for the right word; passes when both are."""
+
+    async def grade(self, row: Row, answer: str) -> Score:
+        grade = 0.5 * (len(answer) == len(str(row.target))) + 0.5 * (answer == row.target)
+        return Score(grade, grade == 1)
+
+
+def test_a_task_scored_by_grade_is_compared_by_its_mean(tmp_path: Path) -> None:
+    task = replace(reviews(), scored_by="grade", grader=HalfAlike())
+    result = run_one(task, tmp_path / "run", ("constant", "linear", "base", "few_shot"))
+    assert all(found.score > 0.5 for found in result.candidates), "labels are of one length"
+    assert {found.test for found in result.comparisons} == {"paired bootstrap, Holm"}
+    assert "mean grade of" in result.recommendation.reason
+    assert result.detectable_difference is not None and 0 < result.detectable_difference < 0.5
+    assert read_json(tmp_path / "run" / "report.json")["scored_by"] == "grade"
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "The score is the mean grade of the rows." in page and 'class="number">grade</th>' in page
+    again = read(tmp_path / "run")
+    assert again.scored_by == "grade" and again.comparisons == result.comparisons
 
 
 @pytest.fixture

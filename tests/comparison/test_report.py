@@ -86,7 +86,7 @@ def test_tables_fit_and_lose_no_column(found: ComparisonResult, width: int) -> N
 
 def test_rows_as_candidates_finish_have_fixed_columns(found: ComparisonResult) -> None:
     for width in (80, 112):
-        lines = printed(table.header(width), width)
+        lines = printed(table.header("right", width), width)
         for result in found.candidates:
             lines += printed(table.row(result, seconds_left=301, width=width), width)
         assert len(lines) == 1 + len(found.candidates) and max(map(len, lines)) <= width
@@ -174,7 +174,7 @@ def test_the_page_says_what_was_found(found: ComparisonResult, rendered: tuple[s
 
 def test_the_browser_holds_every_disagreement(found: ComparisonResult, rendered: tuple[str, Page]) -> None:
     data = json.loads(rendered[1].data)
-    passed = list(zip(*(result.evaluation.passed for result in found.ranked), strict=True))
+    passed = list(zip(*([a.passed for a in result.evaluation.attempts] for result in found.ranked), strict=True))
     assert len(data["rows"]) == data["differing"] == sum(len(set(each)) > 1 for each in passed)
     row = next(row for row in data["rows"] if row["id"] == "test-007")
     for result, attempt in zip(found.ranked, row["attempts"], strict=True):

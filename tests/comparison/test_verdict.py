@@ -160,7 +160,7 @@ def test_unlike_rows_refuse_to_be_compared() -> None:
 def test_what_these_rows_cannot_tell() -> None:
     comparisons, verdict = decide([candidate("sft", "weights", 0, 64, 0.6),
                                    candidate("few_shot", "prompt", 20, 80, 0.5)])
-    found = detectable(comparisons, 120)
+    found = detectable(comparisons, 120, "right")
     assert found is not None and 0.14 < found < 0.22  # churn is 2 * 16 / 120
     assert detectable_sentence(0.13, 120) == "cannot tell differences below 13 points with n=120"
     assert detectable_sentence(None, 4) == "cannot tell any difference with n=4: too few test rows"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posttrain.evaluation.record import Attempt, Evaluation
-from posttrain.evaluation.statistics import Pairs, wilson_interval
+from posttrain.evaluation.statistics import difference_of_means, difference_of_shares, mean_interval, wilson_interval
 from posttrain.types import Completion, Message, Output, Rollout, Row, Score, Task, UserError
 
 
@@ -71,15 +71,31 @@ def test_slices_and_the_worst_of_them() -> None:
 def test_pairs_follow_row_ids_not_positions() -> None:
     one, other = evaluation(True, True, False), evaluation(False, True, True, name="other")
     shuffled = replace(other, attempts=other.attempts[::-1])
-    assert one.pairs(shuffled) == one.pairs(other) == Pairs(1, 1, 1, 0)
+    assert one.against(shuffled) == one.against(other) == difference_of_shares([True, True, False], [False, True, True])
+
+
+def test_a_task_scored_by_grade_compares_grades(tmp_path: Path) -> None:
+    def graded(name: str, *grades: float) -> Evaluation:
+        rollouts = [replace(rollout(i, None, slices=("odd",) if i % 2 else ()), score=Score(grade, grade > 0.7))
+                    for i, grade in enumerate(grades)]
+        return Evaluation.from_rollouts(name, replace(TASK, scored_by="grade"), "test", rollouts)
+
+    one, other = graded("one", 0.5, 0.6, 0.9, 0.2), graded("other", 0.4, 0.6, 0.3, 0.1)
+    assert one.score == pytest.approx(0.55) and one.interval == mean_interval([0.5, 0.6, 0.9, 0.2])
+    assert [(part.score, part.n) for part in one.slices()] == [(pytest.approx(0.4), 2)]
+    shuffled = replace(other, attempts=other.attempts[::-1])
+    assert one.against(shuffled) == one.against(other) == difference_of_means([0.5, 0.6, 0.9, 0.2], [0.4, 0.6, 0.3, 0.1])
+    assert one.against(other).value == pytest.approx(0.2) and one.against(other).test == "paired bootstrap"
+    one.write(tmp_path / "test.jsonl")
+    assert Evaluation.read(tmp_path / "test.jsonl") == one
 
 
 def test_unlike_evaluations_refuse_to_be_compared() -> None:
     one = evaluation(True, False)
     with pytest.raises(UserError, match="different versions"):
-        one.pairs(replace(one, task_hash="other"))
+        one.against(replace(one, task_hash="other"))
     with pytest.raises(UserError, match="different rows"):
-        one.pairs(evaluation(True, False, True))
+        one.against(evaluation(True, False, True))
 
 
 TEXT = st.text(max_size=30)

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar
@@ -16,6 +17,9 @@ from posttrain.evaluation.statistics import (
     Pairs,
     bootstrap_interval,
     detectable_difference,
+    detectable_mean_difference,
+    difference_of_means,
+    difference_of_shares,
     holm,
     mcnemar_p_value,
     newcombe_interval,
@@ -145,6 +149,37 @@ def test_detectable_difference_is_where_power_reaches_80_percent() -> None:
     smaller = detectable_difference(1000, churn=0.12)
     assert smaller is not None and smaller < found
     assert detectable_difference(5) is None
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_difference_of_means_agrees_with_the_t_test(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    first, second = draw.beta(2, 2 + seed % 3, 80).tolist(), draw.beta(2, 2, 80).tolist()
+    differences = np.subtract(first, second)
+    found, wanted = difference_of_means(first, second), scipy.stats.ttest_rel(first, second)
+    assert found.value == pytest.approx(differences.mean())
+    assert found.p_value == pytest.approx(wanted.pvalue, abs=0.03)
+    low, high = wanted.confidence_interval()
+    assert found.interval == pytest.approx((low, high), abs=0.05 * (high - low))
+    assert found.discordance == pytest.approx(np.mean(differences**2))
+
+
+def test_a_difference_of_means_at_its_ends() -> None:
+    same = difference_of_means([0.2, 0.9, 0.4], [0.2, 0.9, 0.4])
+    assert (same.value, same.interval, same.p_value, same.discordance) == (0.0, (0.0, 0.0), 1.0, 0.0)
+    clear = difference_of_means([0.9, 0.8, 0.85] * 20, [0.1, 0.2, 0.1] * 20)
+    assert clear.p_value == pytest.approx(1 / 10_001) and clear.interval[0] > 0.65
+    outcomes = [True, True, False, True, False] * 8, [False, True, True, False, False] * 8
+    shares, means = difference_of_shares(*outcomes), difference_of_means(*outcomes)
+    assert means.value == pytest.approx(shares.value) and means.discordance == pytest.approx(shares.discordance)
+    assert means.interval == pytest.approx(shares.interval, abs=0.03)
+
+
+def test_what_rows_can_show_of_means_and_how_many_it_takes_agree() -> None:
+    for n, variance in ((100, 0.1), (500, 0.02)):
+        found = detectable_mean_difference(n, variance)
+        assert found is not None and rows_needed(found, variance + found**2) == pytest.approx(n, rel=0.15)
+    assert detectable_mean_difference(0) is None and detectable_mean_difference(1, 0.5) is None
 
 
 def test_rows_needed_agrees_with_published_sizes() -> None:

@@ -54,6 +54,8 @@ def test_a_folder_loads(tmp_path: Path) -> None:
     assert [len(given) for given in task.splits.values()] == [4, 4, 4]
     assert [(document.id, document.title) for document in task.documents] == [("more/two.txt", "two"),
                                                                              ("one.md", "The first")]
+    graded = tasks.load(folder(tmp_path / "graded", TOML.replace("ceiling", 'scored_by = "grade"\nceiling')))
+    assert (task.scored_by, graded.scored_by) == ("right", "grade") and task.hash != graded.hash
     row = task.rows("train")[0]
     assert row.id == "train0" and row.slices == ("short",)
     assert list(row.target or ()) == ["queue", "reference"]  # in the schema's order, as constrained sampling writes it
@@ -68,6 +70,7 @@ def test_a_record_may_be_written_as_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("old", "new", "message", "line"), [
     ('ceiling = 0.9', 'cieling = 0.9', "no key 'cieling'", 8),
     ('ceiling = 0.9', 'ceiling = 90', "ceiling is 90", 8),
+    ('ceiling = 0.9', 'scored_by = "mean"', "scored_by is 'mean'", 8),
     ('version = "2"', 'version = 2', "version is a int", 3),
     ('max_tokens = 40', 'max_token = 40', "no key 'output.max_token'", 15),
     ('max_tokens = 40', 'max_tokens = 0', "below 1", 15),
