@@ -135,8 +135,6 @@ class Grader(Protocol):
 
 
 Split = Literal["train", "dev", "test"]
-
-
 ScoredBy = Literal["right", "grade"]
 """What the score of a candidate is: the share of rows wholly right, or the mean of their grades (`Score.value`)."""
 
