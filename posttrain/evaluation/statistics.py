@@ -136,7 +136,8 @@ def difference_of_means(first: Sequence[float], second: Sequence[float], *, seed
     mean = float(sample.mean())
     interval = bootstrap_interval(sample.tolist(), seed=seed)
     chance = np.abs(_resampled_means(sample - mean, seed, RESAMPLES)) >= abs(mean) - 1e-12
-    p_value = float((1 + chance.sum()) / (1 + RESAMPLES))
+    least = 2.0 ** (1 - np.count_nonzero(sample))  # of a sign test: few rows cannot show more
+    p_value = min(1.0, max(float(least), float((1 + chance.sum()) / (1 + RESAMPLES))))
     return Difference(mean, interval, p_value, "paired bootstrap", float((sample**2).mean()))
 
 
@@ -248,7 +249,7 @@ def rows_needed(difference: float, discordance: float) -> int | None:
     Normal approximation (for paired shares Connor, Biometrics 43:207, 1987).
     """
     difference = abs(difference)
-    discordance = max(discordance, difference)
+    discordance = max(discordance, difference**2)
     if difference < 1e-3:
         return None
     spread = 1.959964 * math.sqrt(discordance) + 0.841621 * math.sqrt(max(0.0, discordance - difference**2))
