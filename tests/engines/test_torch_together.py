@@ -1,26 +1,22 @@
-"""Many things at once: adapters, training, cancellation, failure.  Nobody notices the others."""
+"""Many things at once: adapters, training, cancellation.  Nobody notices the others."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch_crowd import PATIENCE_SECONDS, data, learn, prompts, run, tensors, texts
 
 from posttrain import losses
-from posttrain.engines.torch.cache import SlotCache
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
-from posttrain.engines.torch.sampler import MOST_ROWS
 from posttrain.types import Adam, Datum, LoRA, Message, Output, Sampling, UserError
-
-QUESTIONS = ["where is my order?", "I was charged twice", "the printer is down"]
-PATIENCE_SECONDS = 10
 
 
 @pytest.fixture
@@ -29,34 +25,6 @@ def engine(tiny_model_folder: Path) -> Iterator[TorchEngine]:
     engine = TorchEngine.open(str(tiny_model_folder), device="cpu", precision="float32")
     yield engine
     engine.close()
-
-
-def run(work: Coroutine[Any, Any, Any]) -> Any:
-    """asyncio.run, for a thread that may never answer."""
-    return asyncio.run(asyncio.wait_for(work, PATIENCE_SECONDS))
-
-
-def prompts(engine: TorchEngine) -> list[Any]:
-    return [engine.renderer.prompt([Message("user", question)]) for question in QUESTIONS]
-
-
-def data(engine: TorchEngine, answer: str = "yes") -> list[Datum]:
-    return [engine.renderer.datum([Message("user", question), Message("assistant", answer)]) for question in QUESTIONS]
-
-
-async def learn(policy: TorchPolicy, answer: str, steps: int = 3) -> None:
-    for _ in range(steps):
-        await policy.forward_backward(data(policy.engine, answer), losses.cross_entropy, normaliser=9)
-        await policy.optim_step(Adam(3e-2))
-
-
-async def texts(policy: TorchPolicy, sampling: Sampling, n: int = 2, asked: Sequence[Any] = ()) -> list[list[str]]:
-    return [[completion.text for completion in group]
-            for group in await policy.sample(asked or prompts(policy.engine), n=n, sampling=sampling)]
-
-
-def tensors(policy: TorchPolicy) -> list[torch.Tensor]:
-    return [tensor.detach().clone() for tensor in policy.engine.network.bank.adapters[policy.adapter].parameters()]
 
 
 def test_adapters_sampled_together_answer_as_alone(engine: TorchEngine) -> None:
@@ -264,255 +232,3 @@ def test_a_constrained_and_a_free_request_share_a_batch(engine: TorchEngine) -> 
         assert await asyncio.gather(*(texts(policy, sampling) for sampling in requests)) == alone
 
     run(crowd())
-
-
-# ---- weights change between completions, and soon
-
-def step_once(policy: TorchPolicy, adam: Adam = Adam(0.3)) -> Coroutine[Any, Any, Any]:
-    async def step() -> None:
-        await policy.forward_backward(data(policy.engine, "no"), losses.cross_entropy, normaliser=1)
-        await policy.optim_step(adam)
-
-    return step()
-
-
-def test_a_completion_ends_on_the_weights_it_began_with_when_others_are_loaded(
-        engine: TorchEngine, tmp_path: Path) -> None:
-    async def race() -> None:
-        policy, sampling = engine.base().fork("raced"), Sampling(60, temperature=1.0, seed=1)
-        await policy.save(tmp_path)
-        await learn(policy, "yes")
-        before = await texts(policy, sampling)
-        asked = asyncio.ensure_future(texts(policy, sampling))
-        await asyncio.sleep(0.03)
-        assert engine.sampler.rows
-        await policy.load(tmp_path)
-        assert asked.done() or not engine.sampler.rows, "the completions ended first"
-        assert await asked == before
-        assert await texts(policy, sampling) == await texts(engine.base(), sampling), "a fresh adapter changes nothing"
-
-    run(race())
-
-
-def test_training_is_not_starved_by_those_who_ask_without_end(engine: TorchEngine) -> None:
-    async def crowd() -> None:
-        policy = engine.base().fork("busy")
-        await learn(policy, "yes")
-        asked, answered, stop = [0] * 4, [], asyncio.Event()
-
-        async def user(i: int) -> None:
-            while not stop.is_set():
-                asked[i] += 1
-                sampling = Sampling(20 + 7 * i, temperature=3.0, seed=asked[i])
-                answered.extend(completion.version for (completion,) in
-                                await policy.sample(prompts(engine), sampling=sampling))
-
-        users = [asyncio.ensure_future(user(i)) for i in range(4)]
-        await asyncio.sleep(0.1)
-        for _ in range(5):
-            await asyncio.wait_for(step_once(policy, Adam(1e-4)), 3)
-        stop.set()
-        await asyncio.gather(*users)
-        assert sorted(set(answered))[-1] == policy.version == 8 and len(set(answered)) > 2
-
-    run(crowd())
-
-
-def test_what_waits_for_a_slot_begins_on_the_new_weights(engine: TorchEngine) -> None:
-    async def crowd() -> None:
-        policy, other = engine.base().fork("full"), engine.base()
-        await policy.forward_backward(data(engine, "no"), losses.cross_entropy, normaliser=1)
-        sampling = Sampling(40, temperature=1.0, seed=1)
-        asked = asyncio.ensure_future(policy.sample(prompts(engine), n=50, sampling=sampling))  # 150 of 128 at a time
-        while not engine.sampler.rows:
-            await asyncio.sleep(0.001)
-        beside = asyncio.ensure_future(texts(other, Sampling(10)))  # another adapter is not held
-        await policy.optim_step(Adam(0.3))
-        versions = [completion.version for group in await asked for completion in group]
-        assert set(versions) == {0, 1} and versions.count(0) == MOST_ROWS
-        assert await beside == await texts(other, Sampling(10))
-
-    run(crowd())
-
-
-@pytest.mark.parametrize("how", ["fails", "is cancelled"])
-def test_a_step_that_is_not_taken_holds_nobody_back(engine: TorchEngine, how: str) -> None:
-    async def crowd() -> None:
-        policy, sampling = engine.base().fork("patient"), Sampling(60, temperature=2.0, seed=4)
-        wanted = await texts(policy, sampling)
-        first = asyncio.ensure_future(texts(policy, sampling))
-        await asyncio.sleep(0.02)
-        if how == "is cancelled":
-            await policy.forward_backward(data(engine), losses.cross_entropy)
-        step = asyncio.ensure_future(policy.optim_step(Adam(0.1)))  # without a gradient it fails
-        second = asyncio.ensure_future(texts(policy, sampling))
-        await asyncio.sleep(0.01)
-        if how == "is cancelled":
-            step.cancel()
-        results = await asyncio.gather(first, second, step, return_exceptions=True)
-        assert results[:2] == [wanted, wanted]
-        assert isinstance(results[2], UserError if how == "fails" else asyncio.CancelledError)
-        assert policy.version == 0
-
-    run(crowd())
-
-
-def test_the_verbs_of_an_adapter_run_in_the_order_of_their_calls(engine: TorchEngine) -> None:
-    """As the clients of a remote engine call them: without waiting for one to ask for the next."""
-    async def both() -> None:
-        waited, piped = engine.base().fork("waited", LoRA(4)), engine.base().fork("piped", LoRA(4))
-        engine.micro_batch_tokens = 1  # many jobs for each call
-        work: list[Any] = []
-        for answer in ("yes", "no", "yes no"):
-            await learn(waited, answer, 1)
-            work += [piped.forward_backward(data(engine, answer), losses.cross_entropy, normaliser=9),
-                     piped.optim_step(Adam(3e-2)), piped.logprobs(data(engine))]
-        results = await asyncio.gather(*work)
-        assert len({str(scores) for scores in results[2::3]}) == 3, "each after its own step"
-        assert results[-1] == await piped.logprobs(data(engine))
-        for one, other in zip(tensors(waited), tensors(piped), strict=True):
-            assert torch.equal(one, other)
-
-    run(both())
-
-
-@pytest.mark.parametrize("how", ["fails", "is cancelled"])
-def test_half_a_gradient_is_none(engine: TorchEngine, how: str) -> None:
-    async def fail() -> None:
-        policy, other = engine.base().fork("half", LoRA(4)), engine.base().fork("whole", LoRA(4))
-        engine.micro_batch_tokens, calls = 1, []
-
-        def broken(logprobs: Any, data: Any) -> Any:
-            calls.append(len(data))
-            if len(calls) == 2:
-                if how == "fails":
-                    raise ZeroDivisionError("in the second of three pieces")
-                time.sleep(0.2)
-            return losses.cross_entropy(logprobs, data)
-
-        for whole in (policy, other):
-            await whole.forward_backward(data(engine, "yes"), losses.cross_entropy, normaliser=9)
-        with pytest.raises(ZeroDivisionError if how == "fails" else TimeoutError):
-            await asyncio.wait_for(policy.forward_backward(data(engine, "no"), broken), 0.1 if how != "fails" else None)
-        for whole in (policy, other):
-            await whole.optim_step(Adam(3e-2))
-        assert len(calls) < 3 or how == "fails", "what has not begun is given up"
-        for one, two in zip(tensors(policy), tensors(other), strict=True):
-            assert torch.equal(one, two)
-
-    run(fail())
-
-
-# ---- failure, and the end
-
-@pytest.mark.parametrize("stage", ["before the rows have their slots", "after"])
-def test_what_fails_while_it_is_admitted_is_told_and_fails_alone(
-        engine: TorchEngine, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def crowd() -> None:
-        policy, sampling = engine.base(), Sampling(60, temperature=2.0, seed=4)
-        wanted, write = await texts(policy, sampling), engine.sampler._write
-        good = asyncio.ensure_future(texts(policy, sampling))
-        await asyncio.sleep(0.03)
-        assert engine.sampler.rows
-
-        def full(*arguments: Any) -> None:
-            if stage != "after" or any(row.prompt[0] == 7 for stem in arguments[0] for row in stem.rows):
-                raise MemoryError("out of memory")
-            write(*arguments)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(*((engine.sampler, "_write") if stage == "after" else (engine.network, "prefill")), full)
-            with pytest.raises(MemoryError, match="out of memory"):
-                await asyncio.wait_for(policy.sample([(7, 8, 9)], n=3, sampling=Sampling(5)), 3)
-        assert await good == wanted
-        assert not engine.sampler.busy and await texts(policy, sampling) == wanted
-
-    run(crowd())
-
-
-def test_prompts_are_prefilled_in_calls_of_bounded_size(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def crowd() -> None:
-        policy, sizes, prefill = engine.base(), [], engine.network.prefill
-        asked = [tuple(3 + (i * i + j * (i + 1)) % 390 for j in range(80)) for i in range(20)]
-        wanted = [[completion.text for completion in group]
-                  for group in await policy.sample(asked, n=3, sampling=Sampling(6, 1.0))]
-
-        def noted(prompts: Any, adapter: str, trunk: Any) -> Any:
-            sizes.append(sum(map(len, prompts)))
-            return prefill(prompts, adapter, trunk)
-
-        monkeypatch.setattr(engine.network, "prefill", noted)
-        engine.sampler.prefill_tokens = 200
-        groups = await policy.sample(asked, n=3, sampling=Sampling(6, 1.0))
-        assert sizes == [160] * 10, "two prompts at a time, each once for its three completions"
-        assert [[completion.text for completion in group] for group in groups] == wanted
-        engine.sampler.prefill_tokens = 10
-        sizes.clear()
-        assert await policy.sample(asked[:3], sampling=Sampling(2)) and sizes == [80] * 3, "one goes in any case"
-
-    run(crowd())
-
-
-def test_completions_under_way_are_held_in_bounded_memory(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def crowd() -> None:
-        policy, held, reserve = engine.base(), [], SlotCache.reserve
-        asked = [tuple(3 + (i * i + j * (i + 1)) % 390 for j in range(46 + i)) for i in range(12)]
-        wanted = await texts(policy, Sampling(6, 1.0), asked=asked)
-
-        def noted(slots: SlotCache, *arguments: Any) -> None:
-            reserve(slots, *arguments)
-            held.append(len(slots.layers[0][0]) * slots.capacity)
-
-        monkeypatch.setattr(SlotCache, "reserve", noted)
-        monkeypatch.setattr(engine.sampler, "slot_tokens", 500)
-        assert await texts(policy, Sampling(6, 1.0), asked=asked) == wanted
-        assert 300 < max(held) <= 500
-        held.clear()
-        monkeypatch.setattr(engine.sampler, "slot_tokens", 10)
-        assert await texts(policy, Sampling(6, 1.0), asked=asked) == wanted
-        assert max(held) == 64, "one goes in any case"
-
-    run(crowd())
-
-
-def test_closing_tells_all_who_wait(tiny_model_folder: Path) -> None:
-    engine = TorchEngine.open(str(tiny_model_folder), device="cpu", precision="float32")
-
-    async def leave() -> None:
-        policy = engine.base().fork("left")
-        await policy.forward_backward(data(engine), losses.cross_entropy)
-        asked = [asyncio.ensure_future(policy.sample(prompts(engine), n=50, sampling=Sampling(400, 3.0))),
-                 asyncio.ensure_future(policy.optim_step(Adam(0.1)))]
-        await asyncio.sleep(0.1)
-        assert engine.sampler.rows and engine.sampler.waiting
-        engine.close()
-        results = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 3)
-        assert all(isinstance(result, RuntimeError) and "closed" in str(result) for result in results)
-        for verb in (policy.sample(prompts(engine), sampling=Sampling(2)), policy.logprobs(data(engine))):
-            with pytest.raises(RuntimeError, match="closed"):
-                await asyncio.wait_for(verb, 3)
-        with pytest.raises(RuntimeError, match="closed"):
-            engine.base().fork("too late")
-        engine.close()
-
-    run(leave())
-
-
-def test_when_one_completion_of_a_request_fails_the_others_are_not_written_for_nobody(
-        engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail() -> None:
-        engine.sampler.prefill_tokens, prefill, calls = 1, engine.network.prefill, []
-
-        def second_fails(*arguments: Any) -> Any:
-            calls.append(1)
-            if len(calls) == 2:
-                raise MemoryError("out of memory")
-            return prefill(*arguments)
-
-        monkeypatch.setattr(engine.network, "prefill", second_fails)
-        with pytest.raises(MemoryError):
-            await engine.base().sample(prompts(engine), sampling=Sampling(400, 3.0))
-        await asyncio.sleep(0.1)
-        assert not engine.sampler.busy
-
-    run(fail())

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from posttrain.engines.torch.attention import KeysValues
@@ -58,10 +57,7 @@ class TrunkCache:
         single prompt, with the one before it.  0: none."""
         previous = self.latest.get(owner, ())
         self.latest = {key: value for key, value in self.latest.items() if key[0] != owner[0]} | {owner: prompts[-1]}
-        others = prompts[1:] if len(prompts) > 1 else [previous]
-        shared = min(common_prefix(prompts[0], other) for other in others)
-        shared = min(shared, min(len(prompt) for prompt in prompts) - 1)
-        return shared if shared >= SHORTEST_TRUNK else 0
+        return worth_sharing(prompts if len(prompts) > 1 else (*prompts, previous))
 
     def add(self, owner: tuple[str, int], trunk: Trunk) -> None:
         """Keeps a trunk; drops those of older versions of the adapter, and the least used beyond the limit."""
@@ -76,6 +72,14 @@ class TrunkCache:
         for key in [key for key in self.trunks if key[0] == adapter]:
             del self.trunks[key]
         self.latest = {owner: prompt for owner, prompt in self.latest.items() if owner[0] != adapter}
+
+
+def worth_sharing(prompts: Sequence[tuple[int, ...]]) -> int:
+    """How many leading tokens of different prompts go into a trunk: what all share, but for a last one to be computed
+    of each, if it is long enough.  0: none."""
+    first = prompts[0]
+    shared = min(len(first) - 1, *(min(common_prefix(first, other), len(other) - 1) for other in prompts[1:]))
+    return shared if shared >= SHORTEST_TRUNK else 0
 
 
 def room(tokens: int) -> int:
@@ -94,20 +98,27 @@ class SlotCache:
         """Tokens that each slot has room for."""
         return self.layers[0][0].shape[2] if self.layers else 0
 
-    def reserve(self, slots: int, capacity: int, like: Sequence[KeysValues]) -> None:
-        """Grows, keeping what is there, to at least `slots` x `capacity`."""
-        have_slots, have_capacity = len(self.layers[0][0]) if self.layers else 0, self.capacity
-        if slots <= have_slots and capacity <= have_capacity:
-            return
-        slots, capacity = max(slots, have_slots), max(room(capacity), have_capacity)
-        old = self.layers
-        self.layers = [
-            (
-                _grown(k, old[i][0] if old else None, slots, capacity),
-                _grown(v, old[i][1] if old else None, slots, capacity),
-            )
-            for i, (k, v) in enumerate(like)
-        ]
+    @property
+    def slots(self) -> int:
+        return len(self.layers[0][0]) if self.layers else 0
+
+    def reserve(self, slots: int, capacity: int, like: Sequence[KeysValues] = ()) -> None:
+        """Grows to at least `slots` x `capacity`, keeping what is in the first `slots`; `like` gives the layers' shapes
+        to a cache that has none.  When the capacity grows, slots beyond those asked for are let go of."""
+        if not self.layers:
+            self.layers = [(keys[:0, :, :0], values[:0, :, :0]) for keys, values in like]
+        capacity = max(room(capacity), self.capacity)
+        if capacity > self.capacity or slots > self.slots:
+            self._resize(slots, capacity)
+
+    def shrink(self, slots: int, capacity: int) -> None:
+        """Keeps `slots` x `capacity` only, when that is half the capacity or less."""
+        if 2 * room(capacity) <= self.capacity:
+            self._resize(slots, room(capacity))
+
+    def _resize(self, slots: int, capacity: int) -> None:
+        for i, (keys, values) in enumerate(self.layers):  # one by one: of one layer at most, old and new are held
+            self.layers[i] = (_resized(keys, slots, capacity), _resized(values, slots, capacity))
 
     def write(self, slot: int, layer: int, keys: Tensor, values: Tensor) -> None:
         """Writes keys and values [key-value heads, tokens, size] to the beginning of a slot."""
@@ -133,8 +144,8 @@ def _give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _grown(like: Tensor, old: Tensor | None, slots: int, capacity: int) -> Tensor:
-    new = torch.zeros(slots, like.shape[1], capacity, like.shape[3], dtype=like.dtype, device=like.device)
-    if old is not None:
-        new[: old.shape[0], :, : old.shape[2]] = old
+def _resized(old: Tensor, slots: int, capacity: int) -> Tensor:
+    new = old.new_zeros(slots, old.shape[1], capacity, old.shape[3])
+    slots, capacity = min(slots, old.shape[0]), min(capacity, old.shape[2])
+    new[:slots, :, :capacity] = old[:slots, :, :capacity]
     return new

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from posttrain.engines.next_token import NextToken
-from posttrain.engines.torch.cache import Trunk, TrunkCache, room
+from posttrain.engines.torch.cache import Trunk, TrunkCache, room, worth_sharing
 from posttrain.engines.torch.decoding import DecodingLayout
-from posttrain.engines.torch.forest import common_prefix_of_all, cut, deal
+from posttrain.engines.torch.forest import cut, deal
 from posttrain.engines.torch.stems import Slotted, Stem, Stems
 from posttrain.types import Completion, StopReason
 
@@ -40,6 +40,7 @@ class Sampler:
         self.waiting: deque[Slotted] = deque()
         self.admitting: list[Slotted] = []
         self.stems, self.trunks = Stems(), TrunkCache()
+        self.full = MOST_ROWS  # so many rows under way leave no room for the next
 
     @property
     def rows(self) -> list[Slotted]:
@@ -100,7 +101,7 @@ class Sampler:
     def _decode(self) -> None:
         self.stems.sort()
         stems, slots, threads = list(self.stems.all), self.stems.slots, self.network.threads
-        slots.reserve(len(stems), max(stem.in_slot + len(stem.pending) for stem in stems), slots.layers)
+        slots.reserve(len(stems), max(stem.in_slot + len(stem.pending) for stem in stems))
         shares = deal([len(stem.pending) for stem in stems], threads.most)
         logits = threads.side_by_side([partial(self._feed, share[0], [stems[i] for i in share]) for share in shares])
         for stem in stems:
@@ -129,29 +130,34 @@ class Sampler:
     def _choose(self, held: Collection[str]) -> None:
         """Moves to `admitting` what comes next: of one adapter, as many as there are slots and memory for, and as many
         prompts as may be prefilled in one call."""
+        if len(self.rows) >= self.full:
+            return
+        self.full = MOST_ROWS
         free = list(islice((row for row in self.waiting if row.adapter not in held), MOST_ROWS - len(self.rows)))
         if not free:
             return
+        self.stems.slots.shrink(len(self.stems.all), self.stems.longest)
         ready = list(takewhile(lambda row: row.adapter == free[0].adapter, free))
-        ready = ready[: self._fitting(ready)]
-        if not ready:
-            return
         prompts = list(dict.fromkeys(row.prompt for row in ready))
         fitting = {prompts[i] for i in next(cut([[prompt] for prompt in prompts], self.prefill_tokens))}
-        self.admitting = [row for row in ready if row.prompt in fitting]
-        chosen = set(self.admitting)
-        self.waiting = deque(row for row in self.waiting if row not in chosen)
+        self.admitting = self._fitting([row for row in ready if row.prompt in fitting])
+        if self.admitting:
+            chosen = set(self.admitting)
+            self.waiting = deque(row for row in self.waiting if row not in chosen)
+        else:
+            self.full = len(self.rows)  # until one of them has ended
 
-    def _fitting(self, rows: Sequence[Slotted]) -> int:
-        """How many of these rows, from the first on, may have a slot of their own beside the rows under way, each
-        as long as the longest."""
-        shared = common_prefix_of_all([row.prompt for row in rows])
-        under_way, longest = len(self.rows), self.stems.slots.capacity
+    def _fitting(self, rows: list[Slotted]) -> list[Slotted]:
+        """As many of these rows, from the first on, as may have a slot of their own beside the rows under way, when all
+        have written as much as they may."""
+        prompts = list(dict.fromkeys(row.prompt for row in rows))
+        shared = worth_sharing(prompts) if len(prompts) > 1 else 0
+        under_way, longest = len(self.rows), max(self.stems.longest, self.stems.slots.capacity)
         for count, row in enumerate(rows):
-            longest = max(longest, room(len(row.prompt) - shared + row.sampling.max_tokens))
-            if under_way + count and (under_way + count + 1) * longest > self.slot_tokens:
-                return count
-        return len(rows)
+            longest = max(longest, len(row.prompt) - shared + row.sampling.max_tokens)
+            if under_way + count and (under_way + count + 1) * room(longest) > self.slot_tokens:
+                return self._fitting(rows[:count]) if count else []  # these may share less: nothing, if one prompt
+        return rows
 
     def _admit(self, batch: Sequence[Slotted]) -> None:
         """Prefills the prompts of one adapter, and writes the first token of each completion."""

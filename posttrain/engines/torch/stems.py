@@ -37,6 +37,12 @@ class Stem:
     in_slot: int = 0  # tokens of it in its slot
     pending: list[int] = field(default_factory=list)  # written, but not yet fed to the model
 
+    @property
+    def longest(self) -> int:
+        """Tokens that a slot of it may have to hold before its rows end."""
+        left = max((row.sampling.max_tokens - len(row.tokens) for row in self.rows), default=0)
+        return self.in_slot + len(self.pending) + left
+
 
 class Stems:
     """The stems under way.  Stem i lives in slot i."""
@@ -48,6 +54,11 @@ class Stems:
     @property
     def rows(self) -> list[Slotted]:
         return [row for stem in self.all for row in stem.rows]
+
+    @property
+    def longest(self) -> int:
+        """Tokens that the slots may have to hold each before all rows end."""
+        return max((stem.longest for stem in self.all), default=0)
 
     def drop(self, leaves: Callable[[Slotted], bool]) -> None:
         """Takes out the rows that leave; the last stems move into the slots of those that have no more."""
@@ -92,7 +103,7 @@ class Stems:
         if parted:
             first = len(self.all)
             self.all += parted
-            self.slots.reserve(len(self.all), 0, self.slots.layers)
+            self.slots.reserve(len(self.all), 0)
             places = list(range(first, len(self.all)))
             self.slots.copy(sources, places, max(stem.in_slot for stem in parted))
         self.drop(lambda _: False)
