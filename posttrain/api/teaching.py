@@ -82,7 +82,14 @@ async def _taught(expression: str, start: PolicyCandidate, task: Task, run: Run,
     await candidate.save(run.folder / "saved")
     before.write(run.folder / "before.jsonl")
     after.write(run.folder / "after.jsonl")
-    result = {"schema": 1, "technique": expression, "before": before.score, "after": after.score, "n": after.n}
+    result = {
+        "schema": 1,
+        "technique": expression,
+        "scored_by": after.scored_by,
+        "before": before.score,
+        "after": after.score,
+        "n": after.n,
+    }
     write_json(run.folder / "result.json", result)
     return Lesson(run.folder, before, after)
 

@@ -28,7 +28,8 @@ def introduce(asked: Question, voice: Voice) -> None:
     counts = ", ".join(f"{len(rows)} {split}" for split, rows in task.splits.items() if rows)
     documents = f", {len(task.documents)} documents" if task.documents else ""
     voice.say(f"[bold]{escape(task.name)}[/] version {escape(task.version)}: {counts} rows{documents}")
-    for note in (f"answer: {_form(task.output)}; grader: {_grader(task)}", *task.notes):
+    compared = ", the mean grade is compared" if task.scored_by == "grade" else ""
+    for note in (f"answer: {_form(task.output)}; grader: {_grader(task)}{compared}", *task.notes):
         filled = textwrap.fill(note, show.width(), initial_indent="  ", subsequent_indent="    ")
         voice.say(filled, style="dim", markup=False)
     if asked.only_floors:
@@ -54,11 +55,12 @@ def _grader(task: Task) -> str:
 def listener(voice: Voice) -> Listener:
     """Says the estimate, and a row as each candidate finishes."""
     width = show.width()
-    first = iter([True])
+    finished_before: list[str] = []
 
     def result(finished: CandidateResult, left: float | None) -> None:
-        if next(first, False):
+        if not finished_before:
             voice.say(table.header(finished.evaluation.scored_by, width))
+        finished_before.append(finished.name)
         voice.say(table.row(finished, seconds_left=left, width=width))
 
     return Listener(result, lambda text: voice.say(text, style="cyan", markup=False))
@@ -94,21 +96,21 @@ def _took(result: ComparisonResult) -> str:
 
 
 def _differences(result: ComparisonResult, voice: Voice) -> None:
-    """Three rows that the best prompt and the best taught candidate do not both get right."""
+    """Three rows on which one of the best prompt and the best taught candidate does better than the other."""
     couple = contrasted(result)
     if couple is None:
         return
     one, other = couple
     rows = disagreements.differing_rows(one.evaluation, other.evaluation, n=ROWS_SHOWN, seed=result.seed)
     if not rows:
-        voice.say(f"{one.name} and {other.name} are right on the same rows.\n", style="dim", markup=False)
+        voice.say(f"{one.name} and {other.name} do equally well on every row.\n", style="dim", markup=False)
     for row in rows:
         voice.say(textwrap.shorten(row.text, 200), style="italic", markup=False)
-        for name, answer, right in (
-            (one.name, row.first_answer, row.first_passed),
-            (other.name, row.second_answer, not row.first_passed),
+        for name, answer, outcome in (
+            (one.name, row.first_answer, row.first_outcome),
+            (other.name, row.second_answer, row.second_outcome),
         ):
-            mark = "[green]✓[/]" if right else "[red]✗[/]"
+            mark = f"{outcome:.2f}" if result.scored_by == "grade" else "[green]✓[/]" if outcome else "[red]✗[/]"
             voice.say(f"  {mark} {escape(f'{name:<22} {textwrap.shorten(answer, 120)}')}")
         voice.say(f"    {'wanted':<22} {row.target}\n", markup=False, style="dim")
 

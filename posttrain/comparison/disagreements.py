@@ -12,14 +12,21 @@ from posttrain.evaluation.record import Attempt, Evaluation, refuse_unlike
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A row that exactly one of two candidates got right."""
+    """A row on which one of two candidates did better; `first_outcome` and `second_outcome` are 0 (wrong) or 1 (right),
+    or grades."""
 
     row_id: str
     text: str
     target: str | None
     first_answer: str
     second_answer: str
-    first_passed: bool
+    first_outcome: float
+    second_outcome: float
+
+    @property
+    def difference(self) -> float:
+        """Of the first from the second."""
+        return self.first_outcome - self.second_outcome
 
 
 @dataclass(frozen=True)
@@ -44,16 +51,19 @@ def by_row(evaluations: Sequence[Evaluation]) -> list[list[Attempt]]:
 
 
 def differing_rows(first: Evaluation, second: Evaluation, *, n: int = 3, seed: int = 0) -> list[Disagreement]:
-    """Up to n rows where the two differ, drawn with `seed`: of both directions where there are both, so that a
-    loser's good moments are shown too."""
-    wins: dict[bool, list[Disagreement]] = {True: [], False: []}
-    for one, other in by_row([first, second]):
-        if one.passed != other.passed:
-            wins[one.passed].append(
-                Disagreement(one.row_id, one.text, one.target, one.answer, other.answer, one.passed)
-            )
+    """Up to n rows where the two differ, by at least half as much as anywhere, drawn with `seed`: of both directions
+    where there are both, so that a loser's good moments are shown too."""
+    rows = [
+        Disagreement(
+            one.row_id, one.text, one.target, one.answer, other.answer, first.outcome(one), second.outcome(other)
+        )
+        for one, other in by_row([first, second])
+    ]
+    least = max((abs(row.difference) for row in rows), default=0.0) / 2
+    clear = [row for row in rows if row.difference and abs(row.difference) >= least]
+    wins = [row for row in clear if row.difference > 0], [row for row in clear if row.difference < 0]
     draw = random.Random(seed)
-    more, fewer = sorted(wins.values(), key=len, reverse=True)
+    more, fewer = sorted(wins, key=len, reverse=True)
     rare = draw.sample(fewer, min(len(fewer), n // 3 or 1)) if n > 1 else []
     return [*draw.sample(more, min(len(more), n - len(rare))), *rare]
 

@@ -113,7 +113,11 @@ def _shares(comparison: ComparisonResult, shares: Callable[[CandidateResult], Ma
 def _rows(comparison: ComparisonResult, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     """The rows on which candidates differ; texts are pooled, because prompts repeat."""
     pool: dict[str, int] = {}
-    differing = [attempts for attempts in by_row(evaluations) if len({attempt.passed for attempt in attempts}) > 1]
+
+    def outcome(attempt: Attempt) -> float:
+        return evaluations[0].outcome(attempt)
+
+    differing = [attempts for attempts in by_row(evaluations) if len(set(map(outcome, attempts))) > 1]
     shown = differing
     if len(differing) > MOST_ROWS:
         chosen = sorted(random.Random(comparison.seed).sample(range(len(differing)), MOST_ROWS))
@@ -124,12 +128,13 @@ def _rows(comparison: ComparisonResult, evaluations: Sequence[Evaluation]) -> di
             "slices": attempts[0].slices,
             "text": attempts[0].text,
             "target": attempts[0].target,
-            "attempts": [_attempt(attempt, pool) for attempt in attempts],
+            "attempts": [{"outcome": outcome(attempt)} | _attempt(attempt, pool) for attempt in attempts],
         }
         for attempts in shown
     ]
     kinds = {result.name: result.kind for result in comparison.candidates}
     return {
+        "scored_by": comparison.scored_by,
         "candidates": [{"name": e.candidate, "kind": kinds[e.candidate]} for e in evaluations],
         "rows": rows,
         "differing": len(differing),
@@ -142,7 +147,6 @@ def _attempt(attempt: Attempt, pool: dict[str, int]) -> dict[str, Any]:
         return pool.setdefault(text, len(pool))
 
     return {
-        "passed": attempt.passed,
         "answer": pooled(attempt.answer),
         "error": attempt.error,
         "messages": [[message["role"], pooled(message["content"])] for message in attempt.messages],

@@ -41,7 +41,7 @@ def recommend(case: Case) -> Recommendation:
         return _say(
             case.winner,
             "no clear winner",
-            f"{case.winner.name} is the only candidate and gets {_right(case.winner)}.",
+            f"{case.winner.name} is the only candidate and gets {_score(case.winner)}.",
             "Nothing was compared, so nothing was shown.",
         )
     better = [other for other in case.others if case.against[other.name].word == "worse"]
@@ -63,7 +63,7 @@ def _contradicted(case: Case, better: CandidateResult) -> Recommendation:
     """Test shows something better than the dev winner."""
     first = (
         f"{case.winner.name} was chosen on dev, but on test it {_gap(case.against[better.name])}, which gets "
-        f"{_right(better)}."
+        f"{_score(better)}."
     )
     if better.kind == "given":
         return _say(better, "keep what you have", first, "Keep what you have: nothing tried here beats it.")
@@ -84,7 +84,7 @@ def _beside_own_system(case: Case, own: CandidateResult) -> Recommendation:
         return _say(
             own,
             "keep what you have",
-            f"Keep what you have: {own.name} gets {_right(own)} and no other "
+            f"Keep what you have: {own.name} gets {_score(own)} and no other "
             f"candidate was better on dev by more than {points(case.margin)}.",
             f"It {_gap(case.against[rival.name])}, the nearest other.",
         )
@@ -103,13 +103,13 @@ def _beside_own_system(case: Case, own: CandidateResult) -> Recommendation:
     return _say(
         own,
         "keep what you have",
-        f"Keep what you have: {case.winner.name}, the best on dev, gets {_right(case.winner)}, but {_gap(comparison)}.",
+        f"Keep what you have: {case.winner.name}, the best on dev, gets {_score(case.winner)}, but {_gap(comparison)}.",
         _what_would_tell(case, comparison),
     )
 
 
 def _floor_wins(case: Case) -> Recommendation:
-    first = f"A floor wins: {case.winner.name}, which needs no language model, gets {_right(case.winner)}."
+    first = f"A floor wins: {case.winner.name}, which needs no language model, gets {_score(case.winner)}."
     rival = case.best("prompt", "weights")
     if rival is None:
         return _say(case.winner, "a floor wins", first, "No candidate with a language model was compared.")
@@ -129,10 +129,10 @@ def _not_shown(case: Case, rival: CandidateResult) -> Recommendation:
         return _say(
             rival,
             "a floor wins",
-            f"A floor wins: {rival.name}, which needs no language model, gets {_right(rival)}.",
+            f"A floor wins: {rival.name}, which needs no language model, gets {_score(rival)}.",
             f"{case.winner.name}, the best on dev, {_gap(comparison)}, so a model has not earned its cost here.",
         )
-    first = f"No clear winner: {case.winner.name}, the best on dev, gets {_right(case.winner)}, but {_gap(comparison)}."
+    first = f"No clear winner: {case.winner.name}, the best on dev, gets {_score(case.winner)}, but {_gap(comparison)}."
     choice = case.winner if comparison.difference > 0 else rival
     return _say(choice, "no clear winner", first, _what_would_tell(case, comparison))
 
@@ -141,7 +141,7 @@ def _wins(case: Case, rival: CandidateResult) -> Recommendation:
     return _say(
         case.winner,
         "winner",
-        f"Take {case.winner.name}, because it gets {_right(case.winner)} and {_gap(case.against[rival.name])}.",
+        f"Take {case.winner.name}, because it gets {_score(case.winner)} and {_gap(case.against[rival.name])}.",
         _what_it_takes(case),
     )
 
@@ -173,7 +173,7 @@ def _what_would_tell(case: Case, comparison: Comparison) -> str:
     return f"About {_rounded(needed)} test rows would show a difference as large as it looks here; these were {n}."
 
 
-def _right(result: CandidateResult) -> str:
+def _score(result: CandidateResult) -> str:
     return score_of_rows(result.score, f"{result.evaluation.n} test rows", result.evaluation.scored_by)
 
 

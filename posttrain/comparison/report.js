@@ -15,6 +15,10 @@
     if (text !== undefined) element.textContent = text;
     return element;
   };
+  // Right; or, where grades are compared, graded above the mean of the row.
+  const good = (row, attempt) => data.scored_by === "grade"
+    ? attempt.outcome > row.attempts.reduce((sum, each) => sum + each.outcome, 0) / row.attempts.length
+    : attempt.outcome === 1;
   const option = (select, value, text) => { const o = make("option", "", text); o.value = value; select.append(o); };
 
   data.candidates.forEach((candidate, i) => { option(pick.right, i, candidate.name); option(pick.wrong, i, candidate.name); });
@@ -35,12 +39,19 @@
     return asked;
   };
 
+  const verdict = (row, attempt) => data.scored_by === "grade" ? attempt.outcome.toFixed(2) : good(row, attempt) ? "✓ right" : "✗ wrong";
+  const tally = row => {
+    const outcomes = row.attempts.map(attempt => attempt.outcome);
+    if (data.scored_by === "grade") return `grades ${Math.min(...outcomes).toFixed(2)} to ${Math.max(...outcomes).toFixed(2)}`;
+    return `${outcomes.filter(outcome => outcome === 1).length} of ${outcomes.length} right`;
+  };
+
   const inside = row => {
     const box = make("div", "inside"), grid = make("dl");
     if (row.target !== null) grid.append(make("dt", "", "wanted"), make("dd", "said", row.target));
     row.attempts.forEach((attempt, i) => {
       const name = make("dt");
-      name.append(make("span", attempt.passed ? "right" : "wrong", attempt.passed ? "✓ right " : "✗ wrong "));
+      name.append(make("span", good(row, attempt) ? "right" : "wrong", verdict(row, attempt) + " "));
       name.append(make("span", data.candidates[i].kind, data.candidates[i].name));
       const said = make("dd");
       said.append(make("div", "said", attempt.error ? "failed: " + attempt.error : data.texts[attempt.answer] || "(nothing)"));
@@ -53,9 +64,8 @@
 
   const line = row => {
     const details = make("details", "row"), summary = make("summary");
-    const right = row.attempts.filter(attempt => attempt.passed).length;
     summary.append(make("span", "text", row.text));
-    summary.append(make("span", "tally", `${right} of ${row.attempts.length} right` + (row.slices.length ? " · " + row.slices.join(", ") : "")));
+    summary.append(make("span", "tally", tally(row) + (row.slices.length ? " · " + row.slices.join(", ") : "")));
     details.append(summary);
     details.addEventListener("toggle", () => { if (details.open && details.childElementCount === 1) details.append(inside(row)); });
     return details;
@@ -73,8 +83,8 @@
   const filter = () => {
     const { right, wrong, slice, search } = pick, words = search.value.toLowerCase();
     matching = data.rows.filter(row =>
-      (right.value === "" || row.attempts[right.value].passed) &&
-      (wrong.value === "" || !row.attempts[wrong.value].passed) &&
+      (right.value === "" || good(row, row.attempts[right.value])) &&
+      (wrong.value === "" || !good(row, row.attempts[wrong.value])) &&
       (slice.value === "" || row.slices.includes(slice.value)) &&
       (!words || [row.text, row.target || "", ...row.attempts.map(a => data.texts[a.answer])].join("\n").toLowerCase().includes(words)));
     list.replaceChildren();

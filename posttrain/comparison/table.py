@@ -211,7 +211,7 @@ def _legend(comparison: ComparisonResult) -> list[str]:
     )
     lines = [f"{score}, with its 95 % interval. Differences are paired; words hold after Holm's adjustment."]
     lines += training_runs(comparison)
-    if comparison.ceiling is not None:
+    if comparison.ceiling is not None and comparison.scored_by == "right":
         lines.append(
             f"Ceiling: independent labellers agree with the gold answer on "
             f"{wording.percent(comparison.ceiling)} of rows."

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -110,18 +111,24 @@ class Evaluation:
     def score(self) -> float:
         """Share of rows wholly right, or mean grade, whichever the task is scored by.  A failed rollout is not right,
         and its grade 0; `error_rate` says how many there were."""
-        return self._scored(self.attempts)[0]
+        return self._mean_outcome(self.attempts)
 
-    @property
+    @cached_property
     def interval(self) -> Interval:
-        return self._scored(self.attempts)[1]
+        return self._interval(self.attempts)
 
-    def _scored(self, attempts: Sequence[Attempt]) -> tuple[float, Interval]:
+    def outcome(self, attempt: Attempt) -> float:
+        """What an attempt counts for: its grade, or 1 when it is wholly right and else 0."""
+        return attempt.value if self.scored_by == "grade" else float(attempt.passed)
+
+    def _mean_outcome(self, attempts: Sequence[Attempt]) -> float:
+        return _mean([self.outcome(attempt) for attempt in attempts]) or 0.0
+
+    def _interval(self, attempts: Sequence[Attempt]) -> Interval:
+        outcomes = [self.outcome(attempt) for attempt in attempts]
         if self.scored_by == "grade":
-            grades = [attempt.value for attempt in attempts]
-            return _mean(grades) or 0.0, mean_interval(grades)
-        passed = sum(attempt.passed for attempt in attempts)
-        return passed / len(attempts) if attempts else 0.0, wilson_interval(passed, len(attempts))
+            return mean_interval(outcomes)
+        return wilson_interval(int(sum(outcomes)), len(outcomes))
 
     @property
     def error_rate(self) -> float:
@@ -156,7 +163,10 @@ class Evaluation:
         for attempt in self.attempts:
             for name in attempt.slices:
                 grouped.setdefault(name, []).append(attempt)
-        return [SliceScore(name, *self._scored(members), len(members)) for name, members in sorted(grouped.items())]
+        return [
+            SliceScore(name, self._mean_outcome(members), self._interval(members), len(members))
+            for name, members in sorted(grouped.items())
+        ]
 
     def worst_slice(self, at_least: int = 5) -> SliceScore | None:
         """The slice with the lowest score, among those of `at_least` rows where there are any."""
@@ -213,6 +223,12 @@ class Evaluation:
 def refuse_unlike(one: Evaluation, other: Evaluation) -> None:
     """Raises UserError unless both answer the same rows of the same version of a task."""
     place = f"{one.candidate} and {other.candidate}"
+    if one.scored_by != other.scored_by:
+        raise UserError(
+            f"one is scored by {one.scored_by}, the other by {other.scored_by}",
+            place=place,
+            remedy="evaluate both again",
+        )
     if one.task_hash != other.task_hash:
         raise UserError(
             f"evaluated on different versions of a task ({one.task} {one.task_hash[:12]}, "

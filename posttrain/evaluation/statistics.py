@@ -1,4 +1,4 @@
-"""The statistics every number stands on: pass/fail outcomes on the same rows, nothing assumed that is not needed.
+"""The statistics every number stands on: outcomes or grades on the same rows, nothing assumed that is not needed.
 
 Shares get Wilson intervals, paired differences Newcombe's score interval and the exact McNemar test, anything
 measured on a scale a paired bootstrap, several comparisons Holm's adjustment.  Shares and differences are in
@@ -130,20 +130,23 @@ def difference_of_shares(first: Sequence[bool], second: Sequence[bool]) -> Diffe
 
 
 def difference_of_means(first: Sequence[float], second: Sequence[float], *, seed: int = 0) -> Difference:
-    """Of grades on the same rows, by a paired bootstrap: the percentile interval, and how often the differences,
-    shifted to a mean of 0, are by chance as far from it as they were (Efron and Tibshirani 1993, section 16.4)."""
+    """Of grades in [0, 1] on the same rows, by a paired bootstrap: the percentile interval, of these rows and two more
+    that differ by 1 and by -1; and how often the differences, shifted to a mean of 0, are by chance as far from it as
+    they were (Efron and Tibshirani 1993, section 16.4)."""
     sample = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
     mean = float(sample.mean())
-    interval = bootstrap_interval(sample.tolist(), seed=seed)
-    chance = np.abs(_resampled_means(sample - mean, seed, RESAMPLES)) >= abs(mean) - 1e-12
+    interval = bootstrap_interval([*sample.tolist(), 1.0, -1.0], seed=seed)
+    spread = math.sqrt(sample.size / max(1, sample.size - 1))  # a sample deviates less from its own mean
+    chance = np.abs(_resampled_means((sample - mean) * spread, np.random.default_rng(seed))) >= abs(mean) - 1e-12
     least = 2.0 ** (1 - np.count_nonzero(sample))  # of a sign test: few rows cannot show more
     p_value = min(1.0, max(float(least), float((1 + chance.sum()) / (1 + RESAMPLES))))
     return Difference(mean, interval, p_value, "paired bootstrap", float((sample**2).mean()))
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """Bootstrap interval of a mean grade; nothing is known of no rows."""
-    return bootstrap_interval(values, seed=0) if values else (0.0, 1.0)
+    """Bootstrap interval of a mean grade in [0, 1], of these rows and two more that have 0 and 1: ten perfect answers
+    do not show that all will be (the idea of Agresti and Coull, The American Statistician 52:119, 1998)."""
+    return bootstrap_interval([*values, 0.0, 1.0], seed=0) if values else (0.0, 1.0)
 
 
 def bootstrap_interval(
@@ -156,14 +159,7 @@ def bootstrap_interval(
     sample = np.asarray(values, dtype=float)
     if sample.size == 0:
         raise ValueError("no values")
-    low, high = np.quantile(_resampled_means(sample, seed, resamples), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def _resampled_means(sample: np.ndarray, seed: int, resamples: int) -> np.ndarray:
-    draws = np.random.default_rng(seed).integers(0, sample.size, size=(resamples, sample.size))
-    means: np.ndarray = sample[draws].mean(axis=1)
-    return means
+    return _percentiles(_resampled_means(sample, np.random.default_rng(seed), resamples), level)
 
 
 def bootstrap_difference(first: Sequence[float], second: Sequence[float], *, seed: int) -> Interval:
@@ -171,11 +167,18 @@ def bootstrap_difference(first: Sequence[float], second: Sequence[float], *, see
     if len(first) == len(second):
         return bootstrap_interval([one - other for one, other in zip(first, second, strict=True)], seed=seed)
     draw = np.random.default_rng(seed)
-    one, other = (
-        np.asarray(values)[draw.integers(0, len(values), size=(10_000, len(values)))].mean(axis=1)
-        for values in (first, second)
-    )
-    low, high = np.quantile(one - other, [0.025, 0.975])
+    return _percentiles(_resampled_means(np.asarray(first), draw) - _resampled_means(np.asarray(second), draw), 0.95)
+
+
+def _resampled_means(sample: np.ndarray, draw: np.random.Generator, resamples: int = RESAMPLES) -> np.ndarray:
+    """Means [resamples], a few million numbers at a time."""
+    at_once = max(1, 4_000_000 // sample.size)
+    sizes = [min(at_once, resamples - begun) for begun in range(0, resamples, at_once)]
+    return np.concatenate([sample[draw.integers(0, sample.size, (size, sample.size))].mean(axis=1) for size in sizes])
+
+
+def _percentiles(means: np.ndarray, level: float) -> Interval:
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -238,8 +241,9 @@ def detectable_difference(n: int, churn: float = 0.2, wanted_power: float = 0.8)
 
 def detectable_mean_difference(n: int, variance: float = 0.1) -> float | None:
     """The smallest true difference of mean grades that n rows show with 80 % power (normal approximation); None when
-    that is more than there can be.  `variance` is that of the rows' differences."""
-    found = (1.959964 + 0.841621) * math.sqrt(variance / n) if n else math.inf
+    that is more than there can be.  `variance` is that of the rows' differences, before two more that differ by 1 and
+    by -1 (see `difference_of_means`): rows that are all alike do not show that any difference would be seen."""
+    found = (1.959964 + 0.841621) * math.sqrt((n * variance + 2) / (n + 2) / n) if n else math.inf
     return found if found <= 1 else None
 
 

@@ -33,7 +33,7 @@ async def teach(candidate: Candidate, task: Task, run: Run) -> Candidate:  # noq
     judged = [ConstantCandidate("constant", option, texts[option] / len(targets)) for option in dict.fromkeys(options)]
     scores = [await quick_score(constant, task, rows) for constant in judged]  # none right: a part may still be
     best = judged[scores.index(max(scores))]
-    run.log(technique="constant", options=options, dev=[{"passed": passed, "value": value} for passed, value in scores])
+    run.log(technique="constant", options=options, dev=[{"score": score, "value": value} for score, value in scores])
     return best
 
 

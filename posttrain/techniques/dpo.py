@@ -116,10 +116,14 @@ async def preferences(candidate: PolicyCandidate, task: Task, run: Run, config: 
         for group in await play(
             candidate, labelled[start : start + 32], task.grader, n=config.samples, sampling=sampling
         ):
-            wrong = [rollout.answer for rollout in group if rollout.score and not rollout.score.passed]
-            wrong = [answer for answer in wrong if answer != chosen_text(group[0].row)]
+            chosen = chosen_text(group[0].row)
+            wrong = [
+                (rollout.score.value, rollout.answer)
+                for rollout in group
+                if rollout.score and not rollout.score.passed and rollout.answer != chosen
+            ]
             if wrong:
-                pairs.append((group[0].row, chosen_text(group[0].row), wrong[0]))
+                pairs.append((group[0].row, chosen, min(wrong, key=lambda pair: pair[0])[1]))
     if not pairs:
         raise UserError(
             "no pairs to learn from: the task has no rejected answers and no sampled answer was wrong",

@@ -127,8 +127,8 @@ class Training:
         if self.best_step:
             return
         reason, remedy = "the budget was used up before its first step", "give more --minutes or --steps"
-        if self.updates:
-            reason = f"after no step were more dev rows right than before the first ({self.best[0]:.0%})"
+        if self.skipped_groups < self.groups:
+            reason = f"after no step was the score on dev better than before the first ({self.best[0]:.0%})"
             remedy = "give it more time, see `reward` in metrics.jsonl, and read rollouts/: is what you want rewarded?"
         elif self.step:
             reason, remedy = "no group of answers ever had variance in its rewards", self._remedy()
@@ -157,28 +157,30 @@ class Training:
             ]
             for group, values in zip(groups, rewards, strict=True)
         ]
-        data = [lesson for lesson in lessons if lesson]
-        mixed = sum(len(set(values)) > 1 for values in rewards)
+        differ = [len(set(values)) > 1 for values in rewards]
+        mixed_first = sorted(zip(differ, lessons, strict=True), key=lambda each: not each[0])
+        data = [lesson for _, lesson in mixed_first if lesson]
+        mixed = sum(differ)
         self.groups += len(groups)
         self.skipped_groups += len(groups) - mixed
         self.without_signal = 0 if mixed else self.without_signal + 1
         record = self._record(groups, rewards, mixed)
         record["failed"] = 1 - sum(map(len, groups)) / sum(map(len, played))
-        if mixed:
-            record |= await self._learn(data)
-        elif self.without_signal >= self.config.patience_without_signal and not self.updates:
+        if self.without_signal >= self.config.patience_without_signal and self.skipped_groups == self.groups:
             raise UserError(
                 f"grpo learns nothing: {self.without_signal} batches in a row without a group whose answers "
                 "differ in reward",
                 place=self.task.name,
                 remedy=self._remedy(),
             )
+        if data:
+            record |= await self._learn(data, mixed)
         self.run.log(step=self.step, **record)
         self.run.progress("grpo", self.step + 1, self.config.steps, f"reward {record['reward']:.2f}")
 
-    async def _learn(self, groups: Sequence[list[Datum]]) -> dict[str, float]:
-        """One update from each part of the groups; means over the updates."""
-        parts = min(self.config.updates_per_step, len(groups))
+    async def _learn(self, groups: Sequence[list[Datum]], mixed: int) -> dict[str, float]:
+        """One update from each part of the groups, the `mixed` of which come first; means over the updates."""
+        parts = max(1, min(self.config.updates_per_step, mixed))
         learnt = [await self._update([datum for group in groups[i::parts] for datum in group]) for i in range(parts)]
         return {key: _mean([metrics[key] for metrics in learnt]) for key in learnt[0]}
 

@@ -210,10 +210,10 @@ class Training:
     async def judge(self, epoch: int) -> Judgement:
         """How good the adapter is now; logged."""
         started = self.run.seconds
-        right, value = await quick_score(self.learner, self.task, self.judged)
+        score, value = await quick_score(self.learner, self.task, self.judged)
         loss = await self.loss()
         self.judging_seconds = self.run.seconds - started
-        self.run.log(epoch=epoch, step=self.step, judged_loss=loss, judged_right=right, judged_value=value)
+        self.run.log(epoch=epoch, step=self.step, judged_loss=loss, judged_score=score, judged_value=value)
         return Judgement(value, -loss)
 
     async def loss(self) -> float:

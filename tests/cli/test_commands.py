@@ -76,6 +76,28 @@ def test_from_a_table_to_answers(shell: Shell) -> None:
     assert not list(Path("runs").glob("*/"))
 
 
+def test_a_task_scored_by_grade_is_told_by_grade_from_first_to_last(shell: Shell) -> None:
+    shell("init", "tickets.csv")
+    settings = Path("tasks/tickets/task.toml")
+    text, grader = settings.read_text(encoding="utf-8"), '[grader]\nname = "similarity"\n'
+    rest = re.sub(r"\[grader\]\n(?:[^\[].*\n|\n)*", grader + "\n", text)
+    assert rest != text
+    settings.write_text('scored_by = "grade"\n' + rest, encoding="utf-8")
+    compared = shell("compare", "tasks/tickets", "--candidates", "constant,nearest")
+    assert compared.code == 0, compared.err
+    for part in ("grader: similarity, the mean grade is compared", "grade", "a mean grade of", "wanted"):
+        assert part in compared.out
+    assert "✓" not in compared.out and "right" not in compared.out.partition("next:")[0].lower()
+    report = shell("show", "latest", "--json").document
+    assert report["scored_by"] == "grade" and {one["test"] for one in report["comparisons"]} == {"paired bootstrap, Holm"}
+    constant = next(one for one in report["candidates"] if one["name"] == "constant")
+    assert 0 < constant["score"] < 1 and constant["interval"][0] < constant["score"] < constant["interval"][1]
+    again = shell("evaluate", "latest", "tasks/tickets", "--split", "test", "--json").document
+    assert (again["scored_by"], again["score"]) == ("grade", 1.0)
+    page = next(Path("runs").glob("*/report.html")).read_text(encoding="utf-8")
+    assert "better by<select" in page and "right by<select" not in page
+
+
 def test_predict_abstains_below_the_threshold(shell: Shell) -> None:
     shell("compare", "tickets.csv", "--candidates", "constant")
     sure, unsure = (

@@ -9,6 +9,7 @@ from synthetic_comparison import evaluation
 
 from posttrain.comparison.disagreements import differing_rows, missed_alike
 from posttrain.comparison.forecast import forecast
+from posttrain.evaluation.record import Evaluation
 
 
 def test_three_rows_of_both_directions_where_there_are_both() -> None:
@@ -16,13 +17,24 @@ def test_three_rows_of_both_directions_where_there_are_both() -> None:
     taught = evaluation("sft", [True] * 6 + [False] * 2)
     rows = differing_rows(prompted, taught, n=3, seed=1)
     assert len({row.row_id for row in rows}) == 3
-    assert sorted(row.first_passed for row in rows) == [False, False, True]
+    assert sorted(row.first_outcome for row in rows) == [0, 0, 1]
     assert rows == differing_rows(prompted, taught, n=3, seed=1)
     for row in rows:
-        assert (row.first_answer == row.target) == row.first_passed
-        assert (row.second_answer == row.target) == (not row.first_passed)
+        assert (row.first_answer == row.target) == (row.first_outcome == 1)
+        assert (row.second_answer == row.target) == (row.second_outcome == 1)
     assert differing_rows(taught, taught) == []
     assert len(differing_rows(evaluation("a", [True, True]), evaluation("b", [False, True]))) == 1
+
+
+def test_of_grades_the_rows_that_differ_much() -> None:
+    def graded(name: str, *values: float) -> Evaluation:
+        plain = evaluation(name, [False] * len(values))
+        attempts = tuple(replace(attempt, value=value) for attempt, value in zip(plain.attempts, values, strict=True))
+        return replace(plain, attempts=attempts, scored_by="grade")
+
+    rows = differing_rows(graded("a", 0.9, 0.5, 0.1, 0.7), graded("b", 0.2, 0.5, 0.6, 0.69), n=9)
+    assert sorted((row.first_outcome, row.second_outcome) for row in rows) == [(0.1, 0.6), (0.9, 0.2)]
+    assert differing_rows(graded("a", 0.4), graded("b", 0.4)) == []
 
 
 def test_only_rows_that_all_good_candidates_miss_with_one_answer() -> None:

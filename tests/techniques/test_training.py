@@ -261,6 +261,27 @@ def test_grpo_penalises_leaving_the_reference_in_groups_that_agree_too(tmp_path:
     assert trained[0] < 0.5 and trained[1] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("kl", [0.0, 0.1])
+def test_the_penalty_is_for_steps_without_signal_too_and_divides_no_signal(tmp_path: Path, kl: float) -> None:
+    """A step is learnt from in as many parts as have a group that differs."""
+    steps = []
+
+    def of_the_first_step(groups: Sequence[list[Rollout]]) -> list[list[float]]:
+        steps.append(len(groups))
+        return [[float(len(steps) == 1 and i == number == 0) for i in range(len(group))]
+                for number, group in enumerate(groups)]
+
+    task = rewarded(lambda answer: float(answer[:1].isalpha()))
+    config = replace(QUICK, steps=3, kl=kl, evaluate_every=100, updates_per_step=3)
+    policy = base(task).policy.fork("learner")
+    training = grpo.Training(replace(base(task), policy=policy), task, Run(tmp_path), config, of_the_first_step,
+                             policy.frozen() if kl else None)
+    with contextlib.suppress(UserError):
+        asyncio.run(training.run_steps())
+    assert len(steps) == 3 and training.updates == (3 if kl else 1)
+    assert training.skipped_groups == training.groups - 1
+
+
 def test_grpo_that_has_learnt_all_there_is_ends_well(tmp_path: Path) -> None:
     task = rewarded(lambda answer: float(answer[:1].isalpha()))
     learnt = teach(grpo, base(task), task, tmp_path, replace(QUICK, steps=60, patience_without_signal=3))
@@ -298,7 +319,7 @@ def test_grpo_does_not_give_back_what_it_began_with(tmp_path: Path) -> None:
     def contrary(groups: Sequence[list[Rollout]]) -> list[list[float]]:
         return [[1 - value for value in values] for values in grpo.graded_rewards(groups)]
 
-    with pytest.raises(UserError, match="learnt nothing: after no step were more dev rows right") as caught:
+    with pytest.raises(UserError, match="learnt nothing: after no step was the score on dev better") as caught:
         teach(grpo, base(task), task, tmp_path / "contrary", replace(QUICK, learning_rate=1e-1), contrary)
     assert caught.value.place == str(tmp_path / "contrary") and "rollouts/" in caught.value.remedy
     with pytest.raises(UserError, match="learnt nothing"):
