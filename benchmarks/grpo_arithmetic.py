@@ -10,14 +10,15 @@ conversation: written into the instructions they are not imitated (measured: 0 %
 What is shown is always the share of answers wholly right under greedy decoding; apart from it the share in which a
 number could be read at all ("parsed") and that was a number and nothing else ("bare").
 
-What is rewarded: of one-digit sums, the right number.  Of two-digit ones the base model gets 2 % of its samples right,
-so in seven groups of eight all answers would score alike and teach nothing.  `--reward digits` (the default there)
-pays half for the share of digits in the right place, and half for being right: three groups in four are mixed then.
+What is rewarded is the right number, nothing else.  Of two digits the base model gets a quarter of its sampled sums
+right and 6 % of its differences, so groups are large, for some answer in them to be right: sampled together they cost
+little.  Learnt from are eight answers of each, and of these the right ones: see grpo.Config.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import asyncio
 import json
 import random
@@ -33,41 +34,27 @@ from posttrain.api.engines import opened
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.evaluation.evaluate import evaluate
 from posttrain.evaluation.record import Evaluation
-from posttrain.graders.number import last_number
 from posttrain.runs import Budget, Progress, Run
 from posttrain.techniques import few_shot, grpo
-from posttrain.types import Policy, Rollout, Task, UserError, target_text
+from posttrain.types import Policy, Rollout, Task, UserError
 
 TASKS = {1: "arithmetic", 2: "arithmetic:two_digit"}
+CONSTANT = {"steps": 100_000, "dev_rows": 100, "patience_without_signal": 100_000}  # the minutes end it
+SETTINGS: dict[int, dict[str, Any]] = {
+    1: {},
+    2: {"rows_per_step": 24, "group_size": 32, "learn_from": 8, "worse_weight": 0.0},
+}
 
 
-def digits_right(answer: str, target: str) -> float:
-    """Half the share of the target's digits that the number in the answer has in the same place, counted from the
-    last; and another half when it is the target.  0 when there is no number, or more than a whole one."""
-    number = last_number(answer)
-    if number is None or number != number.to_integral_value() or number < 0:
-        return 0.0
-    said = str(int(number))
-    places = zip(reversed(said), reversed(target), strict=False)
-    share = sum(a == b for a, b in places) / max(len(said), len(target))
-    return 0.5 * share + 0.5 * (said == target)
-
-
-def rewarding(kind: str, shuffled: bool, seed: int) -> grpo.Rewards:
+def rewarding(shuffled: bool, seed: int) -> grpo.Rewards:
     """The rewards of a step's groups; shuffled, each answer gets that of any answer of its group."""
     draw = random.Random(seed)
 
     def rewards(groups: Sequence[list[Rollout]]) -> list[list[float]]:
         values = grpo.graded_rewards(groups)
-        if kind == "digits":
-            values = [[_credit(rollout) for rollout in group] for group in groups]
         return [draw.sample(group, len(group)) for group in values] if shuffled else values
 
     return rewards
-
-
-def _credit(rollout: Rollout) -> float:
-    return digits_right(rollout.answer, target_text(rollout.row.target or ""))
 
 
 @dataclass(frozen=True)
@@ -88,16 +75,8 @@ async def learn(task: Task, policy: Policy, run: Run, given: argparse.Namespace)
     start = next(few_shot.draws(start, task, given.seed, few_shot.Config(counts=(given.shots,), draws=1)))
     before = await evaluate(start, task, "test", run)
     print(f"before: test {shares(before)}", flush=True)
-    config = grpo.Config(
-        steps=100_000,  # the minutes end it
-        rows_per_step=given.rows_per_step,
-        group_size=given.group_size,
-        updates_per_step=given.updates_per_step,
-        learning_rate=given.learning_rate,
-        dev_rows=100,
-        patience_without_signal=100_000,
-    )
-    rewards = rewarding(given.reward, given.shuffled, given.seed)
+    config = grpo.Config(**CONSTANT | SETTINGS[given.digits] | dict(given.set))
+    rewards = rewarding(given.shuffled, given.seed)
     along = Along(run.folder / "grpo")
     teaching = Run(along.folder, seed=given.seed, budget=Budget(given.minutes), on_progress=along)
     taught, reason = start, ""
@@ -158,22 +137,23 @@ def table(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
+def setting(text: str) -> tuple[str, Any]:
+    """NAME=VALUE, the value as Python writes it."""
+    name, _, value = text.partition("=")
+    return name, ast.literal_eval(value)
+
+
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--digits", type=int, choices=sorted(TASKS), default=1, help="of the numbers (default 1)")
     parser.add_argument("--minutes", type=float, default=3.0, help="of training (default 3)")
     parser.add_argument("--shuffled", action="store_true", help="shuffle the rewards within each group")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--reward", choices=("exact", "digits"), help="default: exact for one digit, digits for two")
     parser.add_argument("--shots", type=int, default=4, help="worked examples in the prompt (default 4)")
-    parser.add_argument("--rows-per-step", type=int, default=grpo.Config.rows_per_step)
-    parser.add_argument("--group-size", type=int, default=grpo.Config.group_size)
-    parser.add_argument("--updates-per-step", type=int, default=grpo.Config.updates_per_step)
-    parser.add_argument("--learning-rate", type=float, default=grpo.Config.learning_rate)
+    parser.add_argument("--set", type=setting, action="append", default=[], metavar="NAME=VALUE", help="of grpo.Config")
     parser.add_argument("--model", default=EMBEDDED, help=f"hub name, local folder (default {EMBEDDED})")
     parser.add_argument("--folder", type=Path, help="where the run is kept (default: a new temporary folder)")
     given = parser.parse_args()
-    given.reward = given.reward or ("exact" if given.digits == 1 else "digits")
     given.folder = given.folder or Path(tempfile.mkdtemp(prefix="grpo_arithmetic_"))
     return given
 
@@ -181,8 +161,8 @@ def options() -> argparse.Namespace:
 def main() -> None:
     given = options()
     task = tasks.load(TASKS[given.digits])
-    shuffled = " shuffled" if given.shuffled else ""
-    print(f"{task.name}, {given.minutes:g} min, reward {given.reward}{shuffled}, run {given.folder}")
+    shuffled = ", rewards shuffled" if given.shuffled else ""
+    print(f"{task.name}, {given.minutes:g} min{shuffled}, run {given.folder}")
     with opened() as engines:
         outcome = asyncio.run(learn(task, engines.policy(given.model), Run(given.folder, seed=given.seed), given))
     if outcome.learnt_nothing:

@@ -31,7 +31,7 @@ class Grader:
     `relative_tolerance`, the same as a share of the target's size.  The looser of the two holds.
 
     Parts: `parsed`, a number can be read; `valid`, the answer is a number and nothing else (but a sign of
-    currency or percent, a full stop, bold type).
+    currency or percent, a full stop, bold type), or, where its target is more, the same text but for the numbers.
     """
 
     def __init__(self, *, tolerance: float = 0.0, relative_tolerance: float = 0.0) -> None:
@@ -40,15 +40,20 @@ class Grader:
         self.tolerance, self.relative_tolerance = Decimal(str(tolerance)), Decimal(str(relative_tolerance))
 
     async def grade(self, row: Row, answer: str) -> Score:
-        target = None if row.target is None else last_number(target_text(row.target))
+        wanted = "" if row.target is None else target_text(row.target)
+        target = last_number(wanted)
         if target is None:
             raise RolloutError("grader", f"the target of row {row.id} is not a number: {row.target!r}")
         value = last_number(answer)
-        parts = {"parsed": float(value is not None), "valid": float(_bare(answer))}
+        parts = {"parsed": float(value is not None), "valid": float(_has_form(answer, wanted))}
         if value is None:
             return Score(0.0, False, parts, "no number in the answer")
         right = abs(value - target) <= max(self.tolerance, self.relative_tolerance * abs(target))
         return Score(float(right), right, parts, "" if right else f"{value} instead of {target}")
+
+
+def _has_form(answer: str, wanted: str) -> bool:
+    return _bare(answer) if _bare(wanted) else NUMBER.sub("#", answer.strip()) == NUMBER.sub("#", wanted.strip())
 
 
 def _bare(answer: str) -> bool:

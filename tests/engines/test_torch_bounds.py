@@ -92,7 +92,7 @@ def test_completions_under_way_are_held_in_bounded_memory(engine: TorchEngine, m
         held.append(slots.slots * slots.capacity)
 
     monkeypatch.setattr(SlotCache, "reserve", noted)
-    for limit, most in ((2000, 2000), (10, 256)):
+    for limit, most in ((2000, 2000), (10, 192)):
         monkeypatch.setattr(engine.sampler, "slot_tokens", limit)
         held.clear()
         assert run(crowd()) == wanted
@@ -115,8 +115,8 @@ def test_a_long_prompt_takes_room_from_others_only_while_it_is_under_way(engine:
         await asyncio.gather(long, policy.sample(short, sampling=Sampling(9, 2.0)))
         return steps
 
-    engine.sampler.slot_tokens = 20 * 64
-    assert run(crowd()) < 120, "at 20 short ones at a time: 5 x 9 steps; 3 at a time, as beside the long one: 300"
+    engine.sampler.slot_tokens = 20 * 32
+    assert run(crowd()) < 120, "at 20 short ones at a time: 5 x 9 steps; 2 at a time, as beside the long one: 450"
 
 
 def test_closing_tells_all_who_wait(tiny_model_folder: Path) -> None:

@@ -19,7 +19,6 @@ from transformers import AutoModelForCausalLM
 
 from posttrain import losses
 from posttrain.engines.next_token import NextToken, truncate
-from posttrain.engines.torch import sampler as torch_sampler
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
 from posttrain.types import Adam, Completion, Datum, LoRA, Message, Output, Sampling, UserError
 
@@ -244,7 +243,7 @@ def test_those_that_part_write_what_they_write_alone(
         engine: TorchEngine, temperature: float, output: Output | None, monkeypatch: pytest.MonkeyPatch) -> None:
     policy, sampling = engine.base(), Sampling(16, temperature=temperature, seed=3, output=output)
     together = sample(policy, prompts(policy), sampling, n=9)
-    monkeypatch.setattr(torch_sampler, "MOST_ROWS", 1)
+    monkeypatch.setattr(engine.sampler, "slot_tokens", 1)
     alone = sample(policy, prompts(policy), sampling, n=9)
     for one, other in zip(itertools.chain(*together), itertools.chain(*alone), strict=True):
         assert one.tokens == other.tokens and one.stop_reason == other.stop_reason

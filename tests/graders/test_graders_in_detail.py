@@ -43,6 +43,9 @@ def test_number_parts_tell_parsed_from_bare() -> None:
     assert score("number", "11", "11").parts == {"parsed": 1.0, "valid": 1.0}
     assert score("number", "11", "It is 11").parts == {"parsed": 1.0, "valid": 0.0}
     assert score("number", "11", "eleven").parts == {"parsed": 0.0, "valid": 0.0}
+    for answer, valid in (("58 - 31 = 27", 1.0), ("5 - 3 = 2 ", 1.0), ("27", 0.0), ("58 - 31 = 27.", 0.0), ("58 + 31 = 27", 0.0)):
+        assert score("number", "58 - 31 = 27", answer).parts == {"parsed": 1.0, "valid": valid}, "the form of its target"
+    assert score("number", "58 - 31 = 27", "27").passed and not score("number", "58 - 31 = 27", "27 = 58 - 31").passed
     assert score("number", "0.1", "0.10").passed
     assert not score("number", "0.3", "0.30001").passed
     assert score("number", "0.3", "0.31", tolerance=0.01).passed

@@ -238,11 +238,13 @@ def test_arithmetic_holds_out_unordered_pairs(name: str) -> None:
     shown = {frozenset(word.strip("?") for word in line.split(" A:")[0].split() if word.strip("?").isdigit())
              for line in task.instructions.split("\n") if line.startswith("Q:")}
     assert len(shown) == (0 if ":" in name else 4) and shown <= train
-    assert task.instructions.splitlines()[0] == "Answer with the number and nothing else."
+    answer = "whole equation" if ":" in name else "number"
+    assert task.instructions.splitlines()[0] == f"Answer with the {answer} and nothing else."
     for split in task.splits.values():
         for row in split:
-            left, operator, right = row.text.removeprefix("What is ").rstrip("?").split()
-            assert row.target == str(int(left) + int(right) if operator == "+" else int(left) - int(right))
+            left, operator, right = (asked := row.text.removeprefix("What is ").rstrip("?")).split()
+            result = int(left) + int(right) if operator == "+" else int(left) - int(right)
+            assert row.target == (f"{asked} = {result}" if ":" in name else str(result))
     assert len(task.rows("test")) == (200 if ":" in name else 31)
     assert not [finding for finding in tasks.check(task) if finding.level != "note"]
 

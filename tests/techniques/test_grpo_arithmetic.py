@@ -24,20 +24,11 @@ def program() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize(("answer", "target", "value"), [
-    ("84", "84", 1.0), ("The answer is 84.", "84", 1.0), ("84.0", "84", 1.0), ("74", "84", 0.25), ("81", "84", 0.25),
-    ("48", "84", 0.0), ("184", "84", 1 / 3), ("4", "84", 0.25), ("8", "84", 0.0), ("-84", "84", 0.0), ("8.4", "84", 0.0),
-    ("no idea", "84", 0.0), ("112", "112", 1.0), ("12", "112", 1 / 3)])
-def test_digits_in_their_places(program: ModuleType, answer: str, target: str, value: float) -> None:
-    assert program.digits_right(answer, target) == pytest.approx(value)
-
-
 def test_shuffled_rewards_are_those_of_the_same_group(program: ModuleType) -> None:
     row = Row("1", (Message("user", "What is 40 + 44?"),), "84")
     groups = [[Rollout(row, completion=Completion(str(i), "stop"), score=Score(i / 7, i == 7)) for i in range(8)],
               [Rollout(row, completion=Completion("84", "stop"), score=Score(1.0, True))]]
-    exact = program.rewarding("exact", False, 0)(groups)
+    exact = program.rewarding(False, 0)(groups)
     assert exact == [[i / 7 for i in range(8)], [1.0]]
-    shuffled = program.rewarding("exact", True, 0)(groups)
+    shuffled = program.rewarding(True, 0)(groups)
     assert [sorted(values) for values in shuffled] == exact and shuffled != exact
-    assert program.rewarding("digits", False, 0)(groups) == [[0, 0, 0, 0, 0.25, 0, 0, 0], [1.0]]

@@ -141,14 +141,16 @@ class Network:
         forest = plant(sequences, [adapter] * len(batch))
         with self.lower.entered(self._entry(sequences, forest, adapter)):
             hidden, _ = self.forest(forest)
-        sources, targets, counts = [], [], []
+        distinct: dict[tuple[int, int], int] = {}  # (source, target): what sequences share is computed once
+        numbers, counts = [], []
         for i, datum in enumerate(batch):
             place, trained = forest.index(i), datum.trained
-            sources += [place[position - 1] for position in trained]
-            targets += [datum.tokens[position] for position in trained]
+            pairs = ((place[position - 1], datum.tokens[position]) for position in trained)
+            numbers += [distinct.setdefault(pair, len(distinct)) for pair in pairs]
             counts.append(len(trained))
-        at, wanted = torch.tensor(sources, device=self.device), torch.tensor(targets, device=self.device)
-        return list(self.token_logprobs(hidden[at], wanted).split(counts)), len(forest.tokens)
+        sources, targets = torch.tensor(list(distinct), device=self.device).unbind(dim=1)
+        logprobs = self.token_logprobs(hidden[sources], targets)
+        return list(logprobs[torch.tensor(numbers, device=self.device)].split(counts)), len(forest.tokens)
 
     def _entry(self, sequences: Sequence[Tokens], forest: Forest, adapter: str) -> tuple[int, Tensor] | None:
         """(The lowest layer that the adapter acts on, what enters it); None when that is the lowest there is."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
-from itertools import islice, takewhile
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -25,8 +25,8 @@ from posttrain.types import Completion, StopReason
 REBUILD = 128
 """A cached trunk is replaced only by one that saves this many more tokens."""
 
-MOST_ROWS = 128
-"""Completions written at the same time."""
+MOST_STEMS = 128
+"""So many stems under way leave no room for the next prompt.  (Its completions may part, and be more stems.)"""
 
 
 class Sampler:
@@ -40,7 +40,7 @@ class Sampler:
         self.waiting: deque[Slotted] = deque()
         self.admitting: list[Slotted] = []
         self.stems, self.trunks = Stems(), TrunkCache()
-        self.full = MOST_ROWS  # so many rows under way leave no room for the next
+        self.full: int | None = None  # so many rows under way have left no room for the next
 
     @property
     def rows(self) -> list[Slotted]:
@@ -130,15 +130,16 @@ class Sampler:
     def _choose(self, held: Collection[str]) -> None:
         """Moves to `admitting` what comes next: of one adapter, as many as there are slots and memory for, and as many
         prompts as may be prefilled in one call."""
-        if len(self.rows) >= self.full:
+        room_for = MOST_STEMS - len(self.stems.all)
+        if room_for <= 0 or (self.full is not None and len(self.rows) >= self.full):
             return
-        self.full = MOST_ROWS
-        free = list(islice((row for row in self.waiting if row.adapter not in held), MOST_ROWS - len(self.rows)))
+        self.full = None
+        free = [row for row in self.waiting if row.adapter not in held]
         if not free:
             return
         self.stems.slots.shrink(len(self.stems.all), self.stems.longest)
         ready = list(takewhile(lambda row: row.adapter == free[0].adapter, free))
-        prompts = list(dict.fromkeys(row.prompt for row in ready))
+        prompts = list(dict.fromkeys(row.prompt for row in ready))[:room_for]
         fitting = {prompts[i] for i in next(cut([[prompt] for prompt in prompts], self.prefill_tokens))}
         self.admitting = self._fitting([row for row in ready if row.prompt in fitting])
         if self.admitting:

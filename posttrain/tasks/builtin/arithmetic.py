@@ -2,7 +2,8 @@
 
 Numbers are held out in unordered pairs, so a test row's commuted twin is never in training.  Worked examples make an
 untrained small model right now and then: in the instructions of the one-digit sums, from training pairs.  Of two digits
-it imitates none there; `few_shot` shows them as turns of the conversation.
+it imitates none there; `few_shot` shows them as turns of the conversation.  The answer of two digits is the whole
+equation: a small model works out what it has just written (18 % right instead of 6).
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ class Variant:
     shown: tuple[Pair, ...]
     test: int
     dev: int
-    differences: bool
-    max_tokens: int = 6
+    two_digit: bool
+    max_tokens: int
 
 
 VARIANTS = {
-    "": Variant(0, 9, ((2, 3), (4, 1), (6, 7), (8, 8)), test=17, dev=6, differences=False),
-    "two_digit": Variant(10, 99, (), test=100, dev=50, differences=True, max_tokens=4),
+    "": Variant(0, 9, ((2, 3), (4, 1), (6, 7), (8, 8)), test=17, dev=6, two_digit=False, max_tokens=6),
+    "two_digit": Variant(10, 99, (), test=100, dev=50, two_digit=True, max_tokens=14),
 }
 
 
@@ -76,11 +77,11 @@ def _pairs(variant: Variant) -> dict[str, list[Pair]]:
 
 
 def _rows(pairs: list[Pair], split: str, variant: Variant) -> tuple[Row, ...]:
-    """One-digit: each pair in both orders.  With differences: one sum, in a random order, and one difference."""
+    """One-digit: each pair in both orders.  Two-digit: one sum, in a random order, and one difference."""
     order = random.Random(SEED + 1)
     rows = []
     for small, large in pairs:
-        if variant.differences:
+        if variant.two_digit:
             left, right = order.sample((small, large), 2)
             questions = [
                 (f"{left} + {right}", left + right, "sum"),
@@ -89,19 +90,22 @@ def _rows(pairs: list[Pair], split: str, variant: Variant) -> tuple[Row, ...]:
         else:
             both = dict.fromkeys([(small, large), (large, small)])
             questions = [(f"{left} + {right}", left + right, "sum") for left, right in both]
-        rows += [(f"What is {question}?", str(answer), kind) for question, answer, kind in questions]
+        for question, answer, kind in questions:
+            target = f"{question} = {answer}" if variant.two_digit else str(answer)
+            rows.append((f"What is {question}?", target, kind))
     order.shuffle(rows)
     return tuple(
         Row(
             f"{split}-{number}",
             (Message("user", question),),
-            target=answer,
-            slices=(kind,) if variant.differences else (),
+            target=target,
+            slices=(kind,) if variant.two_digit else (),
         )
-        for number, (question, answer, kind) in enumerate(rows, 1)
+        for number, (question, target, kind) in enumerate(rows, 1)
     )
 
 
 def _instructions(variant: Variant) -> str:
     shown = [f"Q: What is {left} + {right}? A: {left + right}" for left, right in variant.shown]
-    return "\n".join(["Answer with the number and nothing else.", *(["", *shown] if shown else [])])
+    answer = "whole equation" if variant.two_digit else "number"
+    return "\n".join([f"Answer with the {answer} and nothing else.", *(["", *shown] if shown else [])])
