@@ -3,12 +3,12 @@
 
     python benchmarks/grpo_arithmetic.py --digits 1 --minutes 3
     python benchmarks/grpo_arithmetic.py --digits 2 --minutes 10
-    python benchmarks/grpo_arithmetic.py --digits 2 --minutes 10 --shuffled     the control: has to stay flat
+    python benchmarks/grpo_arithmetic.py --digits 2 --minutes 10 --shuffled     the control: has to learn nothing
 
 Dev and test pairs of numbers are held out unordered.  A few worked examples stand in the prompt as turns of the
 conversation: written into the instructions they are not imitated (measured: 0 % right, 92 % of the answers cut off).
 What is shown is always the share of answers wholly right under greedy decoding; apart from it the share in which a
-number could be read at all ("parsed") and that was a number and nothing else ("bare").
+number could be read at all ("parsed") and that had the form of its target ("form").
 
 What is rewarded is the right number, nothing else.  Of two digits the base model gets a quarter of its sampled sums
 right and 6 % of its differences, so groups are large, for some answer in them to be right: sampled together they cost
@@ -42,7 +42,14 @@ TASKS = {1: "arithmetic", 2: "arithmetic:two_digit"}
 CONSTANT = {"steps": 100_000, "dev_rows": 100, "patience_without_signal": 100_000}  # the minutes end it
 SETTINGS: dict[int, dict[str, Any]] = {
     1: {},
-    2: {"rows_per_step": 24, "group_size": 32, "learn_from": 8, "worse_weight": 0.0},
+    2: {
+        "rows_per_step": 24,
+        "group_size": 32,
+        "learn_from": 8,
+        "worse_weight": 0.0,
+        "focus": True,
+        "evaluate_every": 20,
+    },
 }
 
 
@@ -116,9 +123,9 @@ class Along:
 
 
 def parts(evaluation: Evaluation) -> dict[str, float]:
-    """Shares of all answers: right, with a number, a number and nothing else."""
+    """Shares of all answers: right, with a number, in the form of the target."""
     found: dict[str, float] = {"right": evaluation.score}
-    for name, part in (("parsed", "parsed"), ("bare", "valid")):
+    for name, part in (("parsed", "parsed"), ("form", "valid")):
         found[name] = sum(attempt.parts.get(part, 0.0) for attempt in evaluation.attempts) / evaluation.n
     return found
 
@@ -129,11 +136,11 @@ def shares(evaluation: Evaluation) -> str:
 
 def table(outcome: Outcome) -> str:
     """Before and after on the held-out test pairs, with 95 % intervals."""
-    lines = ["| test | right | interval | parsed | bare | n |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = ["| test | right | interval | parsed | form | n |", "| --- | --- | --- | --- | --- | --- |"]
     for name, evaluation in (("before", outcome.before), ("after", outcome.after)):
         low, high = evaluation.interval
-        right, parsed, bare = (f"{share:.0%}" for share in parts(evaluation).values())
-        lines.append(f"| {name} | {right} | {low:.0%} to {high:.0%} | {parsed} | {bare} | {evaluation.n} |")
+        right, parsed, form = (f"{share:.0%}" for share in parts(evaluation).values())
+        lines.append(f"| {name} | {right} | {low:.0%} to {high:.0%} | {parsed} | {form} | {evaluation.n} |")
     return "\n".join(lines)
 
 

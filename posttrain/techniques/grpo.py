@@ -8,7 +8,6 @@ the penalty `kl`, which is for all answers.
 
 from __future__ import annotations
 
-import random
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from posttrain.evaluation.evaluate import score_and_grade
 from posttrain.rollouts import play, sampled
 from posttrain.runs import Run
 from posttrain.techniques._adapter import dropped_on_failure, trainable
+from posttrain.techniques._curriculum import Curriculum
 from posttrain.techniques._record import write_rollouts
 from posttrain.techniques._work import Work
 from posttrain.techniques.dpo import anchored
@@ -30,7 +30,6 @@ from posttrain.types import (
     LoRA,
     Policy,
     Rollout,
-    Row,
     Sampling,
     Score,
     Task,
@@ -54,6 +53,8 @@ class Config:
     ("Not all rollouts are useful", arXiv:2504.13818).  Answers worse than their group's mean weigh `worse_weight`; at
     0 the better ones are imitated and nothing is pushed away (RAFT++, arXiv:2504.11343), which keeps answers varied.
 
+    With `focus` rows come more often from slices in which most is to be gained: see Curriculum.
+
     Steps are few and each is one update, so the rate is high and falls to a tenth (a tenth of what LoRA takes is what
     all weights take: "LoRA without regret", Schulman 2025).  The short prompts of a step cost as much as its answers:
     eight answers of each row make most groups mixed where one answer in ten is right (1 - 0.9^8 = 57 %).
@@ -64,6 +65,7 @@ class Config:
     group_size: int = 8
     learn_from: int = 0
     worse_weight: float = 1.0
+    focus: bool = False
     updates_per_step: int = 1
     learning_rate: float = 1e-3
     beta2: float = 0.99  # few steps: the second moment must forget the first ones
@@ -88,9 +90,10 @@ def graded_rewards(groups: Sequence[list[Rollout]]) -> list[list[float]]:
 
 def work(task: Task, config: Config = Config()) -> Work:
     """What `teach` will do."""
-    rollouts = config.steps * config.rows_per_step * config.group_size
+    groups = config.steps * config.rows_per_step
     judged = (config.steps // config.evaluate_every + 1) * min(config.dev_rows, len(task.rows("dev")))
-    return Work(rows_answered=rollouts + judged, rows_trained=rollouts)
+    learnt = min(config.learn_from or config.group_size, config.group_size)
+    return Work(rows_answered=groups * config.group_size + judged, rows_trained=groups * learnt)
 
 
 async def teach(
@@ -113,6 +116,7 @@ class Training:
     ) -> None:
         self.learner, self.task, self.run, self.config = learner, task, run, config
         self.rewards, self.reference = rewards, reference
+        self.curriculum = Curriculum(task.rows("train"), run.seed, focus=config.focus)
         self.step = self.without_signal = self.skipped_groups = self.groups = self.trained_tokens = self.updates = 0
         self.best, self.best_step = (-1.0, -1.0), 0
 
@@ -145,7 +149,8 @@ class Training:
         sampling = Sampling(
             max_tokens=self.learner.output.max_tokens, temperature=1.0, seed=self.run.seed * 1_000_003 + self.step
         )
-        played = await play(self.learner, self._rows(), self.task.grader, n=self.config.group_size, sampling=sampling)
+        rows = self.curriculum.draw(self.config.rows_per_step)
+        played = await play(self.learner, rows, self.task.grader, n=self.config.group_size, sampling=sampling)
         groups = [[rollout for rollout in group if rollout.score] for group in played]
         if not any(groups):
             raise UserError(
@@ -154,6 +159,9 @@ class Training:
                 remedy="mend the grader or the rows; posttrain check says where it fails",
             )
         rewards = self.rewards(groups)
+        for group, values in zip(groups, rewards, strict=True):
+            if group:
+                self.curriculum.learn(group[0].row, values)
         if self.step % self.config.rollouts_every == 0:
             write_rollouts(self.run, self.step, played, rewards)
         lessons = [self._lessons(group, values) for group, values in zip(groups, rewards, strict=True)]
@@ -215,17 +223,6 @@ class Training:
         if left is not None and minutes:
             done = max(done, 1 - left / (minutes * 60))
         return self.config.learning_rate * (1 - 0.9 * min(1.0, done))
-
-    def _rows(self) -> list[Row]:
-        """This step's rows: a fresh shuffle for every pass over the training rows."""
-        rows, count = self.task.rows("train"), self.config.rows_per_step
-        chosen: list[Row] = []
-        position = self.step * count
-        while len(chosen) < min(count, len(rows)):
-            epoch, offset = divmod(position + len(chosen), len(rows))
-            order = random.Random(f"{self.run.seed}:{epoch}").sample(range(len(rows)), len(rows))
-            chosen += [rows[i] for i in order[offset : offset + count - len(chosen)]]
-        return chosen
 
     def _record(self, groups: Sequence[list[Rollout]], rewards: Sequence[list[float]], mixed: int) -> dict[str, float]:
         scores = [rollout.score for group in groups for rollout in group if rollout.score]

@@ -418,15 +418,3 @@ def test_the_rate_of_grpo_falls_with_the_steps_or_the_time(tmp_path: Path) -> No
 def test_advantages_by_hand() -> None:
     assert grpo.advantages([1.0, 0.0, 0.0, 1.0]) == pytest.approx([1, -1, -1, 1], abs=1e-5)
     assert grpo.advantages([1.0, 0.0, 0.0, 0.0]) == pytest.approx([1.7320, -0.5773, -0.5773, -0.5773], abs=1e-3)
-
-
-def test_every_epoch_of_grpo_sees_every_row_once(tmp_path: Path) -> None:
-    task = reviews(10, 4, 4)
-    training = grpo.Training(base(task), task, Run(tmp_path), grpo.Config(rows_per_step=4), grpo.graded_rewards, None)
-    seen = []
-    for training.step in range(5):
-        rows = training._rows()
-        assert len(rows) == 4
-        seen += [row.id for row in rows]
-    everything = {row.id for row in task.rows("train")}
-    assert set(seen[:10]) == everything == set(seen[10:])
