@@ -246,9 +246,8 @@ class Rollout:
 class Datum:
     """One training sequence.  All per-token fields align with `tokens`; entry i concerns predicting tokens[i].
 
-    A position with weight 0 is not trained (and its logits are never computed).  `logprobs` are the sampler's,
-    `reference_logprobs` a frozen policy's.  Data with the same `group` reach the loss together (a preference
-    pair, the attempts at one row).
+    A position with weight 0 is not trained (its logits are never computed).  `logprobs` are the sampler's, and
+    `reference_logprobs` a frozen policy's.  Data of one `group` (a pair, attempts at a row) reach the loss together.
     """
 
     tokens: Tokens
@@ -329,6 +328,7 @@ class Policy(Protocol):
     trainable: bool
     renderer: Renderer
     context_length: int
+    sampling_bytes: int  # main memory that sampling may take beside the weights; 0 where another machine samples
 
     async def sample(
         self, prompts: Sequence[Prompt], *, n: int = 1, sampling: Sampling, on_text: OnText | None = None

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
+import psutil
+
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.comparison.latency import ROWS, WARM_UP
 from posttrain.rollouts import taught
@@ -43,7 +45,7 @@ CLOSING_SECONDS = 5.0
 @dataclass(frozen=True)
 class Speed:
     """What the calibration measured: seconds per prompt token read, per row written (many at once), per row alone, and
-    per token trained."""
+    per token trained; and the main memory held when as many rows are written at once as ever are."""
 
     read: float
     write: float
@@ -69,7 +71,8 @@ async def calibrate(candidate: PolicyCandidate, task: Task) -> Speed:
     writing = await _seconds(candidate.attempt(rows, n=ANSWERS))
     write = max(1e-4, (writing / len(rows) - read * own) / ANSWERS)
     alone = sum([await _seconds(candidate.attempt([row])) for row in rows[-ROWS_ALONE:]]) / len(rows[-ROWS_ALONE:])
-    return Speed(read, write, alone, train, peak_memory_bytes())
+    fullest = psutil.Process().memory_info().rss + candidate.policy.sampling_bytes
+    return Speed(read, write, alone, train, max(peak_memory_bytes(), fullest))
 
 
 def peak_memory_bytes() -> int:

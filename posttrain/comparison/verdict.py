@@ -8,7 +8,6 @@ here looks at test to choose: test can only confirm, or take a claim away.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
 from typing import Literal
 
 from posttrain.comparison.recommendation import Case, recommend
@@ -94,13 +93,14 @@ def _tested(
 
 
 def detectable(comparisons: Sequence[Comparison], n: int, scored_by: ScoredBy) -> float | None:
-    """The smallest difference n rows could have shown (80 % power), at the median churn between candidates."""
+    """The smallest difference that n rows could have shown (80 % power) between the winner and whichever candidate
+    differs from it on the most rows, either way: beside weak candidates alone, every difference would seem plain."""
     against = [found for found in comparisons if found.family == "winner"]
     if scored_by == "grade":
         variances = [found.discordance - found.difference**2 for found in against]
-        return detectable_mean_difference(n, median(variances)) if variances else detectable_mean_difference(n)
+        return detectable_mean_difference(n, max(variances)) if variances else detectable_mean_difference(n)
     seen = [found.discordance - abs(found.difference) for found in against]
-    return detectable_difference(n, median(seen)) if seen else detectable_difference(n)
+    return detectable_difference(n, max(seen)) if seen else detectable_difference(n)
 
 
 def detectable_sentence(difference: float | None, n: int) -> str:

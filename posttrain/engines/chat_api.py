@@ -61,6 +61,7 @@ class ChatApiPolicy(PromptOnly):
 
     remote = True
     context_length = sys.maxsize  # not known here: the endpoint refuses what is too long
+    sampling_bytes = 0
 
     def __init__(self, url: str, name: str, *, patience: Patience = Patience(), concurrency: int = 8) -> None:
         self.url, self.name, self.model = url.rstrip("/"), name, f"{PREFIX}{url}#{name}"

@@ -53,6 +53,7 @@ class ToyPolicy:
     model = "toy"
     remote = False
     context_length = 4096
+    sampling_bytes = 0
 
     def __init__(
         self,

@@ -206,7 +206,8 @@ def test_on_a_language_model_too(tiny_model_folder: Path, tmp_path: Path) -> Non
         assert [found.name for found in result.candidates] == ["base", "knn_few_shot", "sft"]
         assert (tmp_path / "candidates" / "sft" / "saved" / "adapter" / "adapter_config.json").exists()
         assert result.estimate_seconds and result.actual_seconds
-        assert result.actual_memory_bytes >= result.estimate_memory_bytes > 1e8
+        assert result.estimate_memory_bytes > 1e8
+        assert 0.5 < result.actual_memory_bytes / result.estimate_memory_bytes < 2
     finally:
         engine.close()
 

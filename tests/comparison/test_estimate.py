@@ -77,6 +77,13 @@ def test_rows_without_targets_can_be_calibrated_on(rows: slice) -> None:
     assert asyncio.run(forecast("base", start(task), task, speed, latency=True)).total > 0
 
 
+def test_the_estimate_of_memory_has_room_for_as_much_sampling_as_there_may_be() -> None:
+    narrow, roomy = start(), start()
+    roomy.policy.sampling_bytes = 10 << 30
+    found, more = [asyncio.run(calibrate(candidate, TASK)).memory_bytes for candidate in (narrow, roomy)]
+    assert found < 10 << 30 < more
+
+
 def test_the_trial_adapter_is_dropped_even_when_training_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     dropped: list[str] = []
 

@@ -162,6 +162,10 @@ def test_what_these_rows_cannot_tell() -> None:
                                    candidate("few_shot", "prompt", 20, 80, 0.5)])
     found = detectable(comparisons, 120, "right")
     assert found is not None and 0.14 < found < 0.22  # churn is 2 * 16 / 120
+    weak = [candidate(name, "prompt", 0, 1, 0.1) for name in ("base", "best_of", "retrieval")]
+    beside_weak_ones, _ = decide([candidate("sft", "weights", 0, 64, 0.6),
+                                  candidate("few_shot", "prompt", 20, 80, 0.5), *weak])
+    assert detectable(beside_weak_ones, 120, "right") == found  # they differ from sft one way only
     assert detectable_sentence(0.13, 120) == "cannot tell differences below 13 points with n=120"
     assert detectable_sentence(None, 4) == "cannot tell any difference with n=4: too few test rows"
     assert len(next_commands(verdict, "tickets.csv")) == 3

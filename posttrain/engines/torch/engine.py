@@ -53,6 +53,8 @@ class TorchEngine:
         stops = {*(ends if isinstance(ends, list) else [ends]), *self.renderer.stop_tokens} - {None}
         self.micro_batch_tokens = self._micro_batch_tokens()
         self.sampler = Sampler(self.network, frozenset(stops), self.micro_batch_tokens, self._slot_tokens())
+        most_held = self.sampler.slot_tokens + self.sampler.prefill_tokens
+        self.sampling_bytes = 0 if device.type == "cuda" else most_held * self._key_value_bytes()
         self.constraints = ConstraintCompiler(tokenizer, self.renderer.stop_token)
         self.thread = TorchThread(self.sampler)
 
@@ -100,12 +102,15 @@ class TorchEngine:
 
     def _slot_tokens(self) -> int:
         """Tokens whose keys and values may be held for completions under way."""
+        fitting = int(self._free_bytes() * SLOTS_SHARE / self._key_value_bytes())
+        return max(2048, fitting if self.device.type == "cuda" else min(MOST_SLOT_TOKENS, fitting))
+
+    def _key_value_bytes(self) -> int:
+        """Of one token's keys and values in all layers."""
         config = self.network.config
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        per_token = config.num_hidden_layers * 2 * heads * size * self._width()
-        fitting = int(self._free_bytes() * SLOTS_SHARE / per_token)
-        return max(2048, fitting if self.device.type == "cuda" else min(MOST_SLOT_TOKENS, fitting))
+        return int(config.num_hidden_layers * 2 * heads * size * self._width())
 
     def _width(self) -> int:
         """Bytes of a number."""

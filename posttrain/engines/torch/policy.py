@@ -54,6 +54,7 @@ class TorchPolicy:
         self.model = engine.name
         self.renderer: Renderer = engine.renderer
         self.context_length = engine.network.context_length
+        self.sampling_bytes = engine.sampling_bytes
         self.model_folder = Path(engine.source)
 
     @property
