@@ -117,7 +117,8 @@ class Along:
             self.shown += 1
             print(
                 f"{record['seconds']:5.0f} s  step {record['step']:4}: dev {record['dev_score']:4.0%} right, "
-                f"{record['dev_part_parsed']:4.0%} parsed; reward of late {sum(rewards) / max(1, len(rewards)):.2f}",
+                f"{record['dev_part_parsed']:4.0%} parsed; reward of late {sum(rewards) / max(1, len(rewards)):.2f}"
+                + (f"; back to step {record['went_back_to']}" if "went_back_to" in record else ""),
                 flush=True,
             )
 

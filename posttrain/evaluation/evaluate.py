@@ -36,8 +36,14 @@ async def quick_score(candidate: Candidate, task: Task, rows: Sequence[Row]) -> 
     return score_and_grade([group[0].score for group in await play(candidate, rows, task.grader)], task)
 
 
+def scored_outcomes(scores: Sequence[Score | None], task: Task) -> list[float]:
+    """What each row counts in the task's score; None, a failed rollout, counts as 0."""
+    if task.scored_by == "grade":
+        return [score.value if score else 0.0 for score in scores]
+    return [float(bool(score and score.passed)) for score in scores]
+
+
 def score_and_grade(scores: Sequence[Score | None], task: Task) -> tuple[float, float]:
     """What the task is scored by, and the mean grade; None, a failed rollout, counts as 0."""
-    right = sum(bool(score and score.passed) for score in scores) / len(scores)
     grade = sum(score.value for score in scores if score) / len(scores)
-    return (grade if task.scored_by == "grade" else right), grade
+    return sum(scored_outcomes(scores, task)) / len(scores), grade

@@ -11,10 +11,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from posttrain import losses
 from posttrain.candidates.policy import PolicyCandidate
-from posttrain.evaluation.evaluate import score_and_grade
+from posttrain.evaluation.evaluate import score_and_grade, scored_outcomes
+from posttrain.evaluation.statistics import difference_of_means
 from posttrain.rollouts import play, sampled
 from posttrain.runs import Run
 from posttrain.techniques._adapter import dropped_on_failure, trainable
@@ -52,6 +54,9 @@ class Config:
     of it costs more.  `learn_from` of a group's answers are learnt from (0: all): those whose rewards differ most
     ("Not all rollouts are useful", arXiv:2504.13818).  Answers worse than their group's mean weigh `worse_weight`; at
     0 the better ones are imitated and nothing is pushed away (RAFT++, arXiv:2504.11343), which keeps answers varied.
+
+    A policy that does worse on dev than the best one, beyond chance, is given up: training goes back to the best, and
+    on at half the rate.  A reward that is mere noise moves the weights as far as any other (Adam divides by its size).
 
     With `focus` rows come more often from slices in which most is to be gained: see Curriculum.
 
@@ -118,7 +123,8 @@ class Training:
         self.rewards, self.reference = rewards, reference
         self.curriculum = Curriculum(task.rows("train"), run.seed, focus=config.focus)
         self.step = self.without_signal = self.skipped_groups = self.groups = self.trained_tokens = self.updates = 0
-        self.best, self.best_step = (-1.0, -1.0), 0
+        self.best, self.best_step, self.best_outcomes = (-1.0, -1.0), 0, list[float]()
+        self.went_back = 0
 
     async def run_steps(self) -> None:
         """Samples and learns until the steps or the budget are used up, then goes back to the best on dev."""
@@ -126,10 +132,10 @@ class Training:
             if self.without_signal >= self.config.patience_without_signal:
                 break  # nothing is left to learn
             if self.step % self.config.evaluate_every == 0:
-                await self._keep_if_best()
+                await self._judge()
             await self._one_step()
             self.step += 1
-        await self._keep_if_best()
+        await self._judge()
         self._refuse_if_nothing_was_learnt()
         await self.learner.policy.load(self.run.folder / "best")
 
@@ -140,6 +146,8 @@ class Training:
         reason, remedy = "the budget was used up before its first step", "give more --minutes or --steps"
         if self.skipped_groups < self.groups:
             reason = f"after no step was the score on dev better than before the first ({self.best[0]:.0%})"
+            if self.went_back:
+                reason += f", and so much worse that training went back there {self.went_back}×"
             remedy = "give it more time, see `reward` in metrics.jsonl, and read rollouts/: is what you want rewarded?"
         elif self.step:
             reason, remedy = "no group of answers ever had variance in its rewards", self._remedy()
@@ -217,12 +225,13 @@ class Training:
         }
 
     def learning_rate(self) -> float:
-        """Falls linearly to a tenth, over the steps or the time there is, whichever is used up first."""
+        """Falls linearly to a tenth, over the steps or the time there is, whichever is used up first, and by half
+        whenever training goes back."""
         left, minutes, steps = self.run.seconds_left, self.run.budget.minutes, self.run.budget.steps
         done = self.step / min(self.config.steps, steps or self.config.steps)
         if left is not None and minutes:
             done = max(done, 1 - left / (minutes * 60))
-        return self.config.learning_rate * (1 - 0.9 * min(1.0, done))
+        return self.config.learning_rate * 0.5**self.went_back * (1 - 0.9 * min(1.0, done))
 
     def _record(self, groups: Sequence[list[Rollout]], rewards: Sequence[list[float]], mixed: int) -> dict[str, float]:
         scores = [rollout.score for group in groups for rollout in group if rollout.score]
@@ -235,16 +244,22 @@ class Training:
         }
         return record | _parts(scores)
 
-    async def _keep_if_best(self) -> None:
+    async def _judge(self) -> None:
+        """Scores the policy on dev: the best is kept, and gone back to from one that is worse beyond chance."""
         rows = self.task.rows("dev")[: self.config.dev_rows]
         scores = [group[0].score for group in await play(self.learner, rows, self.task.grader)]
-        score = score_and_grade(scores, self.task)
-        parts = {f"dev_{name}": value for name, value in _parts([score for score in scores if score]).items()}
-        self.run.log(step=self.step, dev_score=score[0], dev_value=score[1], **parts)
+        score, outcomes = score_and_grade(scores, self.task), scored_outcomes(scores, self.task)
+        best = self.run.folder / "best"
+        record: dict[str, Any] = {"dev_score": score[0], "dev_value": score[1]}
+        record |= {f"dev_{name}": value for name, value in _parts([score for score in scores if score]).items()}
         if score > self.best:
-            self.best, self.best_step = score, self.step
-            if self.step:
-                await self.learner.policy.save(self.run.folder / "best")
+            self.best, self.best_step, self.best_outcomes = score, self.step, outcomes
+            await self.learner.policy.save(best)
+        elif difference_of_means(outcomes, self.best_outcomes).interval[1] < 0:
+            self.went_back += 1
+            await self.learner.policy.load(best)
+            record["went_back_to"] = self.best_step
+        self.run.log(step=self.step, **record)
 
     def _remedy(self) -> str:
         if self.best[0] > 0.9:
@@ -258,6 +273,7 @@ class Training:
             "steps": self.step,
             "updates": self.updates,
             "step_kept": self.best_step,
+            "went_back": self.went_back,
             "trained_tokens": self.trained_tokens,
             "groups": self.groups,
             "groups_without_variance": self.skipped_groups,

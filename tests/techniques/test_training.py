@@ -381,6 +381,31 @@ def test_grpo_goes_back_to_its_best_step(tmp_path: Path) -> None:
     assert judged[kept] == max(judged.values())
 
 
+def test_grpo_goes_back_from_a_policy_that_is_plainly_worse_and_learns_slower_then(tmp_path: Path) -> None:
+    task = rewarded(lambda answer: float(answer[:1].isalpha()))
+    start = base(task)
+    learnt = teach(grpo, start, task, tmp_path / "first", QUICK)
+    asyncio.run(start.policy.fork("untaught").save(tmp_path / "untaught"))
+    learner = replace(learnt, policy=learnt.policy.fork("second"))
+    training = grpo.Training(learner, task, Run(tmp_path / "second"), QUICK, grpo.graded_rewards, None)
+    rows = task.rows("test")
+
+    async def judge_and_lose_everything_twice() -> None:
+        await training._judge()
+        for training.step in (8, 16):
+            await learner.policy.load(tmp_path / "untaught")
+            await training._judge()
+
+    asyncio.run(judge_and_lose_everything_twice())
+    assert answers(learner, rows) == answers(learnt, rows) != answers(start, rows)
+    judged = [(record["step"], record.get("went_back_to")) for record in Run(tmp_path / "second").metrics()]
+    assert judged == [(0, None), (8, 0), (16, 0)]
+    training.step, training.groups = 0, 1
+    assert training.learning_rate() == QUICK.learning_rate / 4
+    with pytest.raises(UserError, match="so much worse that training went back there 2×"):
+        training._refuse_if_nothing_was_learnt()
+
+
 def test_a_penalty_keeps_grpo_near_its_beginning(tmp_path: Path) -> None:
     task = rewarded(lambda answer: float(answer[:1] in "abcdefghijklm"))
     start, distances = base(task), {}
