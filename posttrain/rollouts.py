@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from posttrain.candidates.policy import PolicyCandidate
+from posttrain.discovery import find
 from posttrain.types import (
     Candidate,
     Datum,
@@ -23,6 +24,7 @@ from posttrain.types import (
     Row,
     Sampling,
     Target,
+    Task,
     UserError,
     target_text,
 )
@@ -32,23 +34,16 @@ AROUND_FIELDS = 0.5
 
 
 async def play(
-    candidate: Candidate,
-    rows: Sequence[Row],
-    grader: Grader,
-    *,
-    n: int = 1,
-    sampling: Sampling | None = None,
+    candidate: Candidate, rows: Sequence[Row], task: Task, *, n: int = 1, sampling: Sampling | None = None
 ) -> list[list[Rollout]]:
-    """`n` graded rollouts per row, in row order."""
-    return [
-        [await graded(rollout, grader) for rollout in group]
-        for group in await candidate.attempt(rows, n=n, sampling=sampling)
-    ]
+    """`n` graded rollouts per row, in row order, as the task's environment lets the candidate attempt them."""
+    groups = await find("environments", task.environment).attempt(candidate, rows, n=n, sampling=sampling)
+    return [[await graded(rollout, task.grader) for rollout in group] for group in groups]
 
 
 async def graded(rollout: Rollout, grader: Grader) -> Rollout:
-    """The rollout with its score; a grader that raises makes it a failed one."""
-    if rollout.error:
+    """The rollout with a score: its environment's or the grader's.  A grader that raises makes it a failed one."""
+    if rollout.error or rollout.score:
         return rollout
     try:
         return replace(rollout, score=await grader.grade(rollout.row, rollout.answer))

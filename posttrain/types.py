@@ -73,10 +73,9 @@ def target_text(target: Target) -> str:
 class Row:
     """One item of a task: what is asked, and, where known, what is wanted.
 
-    `messages` is the conversation up to the answer, without the task's instructions, and ends with a user (or
-    tool) message.  `rejected` is a worse answer (preference pairs), `answer` what the user's running system
-    said, `contexts` the passages that system had retrieved.  `slices` name the groups shown apart in reports.
-    `place` is the file and line it was read from, for messages; it is no part of what the row is.
+    `messages` is the conversation up to the answer, without the task's instructions, and ends with a user (or tool)
+    message.  `rejected` is a worse answer (preference pairs), `answer` what the user's running system said, `contexts`
+    what that had retrieved, `slices` the groups shown apart in reports, `place` where it was read, for messages.
     """
 
     id: str
@@ -151,6 +150,7 @@ class Task:
     grader: Grader
     output: Output
     scored_by: ScoredBy = "right"
+    environment: str = "single_turn"
     documents: tuple[Document, ...] = ()
     ceiling: float | None = None  # agreement of independent labellers with the gold answer, share of rows
     folder: Path | None = None

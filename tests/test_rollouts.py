@@ -26,6 +26,7 @@ from posttrain.types import (
     Row,
     Sampling,
     Score,
+    Task,
     UserError,
     target_text,
 )
@@ -219,9 +220,9 @@ class Reciter:
 
 
 def test_every_attempt_is_graded_and_failures_carry_no_score() -> None:
-    grader = Sometimes(graders.load("exact", {}))
+    task = Task("t", "1", "h", "", {}, Sometimes(graders.load("exact", {})), Output())
     rows = [ROW, replace(ROW, id="r2", target="maybe")]
-    played = asyncio.run(play(Reciter(["yes", "no", None]), rows, grader, n=3))
+    played = asyncio.run(play(Reciter(["yes", "no", None]), rows, task, n=3))
     assert [[rollout.row.id for rollout in group] for group in played] == [["r1"] * 3, ["r2"] * 3]
     right, unjudged, failed = played[0]
     assert right.score is not None and right.score.passed and not right.error

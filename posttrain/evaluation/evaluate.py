@@ -21,7 +21,7 @@ async def evaluate(candidate: Candidate, task: Task, split: str, run: Run) -> Ev
     for start in range(0, len(rows), ROWS_AT_ONCE):
         run.progress(f"{candidate.name}: {split} rows", start, len(rows))
         batch = rows[start : start + ROWS_AT_ONCE]
-        rollouts += [group[0] for group in await play(candidate, batch, task.grader)]
+        rollouts += [group[0] for group in await play(candidate, batch, task)]
     if all(rollout.error.startswith("grader:") for rollout in rollouts):
         raise UserError(
             f"the grader fails on every {split} row: {rollouts[0].error.removeprefix('grader: ')}",
@@ -33,7 +33,7 @@ async def evaluate(candidate: Candidate, task: Task, split: str, run: Run) -> Ev
 
 async def quick_score(candidate: Candidate, task: Task, rows: Sequence[Row]) -> tuple[float, float]:
     """(score, mean grade) on some rows: what searches compare, the second breaking ties of the first."""
-    return score_and_grade([group[0].score for group in await play(candidate, rows, task.grader)], task)
+    return score_and_grade([group[0].score for group in await play(candidate, rows, task)], task)
 
 
 def scored_outcomes(scores: Sequence[Score | None], task: Task) -> list[float]:

@@ -1,7 +1,7 @@
 """What a task is, as one number: two tasks with the same hash ask and judge the same.
 
-The hash covers rows, grader, score, instructions, output and documents as read, so it is the same on every machine and
-for every file format that holds the same rows; names, versions and cards are left out.
+The hash covers rows, grader, score, environment, instructions, output and documents as read, so it is the same on
+every machine and for every file format that holds the same rows; names, versions and cards are left out.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ def content_hash(
     output: Output,
     documents: Iterable[Document] = (),
     scored_by: ScoredBy = "right",
+    environment: str = "single_turn",
 ) -> str:
     """SHA-256 in hexadecimal.  `grader` is its name, options and, for one in Python, source."""
     digest = hashlib.sha256()
     digest.update(_line({"grader": grader, "instructions": instructions, "output": asdict(output)}))
-    if scored_by != "right":  # so that a hash is what it was before there was a choice
-        digest.update(_line({"scored_by": scored_by}))
+    for name, value, first in (("scored_by", scored_by, "right"), ("environment", environment, "single_turn")):
+        if value != first:  # so that a hash is what it was before there was a choice
+            digest.update(_line({name: value}))
     for split in sorted(splits):
         digest.update(_line({"split": split, "rows": len(splits[split])}))
         for row in splits[split]:

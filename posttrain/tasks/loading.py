@@ -102,11 +102,18 @@ def _read_folder(folder: Path) -> Reading:
         grader=grader,
         output=settings.output,
         scored_by=settings.scored_by,
+        environment=settings.environment,
         documents=documents,
         ceiling=settings.ceiling,
         folder=folder,
         hash=content_hash(
-            splits, judged, settings.instructions, settings.output, documents, scored_by=settings.scored_by
+            splits,
+            judged,
+            settings.instructions,
+            settings.output,
+            documents,
+            scored_by=settings.scored_by,
+            environment=settings.environment,
         ),
     )
     return Reading(task, places, tuple(problems))

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import jsonschema
 
+from posttrain.discovery import names
 from posttrain.tasks.records import read_text
 from posttrain.tasks.rows import TOOLS, Columns, are_tools
 from posttrain.types import Output, ScoredBy, Split, UserError
@@ -32,7 +33,6 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 OUTPUT_TYPES: dict[str, type | tuple[type, ...]] = {"labels": list, "schema": (dict, str), "max_tokens": int}
 SPLIT_TYPES: dict[str, type | tuple[type, ...]] = {"file": str, "input": (str, list), "target": (str, list)}
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
-ENVIRONMENTS = ("single_turn",)
 SCORED_BY: tuple[ScoredBy, ...] = get_args(ScoredBy)
 
 
@@ -56,6 +56,7 @@ class Settings:
     options: Mapping[str, Any] = field(default_factory=dict)
     output: Output = field(default_factory=Output)
     scored_by: ScoredBy = "right"
+    environment: str = "single_turn"
     documents: str = ""
     ceiling: float | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
@@ -75,9 +76,9 @@ def read_settings(path: Path) -> Settings:
     name = grader.pop("name", "choice" if output.labels else "json" if output.schema else "")
     if not isinstance(name, str) or not name:
         raise UserError("no grader", place=str(path), remedy='add [grader] with name = "exact", for instance')
-    environment = table.get("environment", ENVIRONMENTS[0])
-    if environment not in ENVIRONMENTS:
-        raise check.error(f"no environment {environment!r}", "environment", f"known: {', '.join(ENVIRONMENTS)}")
+    environment = table.get("environment", "single_turn")
+    if environment not in (known := names("environments")):
+        raise check.error(f"no environment {environment!r}", "environment", f"known: {', '.join(known)}")
     scored_by = table.get("scored_by", SCORED_BY[0])
     if scored_by not in SCORED_BY:
         raise check.error(f"scored_by is {scored_by!r}", "scored_by", 'write "right" (share of rows) or "grade" (mean)')
@@ -97,6 +98,7 @@ def read_settings(path: Path) -> Settings:
         options=grader,
         output=output,
         scored_by=scored_by,
+        environment=environment,
         splits={split: _source(value, split, check) for split, value in splits.items()},
         documents=table.get("documents", ""),
         ceiling=None if ceiling is None else float(ceiling),

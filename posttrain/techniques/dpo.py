@@ -113,9 +113,7 @@ async def preferences(candidate: PolicyCandidate, task: Task, run: Run, config: 
         run.progress("dpo: looking for wrong answers", start, len(labelled))
         if run.out_of_budget():
             break
-        for group in await play(
-            candidate, labelled[start : start + 32], task.grader, n=config.samples, sampling=sampling
-        ):
+        for group in await play(candidate, labelled[start : start + 32], task, n=config.samples, sampling=sampling):
             chosen = chosen_text(group[0].row)
             wrong = [
                 (rollout.score.value, rollout.answer)

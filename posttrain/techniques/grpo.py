@@ -158,7 +158,7 @@ class Training:
             max_tokens=self.learner.output.max_tokens, temperature=1.0, seed=self.run.seed * 1_000_003 + self.step
         )
         rows = self.curriculum.draw(self.config.rows_per_step)
-        played = await play(self.learner, rows, self.task.grader, n=self.config.group_size, sampling=sampling)
+        played = await play(self.learner, rows, self.task, n=self.config.group_size, sampling=sampling)
         groups = [[rollout for rollout in group if rollout.score] for group in played]
         if not any(groups):
             raise UserError(
@@ -247,7 +247,7 @@ class Training:
     async def _judge(self) -> None:
         """Scores the policy on dev: the best is kept, and gone back to from one that is worse beyond chance."""
         rows = self.task.rows("dev")[: self.config.dev_rows]
-        scores = [group[0].score for group in await play(self.learner, rows, self.task.grader)]
+        scores = [group[0].score for group in await play(self.learner, rows, self.task)]
         score, outcomes = score_and_grade(scores, self.task), scored_outcomes(scores, self.task)
         best = self.run.folder / "best"
         record: dict[str, Any] = {"dev_score": score[0], "dev_value": score[1]}

@@ -34,7 +34,7 @@ def reviews(number: int = 150) -> Task:
 
 
 def score(candidate: PolicyCandidate, task: Task) -> float:
-    groups = asyncio.run(play(candidate, task.rows("test"), task.grader))
+    groups = asyncio.run(play(candidate, task.rows("test"), task))
     return sum(bool(group[0].score and group[0].score.passed) for group in groups) / len(groups)
 
 

@@ -42,7 +42,7 @@ def test_the_most_different_rewards_are_those_of_the_largest_variance(rewards: l
 
 def test_of_a_group_those_are_learnt_from_that_differ_most_and_the_worse_weigh_less(tmp_path: Path) -> None:
     task = rewarded(lambda answer: float(answer[:1].isalpha()))
-    (group,) = asyncio.run(play(base(task), task.rows("train")[:1], task.grader, n=8,
+    (group,) = asyncio.run(play(base(task), task.rows("train")[:1], task, n=8,
                                 sampling=Sampling(max_tokens=3, temperature=1.0)))
     rewards = [0.0, 0.0, 1.0, 0.0, 0.0, 0.5, 0.0, 0.0]
 
