@@ -232,9 +232,9 @@ class Clock:
 
 def _shares(rows: Sequence[Row], seed: int) -> list[Sequence[Row]]:
     """A quarter and half of the rows, the quarter within the half: drawn, for files are often sorted by label."""
-    drawn = random.Random(f"{seed}:learning curve").sample(range(len(rows)), len(rows))
+    order = random.Random(f"{seed}:learning curve").sample(range(len(rows)), len(rows))
     sizes = dict.fromkeys(max(1, round(share * len(rows))) for share in CURVE_SHARES)
-    return [[rows[i] for i in sorted(drawn[:size])] for size in sizes if size < len(rows)]
+    return [[rows[i] for i in sorted(order[:size])] for size in sizes if size < len(rows)]
 
 
 def _forget(candidate: Candidate) -> None:

@@ -15,6 +15,7 @@ import psutil
 
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.comparison.latency import ROWS, WARM_UP
+from posttrain.evaluation.drawing import drawn
 from posttrain.rollouts import taught
 from posttrain.techniques import _chain as chain
 from posttrain.techniques import sft
@@ -59,7 +60,7 @@ async def calibrate(candidate: PolicyCandidate, task: Task) -> Speed:
 
     Without a row that can be taught, reading is counted as writing, and nothing will be trained.
     """
-    rows = task.rows("train")[:CALIBRATION_ROWS]
+    rows = drawn(task.rows("train"), CALIBRATION_ROWS)
     data = _teachable(candidate, rows)
     own = _own_tokens(candidate, task)
     await candidate.attempt(rows[:2])  # what is done once (constraints compiled, weights rounded) is not counted
@@ -119,7 +120,7 @@ def _likelihood(logprobs: Sequence[Any], _: Sequence[Datum]) -> tuple[Any, dict[
 
 def _shared(candidate: PolicyCandidate, task: Task) -> int:
     """Tokens with which the prompts of all rows begin (the instructions); a single row shares none."""
-    prompts = [candidate.prompt(row) for row in task.rows("train")[:CALIBRATION_ROWS]]
+    prompts = [candidate.prompt(row) for row in drawn(task.rows("train"), CALIBRATION_ROWS)]
     columns = zip(*prompts, strict=False) if len(prompts) > 1 else ()
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
 
@@ -157,6 +158,6 @@ async def forecast(expression: str, candidate: PolicyCandidate, task: Task, spee
 
 def _own_tokens(candidate: PolicyCandidate, task: Task) -> float:
     """Mean tokens of a row and its answer that it shares with no other row."""
-    rows = task.rows("train")[:CALIBRATION_ROWS]
+    rows = drawn(task.rows("train"), CALIBRATION_ROWS)
     prompts = [candidate.prompt(row) for row in rows]
     return sum(map(len, prompts)) / len(rows) - _shared(candidate, task) + candidate.output.max_tokens / 2

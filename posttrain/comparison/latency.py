@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy
 
 from posttrain.comparison.results import Latency
+from posttrain.evaluation.drawing import drawn
 from posttrain.types import Candidate, Row
 
 ROWS = 20
@@ -27,7 +28,7 @@ class Measured:
 
 async def measure(candidate: Candidate, rows: Sequence[Row]) -> Measured:
     """Times up to 20 rows one at a time, after two to warm up, then the same rows sent by 8 users at once."""
-    rows = rows[:ROWS]
+    rows = drawn(rows, ROWS)
     for row in rows[:WARM_UP]:
         await candidate.attempt([row])
     alone = [await _timed(candidate, row) for row in rows]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from posttrain import losses
 from posttrain.candidates.policy import PolicyCandidate
+from posttrain.evaluation.drawing import drawn
 from posttrain.rollouts import play, taught
 from posttrain.runs import Run
 from posttrain.techniques._adapter import dropped_on_failure, trainable
@@ -106,7 +107,7 @@ async def preferences(candidate: PolicyCandidate, task: Task, run: Run, config: 
     ]
     if given:
         return given
-    labelled = [row for row in rows if row.target is not None][: config.most_rows]
+    labelled = drawn([row for row in rows if row.target is not None], config.most_rows)
     pairs = []
     sampling = replace(candidate.serving(), temperature=1.0, seed=run.seed)
     for start in range(0, len(labelled), 32):

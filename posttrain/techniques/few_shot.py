@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from posttrain.candidates.policy import Demonstration, PolicyCandidate
+from posttrain.evaluation.drawing import drawn
 from posttrain.evaluation.evaluate import quick_score
 from posttrain.runs import Run
 from posttrain.techniques._work import Work
@@ -34,7 +35,7 @@ def work(task: Task, config: Config = Config()) -> Work:
 
 async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> PolicyCandidate:
     """The candidate with the best set of demonstrations found; with none where none helped."""
-    rows = task.rows("dev")[: config.dev_rows]
+    rows = drawn(task.rows("dev"), config.dev_rows)
     trials = list(draws(candidate, task, run.seed, config))
     best, best_score = candidate, await quick_score(candidate, task, rows)
     for i, trial in enumerate(trials):

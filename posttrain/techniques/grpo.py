@@ -15,6 +15,7 @@ from typing import Any
 
 from posttrain import losses
 from posttrain.candidates.policy import PolicyCandidate
+from posttrain.evaluation.drawing import drawn
 from posttrain.evaluation.evaluate import score_and_grade, scored_outcomes
 from posttrain.evaluation.statistics import difference_of_means
 from posttrain.rollouts import play, sampled
@@ -246,7 +247,7 @@ class Training:
 
     async def _judge(self) -> None:
         """Scores the policy on dev: the best is kept, and gone back to from one that is worse beyond chance."""
-        rows = self.task.rows("dev")[: self.config.dev_rows]
+        rows = drawn(self.task.rows("dev"), self.config.dev_rows)
         scores = [group[0].score for group in await play(self.learner, rows, self.task)]
         score, outcomes = score_and_grade(scores, self.task), scored_outcomes(scores, self.task)
         best = self.run.folder / "best"

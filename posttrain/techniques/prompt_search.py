@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from posttrain.candidates.policy import Demonstration, PolicyCandidate
+from posttrain.evaluation.drawing import drawn
 from posttrain.evaluation.evaluate import quick_score
 from posttrain.runs import Run
 from posttrain.techniques import few_shot, knn_few_shot
@@ -64,7 +65,7 @@ async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config
     alive = prompts(candidate, task, run.seed, config)
     count, dev = config.first_rows, task.rows("dev")
     while len(alive) > 1:
-        rows = dev[:count]
+        rows = drawn(dev, count)
         scored = []
         for i, trial in enumerate(alive):
             run.progress(f"prompt_search: {len(alive)} prompts on {len(rows)} rows", i, len(alive))

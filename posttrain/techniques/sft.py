@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from posttrain import losses
 from posttrain.candidates.policy import PolicyCandidate
+from posttrain.evaluation.drawing import drawn
 from posttrain.evaluation.evaluate import quick_score
 from posttrain.rollouts import by_field, taught
 from posttrain.runs import Run
@@ -88,7 +89,7 @@ async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config
 def judged_rows(task: Task) -> tuple[Row, ...]:
     """The rows whose answers say when to stop.  Training rows cannot tell that, but that nothing was learnt."""
     dev = tuple(row for row in task.splits.get("dev", ()) if row.target is not None)
-    return (dev or task.rows("train"))[:JUDGED_ROWS]
+    return drawn(dev or task.rows("train"), JUDGED_ROWS)
 
 
 def brief(output: Output) -> str:
@@ -117,7 +118,7 @@ class Training:
     def __init__(self, learner: PolicyCandidate, data: list[Datum], task: Task, run: Run, config: Config) -> None:
         self.learner, self.policy, self.data, self.run, self.config = learner, learner.policy, data, run, config
         self.task, self.judged = task, judged_rows(task)
-        self.lessons = [lesson(learner, row) for row in self.judged[:LOSS_ROWS]]
+        self.lessons = [lesson(learner, row) for row in drawn(self.judged, LOSS_ROWS)]
         self.batch_size = config.batch_size or min(16, max(2, len(data) // 100))
         self.steps_per_epoch = math.ceil(len(data) / self.batch_size)
         self.step = self.trained_tokens = 0

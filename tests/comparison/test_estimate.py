@@ -13,6 +13,7 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.comparison.estimate import BESIDE_OTHERS, Forecast, Speed, calibrate, forecast
 from posttrain.comparison.latency import ROWS, WARM_UP
 from posttrain.engines.toy import ToyPolicy
+from posttrain.evaluation.drawing import drawn
 from posttrain.types import Message, Row, Task
 
 TASK = reviews()
@@ -72,7 +73,7 @@ def test_only_what_prompts_begin_with_is_shared() -> None:
 def test_rows_without_targets_can_be_calibrated_on(rows: slice) -> None:
     task = retargeted(TASK, None, rows=rows)
     speed = asyncio.run(calibrate(start(task), task))
-    teachable = any(row.target is not None for row in task.rows("train")[:32])
+    teachable = any(row.target is not None for row in drawn(task.rows("train"), 32))
     assert speed.write > 0 and speed.alone > 0 and (speed.train > 0) == (speed.read > 0) == teachable
     assert asyncio.run(forecast("base", start(task), task, speed, latency=True)).total > 0
 

@@ -17,7 +17,7 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.discovery import find, names
 from posttrain.runs import Budget, Progress, Run
 from posttrain.techniques._work import Work
-from posttrain.types import Candidate, Task, UserError
+from posttrain.types import Candidate, Grader, Row, Score, Task, UserError
 
 
 @dataclass(frozen=True)
@@ -158,3 +158,28 @@ def test_a_search_without_time_still_gives_a_candidate(
         return
     taught = asyncio.run(teach(name, start, task, Run(tmp_path, budget=Budget(minutes=0))))
     assert set(answers(taught, task.rows("test"))) <= set(task.output.labels)
+
+
+@dataclass
+class Recording:
+    """A grader that remembers which labels it was asked about, and of which split."""
+
+    grader: Grader
+    dev: frozenset[str]
+    seen: set[str] = field(default_factory=set)
+
+    async def grade(self, row: Row, answer: str) -> Score:
+        if row.id in self.dev:
+            self.seen.add(str(row.target))
+        return await self.grader.grade(row, answer)
+
+
+@pytest.mark.parametrize("name", names("techniques"))
+def test_what_is_judged_is_drawn_from_a_file_that_is_sorted_by_label(
+        name: str, start: PolicyCandidate, tmp_path: Path) -> None:
+    task = reviews(dev=200)
+    dev = sorted(task.rows("dev"), key=lambda row: str(row.target))
+    grader = Recording(task.grader, frozenset(row.id for row in dev))
+    asyncio.run(teach(name, start, replace(task, grader=grader, splits={**task.splits, "dev": tuple(dev)}),
+                      Run(tmp_path / name, seed=3)))
+    assert len(grader.seen) != 1
