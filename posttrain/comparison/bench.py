@@ -91,7 +91,7 @@ class Bench:
             trained_tokens=int(training.get("trained_tokens", 0)),
             training_runs=1 if kind == "weights" else 0,
             update_rule=_update_rule(candidate, seconds),
-            curves=tuple(_curves(folder / "teaching")),
+            curves=tuple(_curves(folder / "teaching", expression)),
             notes=_notes(candidate),
         )
         result = await self._measured(result, candidate)
@@ -275,11 +275,11 @@ def _notes(candidate: Candidate) -> tuple[str, ...]:
     return tuple(f"{key}: {value}" for key, value in details.items() if not isinstance(value, Mapping))
 
 
-def _curves(folder: Path) -> list[dict[str, Any]]:
-    """The records of training, of every technique of the chain."""
+def _curves(folder: Path, expression: str) -> list[dict[str, Any]]:
+    """The records of training, of every link of the chain in turn."""
     return [
-        record
-        for path in sorted(folder.glob("*/metrics.jsonl"))
-        for record in Run(path.parent).metrics()
+        {"technique": link, **record}
+        for link in chain.folders(expression)
+        for record in Run(folder / link).metrics()
         if "step" in record
     ]

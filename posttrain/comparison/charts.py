@@ -7,7 +7,7 @@ each twice and the page shows the one that fits.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import altair
@@ -246,33 +246,41 @@ def quality_against_cost(results: Sequence[CandidateResult], width: int) -> Any:
 
 
 def training(result: CandidateResult, width: int) -> Any:
-    """What training logged, one small panel a number (loss, score on dev, reward ...)."""
-    numbers = [
-        name
-        for name in dict.fromkeys(key for record in result.curves for key in record)
-        if name not in ("step", "schema", "seconds", "epoch")
+    """What training logged, one small panel a number (loss, score on dev, reward ...) of each link of the chain."""
+    links: dict[str, list[Mapping[str, Any]]] = {}
+    for record in result.curves:
+        links.setdefault(record.get("technique", ""), []).append(record)
+    panels = [
+        _panel(values, f"{link}: {name}" if len(links) > 1 else name, width)
+        for link, records in links.items()
+        for name, values in _numbers(records)[:6]
     ]
-    panels = []
-    for name in numbers[:6]:
+    return altair.concat(*panels, columns=2 if width > 400 else 1) if panels else None
+
+
+def _numbers(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """(what was logged, its values by step) for every number that was logged more than once."""
+    names = dict.fromkeys(key for record in records for key in record)
+    found = []
+    for name in names:
         values = [
             {"step": record.get("step", i), "value": record[name]}
-            for i, record in enumerate(result.curves)
+            for i, record in enumerate(records)
             if isinstance(record.get(name), int | float) and np.isfinite(record[name])
         ]
-        if len(values) > 1:
-            line = altair.Chart(altair.Data(values=values)).mark_line(color="var(--weights)", strokeWidth=2)
-            panels.append(
-                line.encode(
-                    x=altair.X("step:Q", title="step", axis=altair.Axis(tickCount=4)),
-                    y=altair.Y(
-                        "value:Q",
-                        title=name.replace("_", " "),
-                        scale=altair.Scale(zero=False),
-                        axis=altair.Axis(tickCount=4),
-                    ),
-                ).properties(width=200 if width > 400 else 250, height=110)
-            )
-    return altair.concat(*panels, columns=2 if width > 400 else 1) if panels else None
+        if len(values) > 1 and name not in ("step", "schema", "seconds", "epoch"):
+            found.append((name, values))
+    return found
+
+
+def _panel(values: list[dict[str, Any]], title: str, width: int) -> Any:
+    line = altair.Chart(altair.Data(values=values)).mark_line(color="var(--weights)", strokeWidth=2)
+    return line.encode(
+        x=altair.X("step:Q", title="step", axis=altair.Axis(tickCount=4)),
+        y=altair.Y(
+            "value:Q", title=title.replace("_", " "), scale=altair.Scale(zero=False), axis=altair.Axis(tickCount=4)
+        ),
+    ).properties(width=200 if width > 400 else 250, height=110)
 
 
 def _chart(value: dict[str, Any]) -> Any:

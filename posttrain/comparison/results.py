@@ -53,7 +53,7 @@ class CandidateResult:
     payback: BreakEven | None = None
     update_rule: str = ""  # when a fact changes: "edit a document", "retrain, 5 min"
     learning_curve: tuple[tuple[int, float], ...] = ()  # (labelled rows, test score)
-    curves: tuple[Mapping[str, Any], ...] = ()  # training records: step, loss, dev_score, reward ...
+    curves: tuple[Mapping[str, Any], ...] = ()  # training records: technique, step, loss, dev_score ...
     notes: tuple[str, ...] = ()
 
     @property

@@ -51,9 +51,9 @@ async def teach(expression: str, candidate: Candidate, task: Task, run: Run, *, 
     `last` is a Config for the last technique of the chain.  It all begins anew: what an earlier start of this run,
     ended by a kill, has logged in these folders is removed.
     """
-    modules = links(expression)
+    modules, trained_tokens = links(expression), 0
     _refuse_second_shape(modules, candidate, last)
-    for i, (module, folder) in enumerate(zip(modules, _folders(modules), strict=True)):
+    for i, (module, folder) in enumerate(zip(modules, folders(expression), strict=True)):
         slow = sum(hasattr(later, "work") for later in modules[i:])
         left = run.seconds_left
         minutes = None if left is None or not hasattr(module, "work") else left / slow / 60
@@ -61,12 +61,17 @@ async def teach(expression: str, candidate: Candidate, task: Task, run: Run, *, 
         link = run.child(folder, budget=Budget(minutes=minutes))
         settings = () if last is None or i + 1 < len(modules) else (last,)
         candidate = await module.teach(candidate, task, link, *settings)
+        if module.KIND == "weights" and isinstance(candidate, PolicyCandidate):
+            training = candidate.details["training"]
+            trained_tokens += training["trained_tokens"]
+            summed = {**training, "trained_tokens": trained_tokens}
+            candidate = replace(candidate, details={**candidate.details, "training": summed})
     return replace(candidate, name=expression) if is_dataclass(candidate) else candidate
 
 
-def _folders(modules: Sequence[ModuleType]) -> list[str]:
-    """A folder name for every link: that of its technique, numbered where it comes again."""
-    names = [module.__name__.rpartition(".")[2] for module in modules]
+def folders(expression: str) -> list[str]:
+    """The folder of every link, beside each other: that of its technique, numbered where it comes again."""
+    names = [name.strip() for name in expression.split("+")]
     return [f"{name}-{number}" if (number := names[: i + 1].count(name)) > 1 else name for i, name in enumerate(names)]
 
 

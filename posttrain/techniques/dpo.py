@@ -87,7 +87,13 @@ async def train(
             step += 1
             trained_tokens += int(metrics["trained_tokens"])
             preferred = metrics["preferred"] / metrics["pairs"]
-            run.log(step=step, loss=metrics["loss"], preferred=preferred, margin=metrics["margin"] / metrics["pairs"])
+            run.log(
+                step=step,
+                loss=metrics["loss"],
+                preferred=preferred,
+                margin=metrics["margin"] / metrics["pairs"],
+                trained_tokens=metrics["trained_tokens"],
+            )
             run.progress("dpo", step, total, f"prefers the chosen answer in {preferred:.0%}")
     if not step:
         raise UserError(

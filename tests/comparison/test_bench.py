@@ -222,3 +222,13 @@ def test_training_runs_are_said_as_they_were() -> None:
     assert lines == ["One training run: sft+grpo.",
                      "2 of 3 training runs of retrieval+sft learnt something: 71, 60 %.",
                      "3 training runs of sft: 64, 62, 66 %."]
+
+
+def test_the_curves_of_a_chain_are_told_apart_and_come_in_its_order(tmp_path: Path) -> None:
+    made = bench(tmp_path)
+    learnt = asyncio.run(made.taught("sft+dpo", "sft+dpo", start(), None))
+    records = asyncio.run(made.judged("sft+dpo", "sft+dpo", learnt, 1.0)).curves
+    order = [record["technique"] for record in records]
+    assert order == sorted(order, key=["sft", "dpo"].index) and set(order) == {"sft", "dpo"}
+    first, second = ([r["step"] for r in records if r["technique"] == link and "loss" in r] for link in ("sft", "dpo"))
+    assert first == sorted(set(first)) and second == sorted(set(second)), "the steps of each begin anew"

@@ -166,8 +166,13 @@ def test_the_page_says_what_was_found(found: ComparisonResult, rendered: tuple[s
     assert order == sorted(order)
     assert "200 more rows: about +8 points" in body
     assert "20,000, a month of yours" in body
-    figures = [attributes for tag, attributes in seen.tags if attributes.get("role") == "img"]
-    assert len([f for f in figures if f.get("aria-label")]) >= 4
+    assert "labellers agree on 86 %" in body
+    pictures = [attributes["aria-label"] for _, attributes in seen.tags if attributes.get("role") == "img"]
+    assert [str(name).partition(" of ")[0].partition(",")[0].partition(" against")[0] for name in pictures] == [
+        "Paired difference", "Total cost", "Score", "Score", *["Training curves"] * (len(pictures) - 4)]
+    for part in ("cost against number of requests", "Score against cost", "Score against number of labelled rows"):
+        assert sum(part in str(name) for name in pictures) == 1, part
+    assert len(pictures) > 4
     ids = [attributes["id"] for _, attributes in seen.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
 
@@ -213,6 +218,16 @@ def test_a_page_with_next_to_nothing_to_show(tmp_path: Path) -> None:
     text, seen = page(found, tmp_path)
     assert "<svg" not in text and "There is no reference" in " ".join(seen.text)
     assert json.loads(seen.data)["rows"] == []
+
+
+def test_the_links_of_a_chain_have_curves_of_their_own(found: ComparisonResult) -> None:
+    curves = [{"technique": link, "step": step, "loss": loss - step / 10, "schema": 1}
+              for link, loss in (("sft", 6.0), ("dpo", 0.7)) for step in range(5)]
+    taught = replace(found.candidates[-1], curves=tuple(curves))
+    svg = charts.drawn("curves", lambda width: charts.training(taught, width))
+    assert svg.index("sft: loss") < svg.index("dpo: loss")
+    alone = charts.drawn("curves", lambda width: charts.training(replace(taught, curves=tuple(curves[:5])), width))
+    assert "sft: loss" not in alone and "loss" in alone
 
 
 def test_charts_are_drawn_in_the_pages_colours_with_ids_of_their_own(found: ComparisonResult) -> None:

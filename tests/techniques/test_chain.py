@@ -68,6 +68,16 @@ def test_how_it_will_ask_is_known_beforehand(expression: str, tmp_path: Path) ->
     assert shaped.messages(row) != start.messages(row) or shaped.votes > 1
 
 
+@pytest.mark.parametrize("expression", ["sft+dpo", "sft+best_of+dpo", "retrieval+sft+best_of"])
+def test_the_trained_tokens_of_all_links_are_counted(expression: str, tmp_path: Path) -> None:
+    task = reviews()
+    learnt = asyncio.run(chain.teach(expression, base(task), task, Run(tmp_path)))
+    logs = {name: Run(tmp_path / name).metrics() for name in chain.folders(expression)}
+    each = {name: sum(record.get("trained_tokens", 0) for record in records) for name, records in logs.items()}
+    assert each["sft"] > 0 and each.get("dpo") != 0
+    assert isinstance(learnt, PolicyCandidate) and learnt.details["training"]["trained_tokens"] == sum(each.values())
+
+
 def test_slow_links_share_the_time(tmp_path: Path) -> None:
     task, budgets = reviews(), {}
     run = Run(tmp_path, budget=Budget(minutes=2))
