@@ -46,6 +46,21 @@ class Budget:
     steps: int | None = None
 
 
+class Stop:
+    """A wish to end at the next step with what there is by then.  Only while it is `heeded` may it be `asked` for."""
+
+    def __init__(self) -> None:
+        self.asked = self.heeded = False
+
+    @contextmanager
+    def heed(self) -> Iterator[None]:
+        self.heeded = True
+        try:
+            yield
+        finally:
+            self.heeded = False
+
+
 class Run:
     """One piece of work on disk.  `child(name)` is a piece of it with a folder of its own."""
 
@@ -56,8 +71,10 @@ class Run:
         seed: int = 0,
         budget: Budget = Budget(),
         on_progress: Callable[[Progress], None] = silent,
+        stop: Stop | None = None,
     ) -> None:
         self.folder, self.seed, self.budget, self.on_progress = folder, seed, budget, on_progress
+        self.stop = stop or Stop()
         self.started = time.monotonic()
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -75,6 +92,7 @@ class Run:
             seed=self.seed if seed is None else seed,
             budget=Budget(minutes=minutes, steps=steps),
             on_progress=self.on_progress,
+            stop=self.stop,
         )
 
     @property
@@ -88,9 +106,9 @@ class Run:
         return None if self.budget.minutes is None else max(0.0, self.budget.minutes * 60 - self.seconds)
 
     def out_of_budget(self, step: int = 0) -> bool:
-        """Whether the budget is used up after `step` optimiser steps."""
+        """Whether the budget is used up after `step` optimiser steps, or somebody asked to stop."""
         spent = self.seconds_left is not None and self.seconds_left <= 0
-        return spent or (self.budget.steps is not None and step >= self.budget.steps)
+        return self.stop.asked or spent or (self.budget.steps is not None and step >= self.budget.steps)
 
     def progress(self, description: str, done: float, total: float, detail: str = "") -> None:
         self.on_progress(Progress(description, done, total, detail))

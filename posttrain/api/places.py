@@ -14,7 +14,7 @@ from posttrain import candidates
 from posttrain.api.engines import Engines
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.comparison.conclude import folder_name
-from posttrain.runs import SCHEMA, Budget, Progress, Run, commit, read_json, silent, write_json
+from posttrain.runs import SCHEMA, Budget, Progress, Run, Stop, commit, read_json, silent, write_json
 from posttrain.types import Candidate, Output, Task, UserError
 
 RUNS = Path("runs")
@@ -33,6 +33,7 @@ def new_run(
     minutes: float | None = None,
     steps: int | None = None,
     on_progress: Callable[[Progress], None] = silent,
+    stop: Stop | None = None,
 ) -> Run:
     """A new run folder with its config.json: what was asked for, and with which versions."""
     now = datetime.datetime.now()
@@ -41,7 +42,7 @@ def new_run(
     while folder.exists():
         number += 1
         folder = first.with_name(f"{first.name}-{number}")
-    run = Run(folder, seed=seed, budget=Budget(minutes, steps), on_progress=on_progress)
+    run = Run(folder, seed=seed, budget=Budget(minutes, steps), on_progress=on_progress, stop=stop)
     versions = {name: importlib.metadata.version(name) for name in ("posttrain", "torch", "transformers")}
     write_json(
         folder / "config.json",

@@ -19,7 +19,7 @@ from posttrain.comparison import conclude
 from posttrain.discovery import find
 from posttrain.evaluation.evaluate import evaluate as evaluate_candidate
 from posttrain.evaluation.record import Evaluation
-from posttrain.runs import Progress, Run, silent, write_json
+from posttrain.runs import Progress, Run, Stop, silent, write_json
 from posttrain.techniques import _chain as chain
 from posttrain.types import Split, Task, UserError
 
@@ -45,11 +45,13 @@ def teach(
     settings: Mapping[str, Any] | None = None,
     on_progress: Callable[[Progress], None] = silent,
     began: Callable[[Path], None] = lambda _: None,
+    stop: Stop | None = None,
 ) -> Lesson:
     """Teaches one technique or chain (`sft`, `retrieval+sft`, `sft+grpo`) and keeps what came of it.
 
     `settings` are fields of the last technique's Config, as values or as texts.  Test rows are not looked at.  `began`
-    is told the run's folder as soon as there is one.  Raises UserError.
+    is told the run's folder as soon as there is one.  Whoever asks to `stop` gets what was learnt until then.  Raises
+    UserError, and KeyboardInterrupt when it was stopped before anything was learnt.
     """
     kind = chain.kind(expression)  # an unknown name is refused before anything is read or written
     config = _config(expression, settings or {})
@@ -67,24 +69,30 @@ def teach(
     with opened() as engines:
         start = PolicyCandidate.of(model, engines.policy(model), task)
         run = places.new_run(
-            runs, "teach", task, asked, seed=seed, minutes=minutes, steps=steps, on_progress=on_progress
+            runs, "teach", task, asked, seed=seed, minutes=minutes, steps=steps, on_progress=on_progress, stop=stop
         )
         began(run.folder)
         engines.keep_replies(run.folder / "replies.jsonl")
         with places.nothing_left_of_a_refused_start(run):
-            return run_to_end(_taught(expression, start, task, run, config))
+            try:
+                return run_to_end(_taught(expression, start, task, run, config))
+            except UserError:
+                if run.stop.asked:
+                    raise KeyboardInterrupt from None
+                raise
 
 
 async def _taught(expression: str, start: PolicyCandidate, task: Task, run: Run, config: Any) -> Lesson:
     before = await evaluate_candidate(start, task, "dev", run)
-    candidate = await chain.teach(expression, start, task, run.child("teaching"), last=config)
+    with run.stop.heed():
+        candidate = await chain.teach(expression, start, task, run.child("teaching"), last=config)
     after = await evaluate_candidate(candidate, task, "dev", run)
     await candidate.save(run.folder / "saved")
     before.write(run.folder / "before.jsonl")
     after.write(run.folder / "after.jsonl")
     result = {
         "schema": 1,
-        "technique": expression,
+        "technique": candidate.name,
         "scored_by": after.scored_by,
         "before": before.score,
         "after": after.score,

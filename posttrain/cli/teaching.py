@@ -13,6 +13,7 @@ from posttrain.api import places
 from posttrain.api import teaching as verbs
 from posttrain.cli import documents, options, show
 from posttrain.cli.options import Json, Minutes, Runs, Seed
+from posttrain.cli.stopping import at_the_next_step
 from posttrain.cli.voice import Voice
 from posttrain.comparison import wording
 from posttrain.evaluation.record import Evaluation
@@ -54,8 +55,8 @@ def teach(
       posttrain teach sft+grpo tasks/tickets --set steps=40
     """
     voice = Voice(quiet=as_json)
-    stopped = "What came of it until then is not kept; its log is in {run}."
-    with voice.until_the_end(stopped), show.progress(quiet=as_json) as shown:
+    stopped = "Nothing was learnt by then; its log is in {run}."
+    with voice.until_the_end(stopped), show.progress(quiet=as_json) as shown, at_the_next_step() as stop:
         lesson = api.teach(
             technique,
             source,
@@ -67,7 +68,10 @@ def teach(
             settings={name: _value(text) for name, text in options.pairs(settings or [], "--set").items()},
             on_progress=shown,
             began=voice.begin,
+            stop=stop,
         )
+    if stop.asked:
+        voice.say("[yellow]Stopped[/]; what was best by then is kept.")
     voice.say(f"dev, {_scale(lesson.after)}: {_score(lesson.before)} before, [bold]{_score(lesson.after)}[/] after")
     voice.say(
         f"run: {lesson.folder}\n\nnext:\n  posttrain chat latest\n  posttrain evaluate latest {source}\n"

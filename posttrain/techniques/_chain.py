@@ -47,6 +47,7 @@ def shape(expression: str, candidate: PolicyCandidate, task: Task) -> PolicyCand
 
 async def teach(expression: str, candidate: Candidate, task: Task, run: Run, *, last: Any = None) -> Candidate:
     """Teaches with every technique in turn, each in a folder of its own; what time there is, the slow ones share.
+    When somebody asks to stop, what came of the techniques until then is the candidate, and named after them.
 
     `last` is a Config for the last technique of the chain.  It all begins anew: what an earlier start of this run,
     ended by a kill, has logged in these folders is removed.
@@ -54,6 +55,9 @@ async def teach(expression: str, candidate: Candidate, task: Task, run: Run, *, 
     modules, trained_tokens = links(expression), 0
     _refuse_second_shape(modules, candidate, last)
     for i, (module, folder) in enumerate(zip(modules, folders(expression), strict=True)):
+        if run.stop.asked and i:
+            expression = "+".join(expression.split("+")[:i])
+            break
         slow = sum(hasattr(later, "work") for later in modules[i:])
         left = run.seconds_left
         minutes = None if left is None or not hasattr(module, "work") else left / slow / 60

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
-from command_line import Shell
+from command_line import Said, Shell
+
+from posttrain.runs import Run
+from posttrain.techniques import sft
 
 TASK = Path("tasks/tickets")
 STUBBORN = """import time
@@ -91,3 +96,36 @@ def test_the_log_holds_why_a_run_failed(shell: Shell) -> None:
     assert run.returncode == 2
     (log,) = Path("runs").glob("*/log.txt")
     assert "error: " in log.read_text() and "broken" in log.read_text()
+
+
+def stopped_when(pattern: str, contains: str, shell: Shell, *arguments: str) -> Said:
+    """What a command says that gets a Ctrl-C once a file of this name holds this."""
+
+    def watch() -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if any(contains in path.read_text() for path in Path().glob(pattern)):
+                return os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.02)
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    said = shell(*arguments)
+    watching.join()
+    return said
+
+
+def test_teaching_that_is_stopped_keeps_the_best_so_far(shell: Shell, tiny_model_folder: Path) -> None:
+    said = stopped_when("runs/*/teaching/sft/metrics.jsonl", "judged_score", shell, "teach", "sft+best_of", "tickets.csv",
+                        "--model", str(tiny_model_folder))
+    assert said.code == 0 and "Stopped; what was best by then is kept." in said.out
+    (run,) = Path("runs").glob("*-teach")
+    kept = json.loads((run / "result.json").read_text())
+    assert kept["technique"] == "sft", "best_of never began"
+    assert max(record["epoch"] for record in Run(run / "teaching/sft").metrics()) < sft.Config().epochs
+    assert shell("predict", "latest", "new.csv").code == 0
+
+
+def test_teaching_that_is_stopped_before_it_has_begun_says_so(shell: Shell, tiny_model_folder: Path) -> None:
+    said = stopped_when("runs/*/log.txt", "", shell, "teach", "sft", "tickets.csv", "--model", str(tiny_model_folder))
+    assert said.code == 130 and "Nothing was learnt by then" in said.err and "Traceback" not in said.err
