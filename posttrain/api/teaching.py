@@ -15,7 +15,7 @@ from posttrain.api.engines import EMBEDDED, is_endpoint, opened
 from posttrain.api.loops import run_to_end
 from posttrain.api.sources import load_task
 from posttrain.candidates.policy import PolicyCandidate
-from posttrain.comparison import conclude
+from posttrain.comparison import bench, conclude
 from posttrain.discovery import find
 from posttrain.evaluation.evaluate import evaluate as evaluate_candidate
 from posttrain.evaluation.record import Evaluation
@@ -26,11 +26,12 @@ from posttrain.types import Split, Task, UserError
 
 @dataclass(frozen=True)
 class Lesson:
-    """What `teach` did: the run, the candidate's evaluation on dev before and after."""
+    """What `teach` did: the run, the candidate's evaluation on dev before and after, and what else there is to say."""
 
     folder: Path
     before: Evaluation
     after: Evaluation
+    notes: tuple[str, ...] = ()
 
 
 def teach(
@@ -99,7 +100,7 @@ async def _taught(expression: str, start: PolicyCandidate, task: Task, run: Run,
         "n": after.n,
     }
     write_json(run.folder / "result.json", result)
-    return Lesson(run.folder, before, after)
+    return Lesson(run.folder, before, after, bench.notes(candidate))
 
 
 def _config(expression: str, settings: Mapping[str, Any]) -> Any:

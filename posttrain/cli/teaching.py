@@ -73,6 +73,8 @@ def teach(
     if stop.asked:
         voice.say("[yellow]Stopped[/]; what was best by then is kept.")
     voice.say(f"dev, {_scale(lesson.after)}: {_score(lesson.before)} before, [bold]{_score(lesson.after)}[/] after")
+    for note in lesson.notes:
+        voice.say(note, markup=False, soft_wrap=True)
     voice.say(
         f"run: {lesson.folder}\n\nnext:\n  posttrain chat latest\n  posttrain evaluate latest {source}\n"
         "  posttrain serve latest",

@@ -92,7 +92,7 @@ class Bench:
             training_runs=1 if kind == "weights" else 0,
             update_rule=_update_rule(candidate, seconds),
             curves=tuple(_curves(folder / "teaching", expression)),
-            notes=_notes(candidate),
+            notes=notes(candidate),
         )
         result = await self._measured(result, candidate)
         await candidate.save(folder / "saved")
@@ -270,7 +270,8 @@ def _update_rule(candidate: Candidate, seconds: float) -> str:
     return "edit the prompt" if candidate.kind == "prompt" else f"retrain, {duration(seconds)}"
 
 
-def _notes(candidate: Candidate) -> tuple[str, ...]:
+def notes(candidate: Candidate) -> tuple[str, ...]:
+    """What there is to say of a candidate beside its numbers."""
     details = getattr(candidate, "details", {})
     return tuple(f"{key}: {value}" for key, value in details.items() if not isinstance(value, Mapping))
 

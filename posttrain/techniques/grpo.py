@@ -111,7 +111,13 @@ async def teach(
     training = Training(learner, task, run, config, rewards, candidate.policy.frozen() if config.kl else None)
     with dropped_on_failure(policy):
         await training.run_steps()
-    return replace(learner, details={**candidate.details, "training": training.summary()})
+    details = {**candidate.details, "training": training.summary()}
+    if not training.ended:
+        details["never stops"] = (
+            f"every answer sampled was cut off at {learner.output.max_tokens} tokens, so stopping was never taught; "
+            "raise max_tokens under [output], or teach sft first"
+        )
+    return replace(learner, details=details)
 
 
 class Training:
@@ -125,7 +131,7 @@ class Training:
         self.curriculum = Curriculum(task.rows("train"), run.seed, focus=config.focus)
         self.step = self.without_signal = self.skipped_groups = self.groups = self.trained_tokens = self.updates = 0
         self.best, self.best_step, self.best_outcomes = (-1.0, -1.0), 0, list[float]()
-        self.went_back = 0
+        self.went_back = self.ended = 0
 
     async def run_steps(self) -> None:
         """Samples and learns until the steps or the budget are used up, then goes back to the best on dev."""
@@ -167,6 +173,7 @@ class Training:
                 place=self.task.name,
                 remedy="mend the grader or the rows; posttrain check says where it fails",
             )
+        self.ended += sum(_stopped(rollout) for group in groups for rollout in group)
         rewards = self.rewards(groups)
         for group, values in zip(groups, rewards, strict=True):
             if group:
@@ -280,6 +287,10 @@ class Training:
             "groups_without_variance": self.skipped_groups,
             "dev_score": self.best[0],
         }
+
+
+def _stopped(rollout: Rollout) -> bool:
+    return rollout.completion is not None and rollout.completion.stop_reason == "stop"
 
 
 def most_different(rewards: Sequence[float], count: int) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lessons import base, rewarded
 from posttrain.rollouts import play, sampled
 from posttrain.runs import Run
 from posttrain.techniques import grpo
-from posttrain.types import Sampling
+from posttrain.types import Output, Sampling
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=12))
@@ -56,3 +57,15 @@ def test_of_a_group_those_are_learnt_from_that_differ_most_and_the_worse_weigh_l
     assert weights(learn_from=2) == [(tokens[0], pytest.approx(-1, abs=1e-4)), (tokens[2], pytest.approx(1, abs=1e-4))]
     assert weights(learn_from=2, worse_weight=0.5)[0][1] == pytest.approx(-0.5, abs=1e-4)
     assert [got for got, _ in weights(worse_weight=0.0)] == [tokens[2], tokens[5]]
+
+
+@pytest.mark.parametrize("max_tokens", [1, 12])
+def test_answers_that_never_stop_are_told(max_tokens: int, tmp_path: Path) -> None:
+    """A reward that looks at the beginning alone is earned by answers that are all cut off."""
+    task = rewarded(lambda answer: float(answer[:1].isalpha()))
+    task = replace(task, output=Output(max_tokens=max_tokens))
+    config = grpo.Config(steps=8, rows_per_step=8, learning_rate=3e-2, evaluate_every=4)
+    learnt = asyncio.run(grpo.teach(base(task), task, Run(tmp_path), config))
+    assert ("never stops" in learnt.details) == (max_tokens == 1)
+    if max_tokens == 1:
+        assert f"cut off at {max_tokens} tokens" in learnt.details["never stops"]
