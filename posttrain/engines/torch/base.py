@@ -5,18 +5,27 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from posttrain.engines.torch.adapters import Precision
+from posttrain.runs import read_json
 from posttrain.types import UserError
 
 transformers.utils.logging.disable_progress_bar()  # our own bars say what is going on
+
+TELLING = (OSError, ValueError, StrictDataclassError, SafetensorError)
+BROKEN = (*TELLING, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, UnpicklingError)
+"""What loading a folder that is not a model, or a broken one, ends with.  Of some the text alone says what is wrong."""
 
 EMBEDDED = "smollm2"
 """SmolLM2-135M-Instruct (Apache-2.0), the default model: no network, no account."""
@@ -46,13 +55,20 @@ def resolve(model: str) -> str:
         return str(unpack_embedded())
     path = Path(model).expanduser()
     if path.exists():
-        if not (path / "config.json").is_file():
+        if (path / "config.json").is_file():
+            return str(path)
+        if (path / "adapter_config.json").is_file():
+            base = read_json(path / "adapter_config.json").get("base_model_name_or_path")
             raise UserError(
-                "not a model folder: it has no config.json",
+                f"an adapter and not a model: it belongs to {base}",
                 place=str(path),
-                remedy="give a folder written by save_pretrained, a hub name, or smollm2",
+                remedy=f"give {base}; what posttrain has taught is named by its run",
             )
-        return str(path)
+        raise UserError(
+            "not a model folder: it has no config.json",
+            place=str(path),
+            remedy="give a folder written by save_pretrained, a hub name, or smollm2",
+        )
     if path.is_absolute() or model.startswith((".", "~")):
         raise UserError("no such model folder", place=model, remedy="check the path, or give a hub name or smollm2")
     return model
@@ -65,16 +81,12 @@ def load(model: str, device: torch.device) -> tuple[Any, Any, str]:
     """
     source = resolve(model)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    try:
+    with _blaming(model, "configuration (config.json)"):
+        AutoConfig.from_pretrained(source)
+    with _blaming(model, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(source)
+    with _blaming(model, "weights"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"cannot load this model: {reason}",
-            place=model,
-            remedy="give a local model folder, a hub name you can reach, or smollm2 (embedded)",
-        ) from error
     network, report = loaded
     if missing := sorted(report["missing_keys"]):  # transformers would make them up
         raise UserError(
@@ -83,6 +95,20 @@ def load(model: str, device: torch.device) -> tuple[Any, Any, str]:
             remedy="give a complete model that writes text (a causal language model)",
         )
     return network.to(device), tokenizer, source
+
+
+@contextmanager
+def _blaming(model: str, part: str) -> Iterator[None]:
+    """What transformers raises over a part of a model that is not there or broken becomes a UserError."""
+    try:
+        yield
+    except BROKEN as error:
+        kind = "" if isinstance(error, TELLING) else f"{type(error).__name__} "
+        raise UserError(
+            f"cannot load the {part} of this model: {kind}{' '.join(str(error).split())}",
+            place=model,
+            remedy="give a local model folder, a hub name you can reach, or smollm2 (embedded)",
+        ) from error
 
 
 def unpack_embedded() -> Path:
