@@ -139,9 +139,18 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """The value as JSON.  NaN and infinity, such as the loss of a run that diverged, become null: JSON has neither."""
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False, default=_plain, allow_nan=False)
+    except ValueError:
+        nulled = json.loads(json.dumps(value, default=_plain), parse_constant=lambda _: None)
+        return json.dumps(nulled, indent=indent, ensure_ascii=False, allow_nan=False)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file whole: to a temporary name, flushed to disk, then renamed.  Raises UserError."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, default=_plain) + "\n")
+    write_text(path, to_json(value, indent=1) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -180,7 +189,7 @@ def _read(path: Path) -> bytes:
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
     """Appends one JSON line, after cutting off a line that a kill left unfinished.  Raises UserError."""
-    line = json.dumps(record, ensure_ascii=False, default=_plain).encode() + b"\n"
+    line = to_json(record).encode() + b"\n"
     with disk_errors(path), path.open("ab+") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -249,3 +250,19 @@ def test_a_child_never_has_more_than_its_parent(tmp_path: Path) -> None:
     assert parent.child("d", budget=Budget(steps=2)).budget.steps == 2
     assert Run(tmp_path).child("e").seconds_left is None
     assert (Run(tmp_path).child("f", budget=Budget(minutes=1)).seconds_left or 0) <= 60
+
+
+@dataclass
+class Loss:
+    value: float
+
+
+def test_what_is_no_number_in_json_becomes_null(tmp_path: Path) -> None:
+    found = {"loss": math.nan, "each": [math.inf, -math.inf, 1e-9], "last": Loss(math.nan), "path": tmp_path, "text": "NaN"}
+    write_json(tmp_path / "report.json", found)
+    run = Run(tmp_path / "run")
+    run.log(loss=math.nan)
+    read = [json.loads(path.read_text(), parse_constant=pytest.fail)
+            for path in (tmp_path / "report.json", tmp_path / "run" / "metrics.jsonl")]
+    assert read[0] == {"loss": None, "each": [None, None, 1e-9], "last": {"value": None}, "path": str(tmp_path), "text": "NaN"}
+    assert read[1]["loss"] is None

@@ -22,7 +22,7 @@ from posttrain.types import Candidate, Message, Row, UserError
 
 @dataclass(frozen=True)
 class Prediction:
-    """An answer to an unlabelled row.  `abstained`: its confidence is below the threshold, or unknown."""
+    """An answer to an unlabelled row.  `abstained`: its confidence is below the threshold, or there is an error."""
 
     id: str
     answer: str
@@ -40,7 +40,10 @@ def predict(
     runs: Path = places.RUNS,
     on_progress: Callable[[Progress], None] = silent,
 ) -> list[Prediction]:
-    """Answers a file of unlabelled rows (or a list of texts), abstaining below a confidence.  Raises UserError."""
+    """Answers a file of unlabelled rows (or a list of texts), abstaining below a confidence.
+
+    Raises UserError, also when there is a threshold and the candidate knows no confidence.
+    """
     if isinstance(rows, str | Path):
         asked = tasks.read_rows(rows, input=input)
     else:
@@ -53,7 +56,13 @@ def predict(
             for rollouts in await candidate.attempt(asked[start : start + 64]):
                 rollout = rollouts[0]
                 confidence = rollout.completion.confidence if rollout.completion else None
-                unsure = bool(rollout.error) or (threshold > 0 and (confidence is None or confidence < threshold))
+                if threshold and confidence is None and not rollout.error:
+                    raise UserError(
+                        f"{candidate.name} knows no confidence, so nothing can be below {threshold:g}",
+                        place="--threshold",
+                        remedy="leave it out, or predict with linear or a local model",
+                    )
+                unsure = bool(rollout.error) or (confidence is not None and confidence < threshold)
                 predictions.append(Prediction(rollout.row.id, rollout.answer, confidence, unsure, rollout.error))
 
     with opened() as engines:

@@ -6,12 +6,13 @@ stderr, that of other programs too.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, TextIO
+
+from posttrain.runs import to_json
 
 STDOUT, STDERR = 1, 2
 SCHEMA = 1
@@ -40,7 +41,7 @@ def alone(as_json: bool) -> Iterator[None]:
 
 def print_document(document: Mapping[str, Any]) -> None:
     """Prints the document, at once; it always has a `schema`."""
-    text = json.dumps({"schema": SCHEMA, **document}, ensure_ascii=False, indent=1, default=str)
+    text = to_json({"schema": SCHEMA, **document}, indent=1)
     if not _kept:
         print(text, flush=True)
         return

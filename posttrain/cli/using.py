@@ -48,14 +48,13 @@ def predict(
         return
     with disk_errors(output) if output else nullcontext(), _opened(output) as stream:
         writer = csv.writer(stream)
-        writer.writerow(("id", "answer", "confidence", "abstained"))
+        writer.writerow(("id", "answer", "confidence", "abstained", "error"))
         for one in predictions:
             sure = "" if one.confidence is None else f"{one.confidence:.3f}"
-            writer.writerow(
-                (one.id, "" if one.abstained else one.answer, sure, one.error or ("yes" if one.abstained else ""))
-            )
-    abstained = sum(prediction.abstained for prediction in predictions)
-    show.errors.print(f"{len(predictions)} rows, {abstained} abstained{f'; written to {output}' if output else ''}")
+            abstained = "yes" if one.abstained else ""
+            writer.writerow((one.id, "" if one.abstained else one.answer, sure, abstained, one.error))
+    count = sum(prediction.abstained for prediction in predictions)
+    show.errors.print(f"{len(predictions)} rows, {count} abstained{f'; written to {output}' if output else ''}")
 
 
 def _opened(output: Path | None) -> AbstractContextManager[TextIO]:

@@ -107,10 +107,26 @@ def test_predict_abstains_below_the_threshold(shell: Shell) -> None:
     assert all(one["abstained"] for one in unsure["predictions"])
 
 
+def test_a_threshold_is_refused_where_nobody_knows_a_confidence(shell: Shell) -> None:
+    shell("compare", "tickets.csv", "--candidates", "nearest")
+    said = shell("predict", "latest", "new.csv", "--threshold", "0.5")
+    assert said.code == 2 and "nearest knows no confidence" in said.err and "leave it out" in said.err
+    assert shell("predict", "latest", "new.csv").code == 0
+
+
+def test_a_model_abstains_where_it_is_less_sure_than_asked(shell: Shell, tiny_model_folder: Path) -> None:
+    shell("compare", "tickets.csv", "--candidates", "base", "--model", str(tiny_model_folder))
+    known = shell("predict", "latest", "new.csv", "--json").document["predictions"]
+    low, high = sorted(one["confidence"] for one in known)
+    assert 0 < low < high < 1
+    between = shell("predict", "latest", "new.csv", "--threshold", str((low + high) / 2), "--json").document["predictions"]
+    assert [one["abstained"] for one in between] == [one["confidence"] == low for one in known]
+
+
 def test_predict_writes_a_table_to_the_terminal(shell: Shell) -> None:
     shell("compare", "tickets.csv", "--candidates", "constant,linear")
     lines = shell("predict", "latest", "new.csv").out.splitlines()
-    assert lines[0] == "id,answer,confidence,abstained"
+    assert lines[0] == "id,answer,confidence,abstained,error"
     assert [line.split(",")[:2] for line in lines[1:]] == [["row-1", "shipping"], ["row-2", "account"]]
     assert not sys.stdout.closed
 

@@ -31,7 +31,7 @@ from posttrain import losses
 from posttrain.engines.torch import attention
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.engines.torch.forest import plant
-from posttrain.types import Adam, LoRA, Sampling, UserError
+from posttrain.types import Adam, Datum, LoRA, Sampling, UserError
 
 SMALL = LoRA(rank=4, alpha=6)
 
@@ -276,6 +276,24 @@ def test_shared_prefixes_are_forwarded_once(llama: tuple[Any, TorchEngine]) -> N
     metrics = asyncio.run(policy.forward_backward([datum] * 5, losses.cross_entropy))
     assert metrics["forwarded_tokens"] == len(datum.tokens) - 1  # nothing is predicted from the last one
     assert metrics["tokens"] == 5 * len(datum.tokens)
+
+
+def test_the_output_head_is_computed_where_it_is_needed_only(
+        llama: tuple[Any, TorchEngine], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, engine = llama
+    policy = asyncio.run(moved(engine, SMALL))
+    network, rows = engine.network, list[int]()
+    head = network.output_head
+    monkeypatch.setattr(network, "output_head", lambda hidden: rows.append(len(hidden)) or head(hidden))
+    datum = Datum(tuple(range(1, 41)), (*[0.0] * 37, 1.0, 1.0, 1.0))
+    asyncio.run(policy.forward_backward([datum], losses.cross_entropy))
+    assert rows == [3], "as many as there are trained positions"
+    rows.clear()
+    asyncio.run(policy.logprobs([datum, datum]))
+    assert rows == [3], "equal ones once"
+    rows.clear()
+    asyncio.run(policy.sample([tuple(range(1, 41))], n=2, sampling=Sampling(max_tokens=4)))
+    assert rows == [1] * len(rows) and len(rows) <= 4, "the last token of a prompt, and each that is written"
 
 
 def test_many_positions_are_scored_in_chunks(llama: tuple[Any, TorchEngine], monkeypatch: pytest.MonkeyPatch) -> None:
