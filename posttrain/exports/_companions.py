@@ -35,7 +35,7 @@ def write_companions(candidate: PolicyCandidate, policy: LocalPolicy, folder: Pa
     source = str(policy.model_folder)
     tokenizer = AutoTokenizer.from_pretrained(source)
     if not tokenizer.chat_template:  # a base model: what it was taught with becomes its template
-        tokenizer.chat_template = getattr(policy.renderer, "_template", None)
+        tokenizer.chat_template = getattr(policy.renderer, "template", None)
     tokenizer.save_pretrained(folder)
     _generation(source, policy).save_pretrained(folder)
     write_json(

@@ -54,7 +54,7 @@ class ChatTemplateRenderer:
     def __init__(self, tokenizer: Any) -> None:
         # private copies: switching `split_special_tokens` on a shared one is not safe between threads
         self._tokenizer, self._literal_tokenizer = copy.deepcopy(tokenizer), copy.deepcopy(tokenizer)
-        self._template = None if tokenizer.chat_template else self._plain_template()
+        self.template = tokenizer.chat_template or self._plain_template()
         special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
         self._special = frozenset(special | set(tokenizer.all_special_ids))
         self._special_texts = tuple(str(text) for text in tokenizer.convert_ids_to_tokens(sorted(self._special)))
@@ -121,7 +121,7 @@ class ChatTemplateRenderer:
             return str(
                 self._tokenizer.apply_chat_template(
                     turns,
-                    chat_template=self._template,
+                    chat_template=self.template,
                     tokenize=False,
                     add_generation_prompt=ask,
                     enable_thinking=False,

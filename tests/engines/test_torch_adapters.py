@@ -78,6 +78,7 @@ BAD: dict[str, Callable[[Path], object]] = {
     "acts from a token on": lambda folder: change(folder, alora_invocation_tokens=[5, 6]),
     "a base that was changed": lambda folder: change(folder, init_lora_weights="pissa"),
     "what is not known yet": lambda folder: change(folder, use_something_new=True),
+    "another chat template": lambda folder: (folder / "chat_template.jinja").write_text("{{ messages }}"),
     "B of another rank": lambda folder: widen(folder, "lora_B"),
 }
 

@@ -21,6 +21,7 @@ from posttrain.types import LoRA, UserError
 
 WEIGHTS = "adapter_model.safetensors"
 OPTIMISER = "optimiser.safetensors"
+TEMPLATE = "chat_template.jinja"  # as transformers names it
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 PREFIX = "base_model.model."
@@ -40,12 +41,19 @@ INITIALISATIONS = (None, True, False, "gaussian", "orthogonal", "eva")
 """Those that leave the base as it is; the others (PiSSA, OLoRA, LoftQ ...) belong to a base that they have changed."""
 
 
-def read_adapter(folder: Path, name: str, layers: Mapping[str, nn.Linear]) -> Adapter:
+def read_adapter(folder: Path, name: str, layers: Mapping[str, nn.Linear], template: str) -> Adapter:
     """An adapter for these layers from a folder in PEFT's format.
 
-    Raises UserError when it is none, is not for these layers, or asks for anything that is not computed here.
+    Raises UserError when it is none, is not for these layers, asks for anything that is not computed here, or was
+    taught with another chat template (where that was kept).
     """
     weights, lora = _read_peft(folder)
+    if (folder / TEMPLATE).exists() and (folder / TEMPLATE).read_bytes() != template.encode():
+        raise UserError(
+            "this adapter was taught with another chat template than its base model has now",
+            place=str(folder / TEMPLATE),
+            remedy="give the base model the template that stands there, or teach again",
+        )
     tensors = {}
     for path in sorted({key.removeprefix(PREFIX).rpartition(".lora_")[0] for key in weights if ".lora_" in key}):
         a = weights.pop(f"{PREFIX}{path}.lora_A.weight", None)
@@ -108,8 +116,8 @@ def _read_peft(folder: Path) -> tuple[dict[str, Tensor], LoRA]:
     return weights, LoRA(rank=rank, alpha=alpha)
 
 
-def write_adapter(adapter: Adapter, folder: Path, base_name: str) -> None:
-    """Writes an adapter in PEFT's file format."""
+def write_adapter(adapter: Adapter, folder: Path, base_name: str, template: str) -> None:
+    """Writes an adapter in PEFT's file format, and the chat template it was taught with."""
     tensors = {}
     for path, (a, b) in adapter.tensors.items():
         tensors[f"{PREFIX}{path}.lora_A.weight"] = a.detach().cpu().contiguous()
@@ -132,6 +140,7 @@ def write_adapter(adapter: Adapter, folder: Path, base_name: str) -> None:
         (folder / OPTIMISER).unlink(missing_ok=True)  # it belonged to other weights
         _write_tensors(tensors, folder / WEIGHTS)
         config.save_pretrained(str(folder))
+        (folder / TEMPLATE).write_bytes(template.encode())
 
 
 def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:

@@ -85,7 +85,9 @@ class TorchEngine:
         Raises UserError when it is none that this engine can reproduce.
         """
         bank, wanted = self.network.bank, name or folder.resolve().name
-        adapter = self.thread.submit(lambda: bank.add(read_adapter(folder, wanted, bank.layers))).result()
+        adapter = self.thread.submit(
+            lambda: bank.add(read_adapter(folder, wanted, bank.layers, self.renderer.template))
+        ).result()
         return TorchPolicy(self, adapter.name, trainable=True)
 
     def close(self) -> None:

@@ -226,7 +226,7 @@ class TorchPolicy:
             raise UserError("the base model has no adapter to save", remedy="train first: sft, dpo or grpo")
 
         def write() -> None:
-            write_adapter(self._weights(), folder, self.engine.source)
+            write_adapter(self._weights(), folder, self.engine.source, self.engine.renderer.template)
             if optimiser:
                 write_optimiser(self._weights(), folder)
 
@@ -238,7 +238,7 @@ class TorchPolicy:
         bank = self.engine.network.bank
 
         def read() -> None:
-            adapter = read_adapter(folder, self.adapter, bank.layers)
+            adapter = read_adapter(folder, self.adapter, bank.layers, self.engine.renderer.template)
             adapter.version = self._weights().version + 1  # another version than what was cached
             read_optimiser(adapter, folder)
             bank.adapters[self.adapter] = adapter
