@@ -181,9 +181,12 @@ class PolicyCandidate:
         fits = [i for i, prompt in enumerate(prompts) if remote or len(prompt) <= room]
         numbers = [fits] if not remote else [[i] for i in fits]
         results: list[list[Completion | str]] = [
-            [f"policy: a prompt of {len(prompt)} tokens leaves no room in the context of {self.policy.context_length}"]
+            [
+                f"policy: a prompt of {len(prompt)} tokens leaves no room in the context of "
+                f"{self.policy.context_length}; shorten or leave out {row.place or f'row {row.id}'}"
+            ]
             * n
-            for prompt in prompts
+            for prompt, row in zip(prompts, rows, strict=True)
         ]
         batches = [
             self._boundary([prompts[i] for i in batch], n, sampling, _renumbered(on_text, batch))

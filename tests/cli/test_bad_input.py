@@ -126,6 +126,18 @@ def test_with_json_the_error_is_a_document_too(shell: Shell) -> None:
     assert said.document["error"]["message"] == "no run called 'yesterday'"
 
 
+def test_a_test_row_longer_than_the_context_fails_alone_and_is_named(shell: Shell, tiny_model_folder: Path) -> None:
+    shell("init", "tickets.csv", "--grader", "exact")
+    rows = (TASK / "test.jsonl").read_text().splitlines()
+    long = {**json.loads(rows[2]), "input": "printer " * 2000}
+    (TASK / "test.jsonl").write_text("\n".join([*rows[:2], json.dumps(long), *rows[3:]]) + "\n")
+    said = shell("compare", str(TASK), "--candidates", "constant,base", "--model", str(tiny_model_folder), "--json")
+    attempts = [json.loads(line) for line in next(Path(said.document["run"]).glob("**/base*/test.jsonl")).read_text().splitlines()]
+    errors = [attempt.get("error") for attempt in attempts if attempt.get("error")]
+    assert len(errors) == 1 and "leaves no room in the context of 512; shorten or leave out" in errors[0]
+    assert errors[0].endswith("test.jsonl:3")
+
+
 def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(shell: Shell, tiny_model_folder: Path) -> None:
     command = [str(Path(sys.executable).with_name("posttrain")), "compare", "tickets.csv", "--candidates",
                "nearest,base,best_of", "--model", str(tiny_model_folder)]
