@@ -48,12 +48,12 @@ def conclude(
     if not record.results:
         raise UserError("no candidate finished", place=str(run.folder), remedy="; ".join(record.notes) or "try again")
     results = record.results
-    comparisons, recommendation = verdict.decide(results, given=yours, margin=settings.margin)
+    comparisons, recommendation = verdict.decide(results, yours=yours, margin=settings.margin)
     reference = verdict.choose_reference(results, yours, settings.margin)
     if reference is not None:
         low = {found.a: found.interval[0] for found in comparisons if found.family == "reference"}
         results = [_broken_even(result, reference, low.get(result.name), settings, run.seed) for result in results]
-        comparisons, recommendation = verdict.decide(results, given=yours, margin=settings.margin)  # now with money
+        comparisons, recommendation = verdict.decide(results, yours=yours, margin=settings.margin)  # now with money
     seeds = max([result.training_runs for result in results if result.kind == "weights"], default=1)
     return ComparisonResult(
         task=task.name,
@@ -64,6 +64,7 @@ def conclude(
         comparisons=tuple(comparisons),
         recommendation=recommendation,
         reference=reference.name if reference else None,
+        yours=yours,
         margin=settings.margin,
         volume_per_month=settings.volume_per_month,
         ceiling=task.ceiling,

@@ -43,8 +43,8 @@ def _columns(comparison: ComparisonResult) -> list[tuple[str, Cell]]:
         (f"{comparison.scored_by} (95 %)", lambda r: _score(comparison, r)),
     ]
     if comparison.reference is not None:
-        own = comparison.candidate(comparison.reference).kind == "given"
-        columns.append((f"against {'yours' if own else 'the best prompt'}", lambda r: _difference(comparison, r)))
+        against = "against yours" if comparison.yours else "against the best prompt"
+        columns.append((against, lambda r: _difference(comparison, r)))
     if any(result.latency for result in comparison.candidates):
         columns.append(("p95 alone / under 8 users", _latency))
     if any(cost.unit != DEVICE_SECONDS for cost in costs):

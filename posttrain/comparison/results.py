@@ -178,7 +178,7 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """Everything a comparison found.  `reference` is the user's own system, else the best prompt chosen on dev."""
+    """Everything a comparison found.  `reference` is `yours`, what the user runs, else the best prompt on dev."""
 
     task: str
     task_version: str
@@ -188,6 +188,7 @@ class ComparisonResult:
     comparisons: tuple[Comparison, ...]
     recommendation: Recommendation
     reference: str | None = None
+    yours: str | None = None
     margin: float = MARGIN
     volume_per_month: float | None = None
     ceiling: float | None = None  # agreement of independent labellers, share of rows
@@ -235,6 +236,7 @@ class ComparisonResult:
             "comparisons": [{**asdict(c), "interval": list(c.interval)} for c in self.comparisons],
             "recommendation": {**asdict(self.recommendation), "reason": self.recommendation.reason},
             "reference": self.reference,
+            "yours": self.yours,
             "margin": self.margin,
             "volume_per_month": self.volume_per_month,
             "ceiling": self.ceiling,
@@ -271,6 +273,7 @@ class ComparisonResult:
         same = (
             "model",
             "reference",
+            "yours",
             "margin",
             "volume_per_month",
             "ceiling",

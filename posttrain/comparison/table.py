@@ -102,8 +102,7 @@ def _spaced(*parts: RenderableType) -> Group:
 
 
 def _columns(comparison: ComparisonResult) -> list[Column]:
-    own = comparison.reference is not None and comparison.candidate(comparison.reference).kind == "given"
-    against = "yours" if own else _cut(comparison.reference or NOTHING, 15)
+    against = "yours" if comparison.yours else _cut(comparison.reference or NOTHING, 15)
     return [
         Column("candidate", _name, 22),
         Column(

@@ -306,8 +306,10 @@ def test_an_endpoint_is_what_everything_is_compared_with(tmp_path: Path) -> None
     policies = {"toy": ToyPolicy.open_for(task), "chat:there": endpoint}
     hearing = Hearing()
     result = run_one(task, tmp_path / "a", ("base", "few_shot"), policies=policies, hearing=hearing)
-    assert result.reference == "base@chat:there"
+    assert result.reference == result.yours == "base@chat:there"
     assert run_one(task, tmp_path / "b", ("base", "few_shot"), policies=policies, given=True).reference == "yours"
+    kept = run_one(task, tmp_path / "c", ("constant", "base"), policies={"chat:there": endpoint}, hearing=hearing)
+    assert (kept.yours, kept.reference) == ("base", "base") and read(tmp_path / "c").yours == "base"
 
 
 def test_what_learns_nothing_is_a_finding_and_not_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,8 @@ def test_the_columns_are_those_of_the_readme() -> None:
     assert "−25 worse" in by_name["constant"] and "cannot tell" in by_name["linear"]
     assert not re.search(r"\d cannot tell", "".join(lines)), "a difference that cannot be told is no number"
     assert "against yours" in table(comparison()).splitlines()[0]
+    endpoint = replace(found, yours=found.reference)
+    assert "against yours" in table(endpoint).splitlines()[0]
 
 
 def test_a_column_with_nothing_in_it_is_left_out() -> None:

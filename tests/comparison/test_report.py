@@ -84,6 +84,15 @@ def test_tables_fit_and_lose_no_column(found: ComparisonResult, width: int) -> N
     assert max(map(len, printed(table.everything(found), width))) <= width
 
 
+def test_what_is_yours_is_called_that(found: ComparisonResult, tmp_path: Path) -> None:
+    endpoint = replace(found, reference="few_shot", yours="few_shot")
+    prompted = replace(found, reference="few_shot", yours=None)
+    for each, heading, title in ((endpoint, "yours", "against yours, few_shot"), (prompted, "few_shot", "against few_shot")):
+        lines = printed(table.final(each, width=112), 112)
+        assert heading in lines[1].split()
+        assert title in page(each, tmp_path)[0]
+
+
 def test_rows_as_candidates_finish_have_fixed_columns(found: ComparisonResult) -> None:
     for width in (80, 112):
         lines = printed(table.header("right", width), width)
