@@ -28,6 +28,9 @@ from posttrain.runs import SCHEMA, Budget, Run, read_json, write_json
 from posttrain.techniques import _chain as chain
 from posttrain.types import Candidate, Row, Task, TokensUsed, UserError
 
+MORE_SEEDS = 2
+"""Trainings with other seeds, beside the first."""
+
 CURVE_SHARES = (0.25, 0.5)
 """Learning curves are drawn from these shares of the training rows, and all of them."""
 
@@ -139,7 +142,7 @@ class Bench:
         A run that learnt nothing counts as a training run, and has no score.
         """
         scores, runs, notes = [result.score], 1, list(result.notes)
-        for seed in (self.run.seed + 1, self.run.seed + 2):
+        for seed in range(self.run.seed + 1, self.run.seed + 1 + MORE_SEEDS):
             if not self._time_for(result, result.training_seconds):
                 break
             runs += 1

@@ -21,6 +21,7 @@ from posttrain import graders
 from posttrain.candidates.given import GivenCandidate
 from posttrain.comparison.compare import Listener, compare, read
 from posttrain.comparison.conclude import Settings
+from posttrain.comparison.estimate import Forecast
 from posttrain.comparison.results import CandidateResult, ComparisonResult
 from posttrain.engines.chat_api import ChatApiPolicy
 from posttrain.engines.torch.engine import TorchEngine
@@ -212,11 +213,27 @@ def test_on_a_language_model_too(tiny_model_folder: Path, tmp_path: Path) -> Non
         engine.close()
 
 
-def test_two_models_are_told_apart(tmp_path: Path) -> None:
-    task = reviews()
+def test_two_models_are_told_apart_and_estimated_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, hearing = reviews(), Hearing()
+    monkeypatch.setattr("posttrain.comparison.compare.forecast", forecast_of_a_minute)
     policies = {"one": ToyPolicy.open_for(task, seed=0), "two": ToyPolicy.open_for(task, seed=1)}
-    result = run_one(task, tmp_path, ("constant", "base"), policies=policies)
+    result = run_one(task, tmp_path, ("constant", "base"), policies=policies, hearing=hearing)
     assert [found.name for found in result.candidates] == ["constant", "base@one", "base@two"]
+    (estimate,) = [said for said in hearing.said if "Ctrl-C" in said]
+    assert estimate.startswith("3 min, ") and result.estimate_seconds == 3 * 60
+    resumed = run_one(task, tmp_path, ("constant", "base", "few_shot"), policies=policies)
+    assert resumed.estimate_seconds == 2 * 60, "what is finished takes no time"
+
+
+async def forecast_of_a_minute(*_: Any, **__: Any) -> Forecast:
+    return Forecast(40, 20)
+
+
+def test_the_estimate_counts_what_is_trained_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("posttrain.comparison.compare.forecast", forecast_of_a_minute)
+    result = run_one(reviews(), tmp_path, ("base", "sft"))
+    assert result.candidate("sft").training_runs == 3 and len(result.candidate("sft").learning_curve) == 3
+    assert result.estimate_seconds == pytest.approx(2 * 60 + 2.75 * 40)
 
 
 def test_without_a_model_there_are_floors(tmp_path: Path) -> None:
