@@ -17,7 +17,7 @@ from posttrain.candidates.given import GivenCandidate
 from posttrain.comparison import compare as comparing
 from posttrain.comparison.compare import Listener
 from posttrain.comparison.conclude import Settings
-from posttrain.comparison.money import Prices
+from posttrain.comparison.money import Prices, StatedCost
 from posttrain.comparison.plan import default_candidates, ordered
 from posttrain.comparison.results import ComparisonResult
 from posttrain.comparison.wording import percent
@@ -85,6 +85,10 @@ def question(
         task, chosen = _repeated(task, candidates, chosen_models, earlier)
     if chosen:
         ordered(chosen)  # an unknown name is refused
+    settings = settings or _settings(config.get("settings", {}))
+    if like:  # what candidates of another model cost is not known
+        own = {name: cost for name, cost in settings.costs.items() if name in [system.name for system in given]}
+        settings = replace(settings, costs=own)
     return Question(
         task=task,
         candidates=chosen,
@@ -93,7 +97,7 @@ def question(
         given=tuple(given),
         minutes=config.get("minutes") if minutes is None else minutes,
         seed=config.get("seed", 0) if seed is None else seed,
-        settings=settings or _settings(config.get("settings", {})),
+        settings=settings,
         runs=runs,
         resume=earlier if resume else None,
         like=earlier if like else None,
@@ -128,8 +132,12 @@ def _refuse_change(config: Mapping[str, Any], task: Task, seed: int | None, earl
 
 
 def _settings(stated: Mapping[str, Any]) -> Settings:
-    """The settings of an earlier run: prices and volume; what was compared is kept beside them."""
-    return Settings(prices=Prices(**stated.get("prices", {})), volume_per_month=stated.get("volume_per_month"))
+    """The settings of an earlier run: prices, costs and volume; what was compared is kept beside them."""
+    return Settings(
+        prices=Prices(**stated.get("prices", {})),
+        costs={name: StatedCost(**cost) for name, cost in stated.get("costs", {}).items()},
+        volume_per_month=stated.get("volume_per_month"),
+    )
 
 
 def _repeated(task: Task, asked: Sequence[str], models: Sequence[str], like: Path) -> tuple[Task, tuple[str, ...]]:

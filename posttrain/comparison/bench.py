@@ -19,7 +19,7 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.comparison.conclude import Record, Settings, folder_name
 from posttrain.comparison.estimate import CLOSING_SECONDS
 from posttrain.comparison.latency import measure
-from posttrain.comparison.money import Cost, Prices, device_cost, hosted_cost
+from posttrain.comparison.money import Cost, Prices, device_cost, hosted_cost, with_stated
 from posttrain.comparison.results import CandidateResult
 from posttrain.comparison.wording import duration
 from posttrain.evaluation.evaluate import evaluate
@@ -110,8 +110,11 @@ class Bench:
         write_json(self.folder(result.name) / "result.json", report)
 
     async def _measured(self, result: CandidateResult, candidate: Candidate) -> CandidateResult:
-        """Adds latency and cost.  The user's own system was answered elsewhere: neither is known."""
-        if result.kind == "given" or not self.settings.latency:
+        """Adds latency and cost.  A system whose answers were given costs what the user states, if anything."""
+        currency, stated = self.settings.prices.currency, self.settings.costs.get(result.name)
+        if result.kind == "given":
+            return replace(result, cost=with_stated(None, stated, currency))
+        if not self.settings.latency:
             return result
         self.run.progress(f"{result.name}: latency", 0, 1)
         policy = getattr(candidate, "policy", None)
@@ -124,7 +127,7 @@ class Bench:
                 policy.replies_path = self.run.folder / "replies.jsonl"  # type: ignore[union-attr]
             searching = self.searching.get(result.name, TokensUsed())
             hosted = _hosted(self.settings.prices, result.evaluation, searching)
-            return replace(result, latency=measured.latency, cost=hosted)
+            return replace(result, latency=measured.latency, cost=hosted and with_stated(hosted, stated, currency))
         with self.timed(f"{result.name}: latency"):
             measured = await measure(candidate, self.task.rows("test"))
         cost = device_cost(
@@ -132,7 +135,7 @@ class Bench:
             one_off_seconds=result.training_seconds + result.search_seconds,
             request_seconds=measured.request_seconds,
         )
-        return replace(result, latency=measured.latency, cost=cost)
+        return replace(result, latency=measured.latency, cost=with_stated(cost, stated, currency))
 
     # ---- once more: other seeds, fewer rows
 
@@ -255,6 +258,7 @@ def _hosted(prices: Prices, evaluation: Evaluation, searching: TokensUsed = Toke
         prices,
         prompt_tokens=[attempt.prompt_tokens for attempt in answered],
         completion_tokens=[attempt.completion_tokens for attempt in answered],
+        cached_tokens=[attempt.cached_tokens for attempt in answered],
         searching=searching,
     )
 

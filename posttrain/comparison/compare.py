@@ -21,6 +21,7 @@ from posttrain.comparison.conclude import Record, Settings, conclude, folder_nam
 from posttrain.comparison.estimate import Forecast, calibrate, forecast
 from posttrain.comparison.plan import default_candidates, ordered
 from posttrain.comparison.results import CandidateResult, ComparisonResult
+from posttrain.comparison.stated_costs import refuse_unpriced
 from posttrain.comparison.timetable import REPEATED, Timetable
 from posttrain.comparison.wording import duration, size
 from posttrain.evaluation.record import Evaluation
@@ -52,6 +53,7 @@ async def compare(
     """
     comparing = Comparing(task, policies, run, settings, listener)
     started = time.monotonic()
+    comparing.refuse_costs(given)
     await comparing.plan()
     await comparing.judge_given(given)
     for number, model in enumerate(comparing.asked):
@@ -99,6 +101,16 @@ class Comparing:
 
     def _remote(self, model: str) -> bool:
         return getattr(self.policies[model], "remote", False)
+
+    def refuse_costs(self, given: Sequence[GivenCandidate]) -> None:
+        """Raises UserError when costs are stated that could not be added to anything."""
+        prices = self.settings.prices
+        tokens, hours = None not in (prices.input_per_million, prices.output_per_million), prices.per_hour is not None
+        priced = {system.name: True for system in given}
+        for model, asked in self.asked.items():
+            for name, expression in asked.items():
+                priced[name] = tokens if chain.kind(expression) != "floor" and self._remote(model) else hours
+        refuse_unpriced(self.settings.costs, priced)
 
     async def one_model(self, model: str) -> None:
         """All candidates on one base model."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from posttrain.comparison import verdict
 from posttrain.comparison.estimate import peak_memory_bytes
-from posttrain.comparison.money import Prices, break_even, payback
+from posttrain.comparison.money import Prices, StatedCost, break_even, payback
 from posttrain.comparison.results import CandidateResult, ComparisonResult
 from posttrain.runs import Run, read_json, write_json
 from posttrain.types import Task, UserError
@@ -19,6 +19,7 @@ class Settings:
 
     candidates: tuple[str, ...] = ()
     prices: Prices = Prices()
+    costs: Mapping[str, StatedCost] = field(default_factory=dict)  # by candidate
     volume_per_month: float | None = None
     margin: float = 0.02
     latency: bool = True

@@ -19,7 +19,7 @@ from fractions import Fraction
 
 from posttrain.comparison.wording import DEVICE_SECONDS, count
 from posttrain.evaluation.statistics import MARGIN, Interval, bootstrap_difference
-from posttrain.types import TokensUsed, UserError
+from posttrain.types import TokensUsed
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,15 @@ class Prices:
     cached_per_million: float | None = None  # None: cached tokens cost what others cost
     output_per_million: float | None = None
     currency: str = "$"
+
+
+@dataclass(frozen=True)
+class StatedCost:
+    """What a candidate costs that nothing here can measure: in money, and beside what is measured."""
+
+    per_1000_requests: float = 0.0
+    people: float = 0.0  # once
+    standing_per_month: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,31 +67,17 @@ class BreakEven:
         return self.verdict.startswith("only")
 
 
-def device_cost(
-    prices: Prices,
-    *,
-    one_off_seconds: float,
-    request_seconds: Sequence[float],
-    people: float = 0.0,
-    standing_per_month: float = 0.0,
-) -> Cost:
+def device_cost(prices: Prices, *, one_off_seconds: float, request_seconds: Sequence[float]) -> Cost:
     """Cost of a candidate that runs on our device.
 
-    `one_off_seconds` are search and training; `request_seconds` busy device seconds of each measured row;
-    `people` and `standing_per_month` are money, which only means something beside a price per hour.
+    `one_off_seconds` are search and training; `request_seconds` busy device seconds of each measured row.
     """
     if not request_seconds:
         raise ValueError("no request was measured")
-    if prices.per_hour is None and (people or standing_per_month):
-        raise UserError(
-            "people's time and standing costs are money, device time has no price",
-            place="prices",
-            remedy="state the price of the device per hour",
-        )
     second = 1.0 if prices.per_hour is None else prices.per_hour / 3600
     rows = tuple(seconds * second for seconds in request_seconds)
     unit = DEVICE_SECONDS if prices.per_hour is None else prices.currency
-    return Cost(one_off_seconds * second + people, sum(rows) / len(rows), standing_per_month, unit, rows)
+    return Cost(one_off_seconds * second, sum(rows) / len(rows), unit=unit, rows=rows)
 
 
 def hosted_cost(
@@ -92,7 +87,6 @@ def hosted_cost(
     completion_tokens: Sequence[int],
     cached_tokens: Sequence[int] = (),
     searching: TokensUsed = TokensUsed(),
-    standing_per_month: float = 0.0,
 ) -> Cost | None:
     """Cost of a hosted model, row by row; None when the user stated no token prices.
 
@@ -110,8 +104,27 @@ def hosted_cost(
             prompt_tokens, completion_tokens, cached_tokens or [0] * len(prompt_tokens), strict=True
         )
     )
-    one_off = searching.prompt * prices.input_per_million + searching.completion * prices.output_per_million
-    return Cost(one_off / 1e6, sum(rows) / len(rows), standing_per_month, prices.currency, rows)
+    one_off = (
+        (searching.prompt - searching.cached) * prices.input_per_million
+        + searching.cached * cached_price
+        + searching.completion * prices.output_per_million
+    )
+    return Cost(one_off / 1e6, sum(rows) / len(rows), unit=prices.currency, rows=rows)
+
+
+def with_stated(measured: Cost | None, stated: StatedCost | None, currency: str) -> Cost | None:
+    """What was measured (None: nothing, as of answers that were given) and what the user states beside it."""
+    if stated is None:
+        return measured
+    measured = measured or Cost(0.0, 0.0, unit=currency)
+    more = stated.per_1000_requests / 1000
+    return Cost(
+        measured.one_off + stated.people,
+        measured.per_request + more,
+        stated.standing_per_month,
+        currency,
+        tuple(cost + more for cost in measured.rows),
+    )
 
 
 def break_even(
@@ -189,10 +202,12 @@ def _per_request(cost: Cost) -> Fraction:
 
 
 def _saving_interval(reference: Cost, taught: Cost, seed: int) -> tuple[Fraction, Fraction] | None:
-    """Interval of the saving per request: bootstrap over rows.  None where rows were not measured."""
-    if not reference.rows or not taught.rows:
+    """Interval of the saving per request: bootstrap over rows.  A stated cost is the same for all of them; where both
+    are stated there is no interval."""
+    if not reference.rows and not taught.rows:
         return None
-    low, high = bootstrap_difference(reference.rows, taught.rows, seed=seed)
+    costs, theirs = reference.rows or (reference.per_request,), taught.rows or (taught.per_request,)
+    low, high = bootstrap_difference(costs, theirs, seed=seed)
     return Fraction(f"{low:.12g}"), Fraction(f"{high:.12g}")  # further digits came out of binary rounding
 
 

@@ -30,6 +30,11 @@ class Case:
     margin: float
 
     @property
+    def pays(self) -> BreakEven | None:
+        """When the winner has paid for itself: at the user's volume where one is stated."""
+        return self.winner.payback or self.winner.break_even
+
+    @property
     def others(self) -> list[CandidateResult]:
         return [result for result in self.results if result is not self.winner]
 
@@ -96,7 +101,7 @@ def _beside_own_system(case: Case, own: CandidateResult) -> Recommendation:
     comparison = case.against[own.name]
     if comparison.word == "better":
         return _floor_wins(case) if case.winner.kind == "floor" else _wins(case, own)
-    pays = case.winner.break_even
+    pays = case.pays
     if comparison.word == "no worse" and pays is not None and pays.value is not None and not pays.only_at_first:
         outcome: Outcome = "a floor wins" if case.winner.kind == "floor" else "winner"
         return _say(
@@ -157,9 +162,8 @@ def _what_it_takes(case: Case) -> str:
     """The second sentence about a winner: what it cost, when that is paid back, what it is not shown better than."""
     spent = case.winner.training_seconds + case.winner.search_seconds
     parts = [f"took {duration(spent)} to make"] if spent >= 1 else []
-    pays = case.winner.break_even
-    if pays is not None:
-        parts.append(_pays(pays))
+    if case.pays is not None:
+        parts.append(_pays(case.pays))
     alike = [other.name for other in case.others if case.against[other.name].word != "better"]
     if alike:
         parts.append(f"is not shown better than {_listed(alike)}")

@@ -22,10 +22,13 @@ def in_order(text: str, *parts: str) -> None:
         at = text.index(part, at) + len(part)
 
 
-def write_answers(always: str = "") -> None:
-    """ours.jsonl: what a running system says to every ticket, the right answer unless it says one thing `always`."""
+def write_answers(always: str = "", wrong_every: int = 0) -> None:
+    """ours.jsonl: what a running system says to every ticket, the right answer unless it says one thing `always`, or
+    nothing at every so many."""
     with Path("tickets.csv").open(encoding="utf-8", newline="") as file:
         rows = [{"input": row["message"], "answer": always or row["queue"]} for row in csv.DictReader(file)]
+    for row in rows[::wrong_every] if wrong_every else ():
+        row["answer"] = "no idea"
     Path("ours.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
 
 
@@ -65,6 +68,36 @@ def test_with_a_model_the_estimate_comes_before_the_first_row(shell: Shell, tiny
     assert "some seconds" not in said.out
     couple = contrasted(api.show("latest"))
     assert couple is not None and [each.name for each in couple] == ["base", "sft"]
+
+
+def test_what_runs_today_is_left_for_something_as_good_and_cheaper(shell: Shell) -> None:
+    write_answers(wrong_every=6)
+    Path("costs.toml").write_text("[ours]\nper_1000_requests = 12.5\n\n[linear]\npeople = 40\n")
+    asked = ("compare", "tickets.csv", "--candidates", "constant,linear", "--answers", "ours=ours.jsonl", "--volume", "8000",
+             "--costs", "costs.toml")
+    said = shell(*asked)
+    assert said.code == 2 and "costs of 'linear' are money" in said.err and "--price-per-hour" in said.err
+    assert not Path("runs").exists() or not list(Path("runs").iterdir()), "before anything was done"
+    said = shell(*asked, "--price-per-hour", "0.4")
+    assert said.code == 0, said.err
+    report = shell("show", "--json").document
+    by_name = {one["name"]: one for one in report["candidates"]}
+    assert (by_name["ours"]["cost_per_1000_requests"], by_name["ours"]["cost_unit"]) == (12.5, "$")
+    assert 40 < by_name["linear"]["one_off_cost"] < 41
+    pays = by_name["linear"]["requests_to_break_even"]
+    assert 3200 <= pays["value"] < 3300 and pays["interval"], "40 / 0.0125, and a little for the device"
+    assert by_name["linear"]["months_to_pay_back"]["verdict"] == "after 0.4 months"
+    assert by_name["constant"]["requests_to_break_even"]["verdict"] == "cheaper, not shown as good"
+    assert report["recommendation"]["candidate"] == "linear"
+    assert "Take linear because it is cheaper and as good" in report["recommendation"]["reason"]
+    config = json.loads(Path(report["run"], "config.json").read_text())
+    assert config["settings"]["costs"]["linear"]["people"] == 40
+    resumed = shell("compare", "--resume", "latest", "--json").document
+    assert resumed["recommendation"] == report["recommendation"]
+
+    Path("costs.toml").write_text("[theirs]\npeople = 1\n")
+    said = shell(*asked, "--price-per-hour", "0.4")
+    assert said.code == 2 and "costs of 'theirs', which is not compared" in said.err
 
 
 def test_the_next_commands_name_a_task_that_can_be_checked(shell: Shell) -> None:

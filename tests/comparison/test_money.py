@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from posttrain.comparison.money import BreakEven, Cost, Prices, break_even, device_cost, hosted_cost, payback
+from posttrain.comparison.money import (
+    BreakEven,
+    Cost,
+    Prices,
+    StatedCost,
+    break_even,
+    device_cost,
+    hosted_cost,
+    payback,
+    with_stated,
+)
+from posttrain.comparison.stated_costs import read_costs
 from posttrain.types import TokensUsed, UserError
 
 GOOD = 0.0  # a lower bound above -margin
@@ -21,12 +33,40 @@ def cost(one_off: float, *rows: float, standing: float = 0.0, unit: str = "$") -
 def test_costs_are_device_seconds_until_a_price_is_stated() -> None:
     seconds = device_cost(Prices(), one_off_seconds=120, request_seconds=[1.0, 3.0])
     assert (seconds.one_off, seconds.per_request, seconds.unit) == (120, 2.0, "device seconds")
-    money = device_cost(Prices(per_hour=3.6), one_off_seconds=120, request_seconds=[1.0, 3.0], people=50)
+    money = device_cost(Prices(per_hour=3.6), one_off_seconds=120, request_seconds=[1.0, 3.0])
     assert money.unit == "$"
-    assert money.one_off == pytest.approx(50.12) and money.per_request == pytest.approx(0.002)
+    assert money.one_off == pytest.approx(0.12) and money.per_request == pytest.approx(0.002)
     assert money.rows == pytest.approx((0.001, 0.003))
-    with pytest.raises(UserError, match="no price"):
-        device_cost(Prices(), one_off_seconds=1, request_seconds=[1.0], people=50)
+
+
+def test_what_the_user_states_is_added_to_what_is_measured() -> None:
+    stated = StatedCost(per_1000_requests=3, people=50, standing_per_month=20)
+    measured = device_cost(Prices(per_hour=3.6), one_off_seconds=120, request_seconds=[1.0, 3.0])
+    both = with_stated(measured, stated, "$")
+    assert both is not None and both.rows == pytest.approx((0.004, 0.006))
+    assert (both.one_off, both.per_request) == (pytest.approx(50.12), pytest.approx(0.005))
+    assert with_stated(None, stated, "$") == Cost(50, 0.003, 20, "$")
+    assert with_stated(measured, None, "$") is measured and with_stated(None, None, "$") is None
+
+
+def test_a_stated_cost_is_the_same_for_every_row() -> None:
+    stated, measured = Cost(0, 0.3, unit="$"), cost(10, 0.05, 0.1, 0.15)
+    found = break_even(stated, measured, quality_low=GOOD)
+    assert found.value == 50 and found.interval is not None and found.interval[0] < 50 < found.interval[1]
+    assert break_even(Cost(0, 0.1, unit="$"), measured, quality_low=GOOD).verdict == "not determined"
+    assert break_even(stated, Cost(10, 0.1, unit="$"), quality_low=GOOD) == BreakEven(50, None, "after 50 requests")
+
+
+@pytest.mark.parametrize(("text", "line", "message"), [
+    ("per_1000_requests = 1", 1, "under no candidate"), ("[ours]\nper_1000 = 1", 2, "no key 'per_1000'"),
+    ("[ours]\npeople = -1", 2, "people of ours is -1"), ("[ours]\npeople = true", 2, "people of ours is True"),
+    ("[ours]\npeople = inf", 2, "people of ours is inf"), ("[ours", 0, "not valid TOML")])
+def test_a_mistake_in_stated_costs_is_named_with_its_line(tmp_path: Path, text: str, line: int, message: str) -> None:
+    path = tmp_path / "costs.toml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        read_costs(path)
+    assert caught.value.place == (f"{path}:{line}" if line else str(path)) and caught.value.remedy
 
 
 def test_finding_a_hosted_prompt_is_paid_for_once() -> None:
