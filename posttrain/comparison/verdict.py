@@ -7,6 +7,7 @@ here looks at test to choose: test can only confirm, or take a claim away.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Literal
 
@@ -111,8 +112,9 @@ def detectable_sentence(difference: float | None, n: int) -> str:
     return f"cannot tell differences below {100 * difference:.0f} points with n={n}"
 
 
-def next_commands(recommendation: Recommendation, task: str, run: str = "latest") -> list[str]:
-    """The three commands that follow from the verdict."""
+def next_commands(recommendation: Recommendation, task: str, run: str) -> list[str]:
+    """The three commands that follow from the verdict.  `run` and `task` may be folders with odd names."""
+    run, task = shlex.quote(run), shlex.quote(task)
     show = f"posttrain show {run} --all"
     if recommendation.outcome in ("winner", "a floor wins"):
         return [f"posttrain serve {run}", f"posttrain predict {run} FILE", show]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from pathlib import Path
 
+import pytest
 from command_line import Shell
 
 from posttrain import api
@@ -106,3 +108,20 @@ def test_the_next_commands_name_a_task_that_can_be_checked(shell: Shell) -> None
     assert "Keep what you have" in said.out
     assert "posttrain check tasks/tickets" in said.out
     assert shell("check", "tasks/tickets").code == 0
+
+
+@pytest.mark.parametrize("runs", ["runs", "other runs"])
+def test_the_next_commands_name_a_run_that_is_found(shell: Shell, runs: str) -> None:
+    said = shell("compare", "tickets.csv", "--candidates", "constant,nearest", "--runs", runs)
+    commands = [shlex.split(line) for line in said.out.split("next:")[1].splitlines() if "posttrain" in line]
+    assert [command[1] for command in commands] == ["serve", "predict", "show"]
+    (run,) = {command[2] for command in commands}
+    assert (run == "latest") == (runs == "runs")
+    assert shell("show", run).code == 0 and shell("predict", run, "new.csv").code == 0
+
+
+def test_a_run_that_is_gone_on_with_need_not_be_the_latest(shell: Shell) -> None:
+    for name in ("constant", "nearest"):
+        shell("compare", "tickets.csv", "--candidates", f"constant,{name}")
+    first = min(Path("runs").glob("*-compare"))
+    assert f"posttrain show {first} --all" in shell("compare", "--resume", str(first)).out

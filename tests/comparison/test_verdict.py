@@ -197,11 +197,12 @@ def test_what_these_rows_cannot_tell() -> None:
     assert detectable(beside_weak_ones, 120, "right") == found  # they differ from sft one way only
     assert detectable_sentence(0.13, 120) == "cannot tell differences below 13 points with n=120"
     assert detectable_sentence(None, 4) == "cannot tell any difference with n=4: too few test rows"
-    assert len(next_commands(verdict, "tickets.csv")) == 3
+    assert len(next_commands(verdict, "tickets.csv", "latest")) == 3
 
 
 @pytest.mark.parametrize("outcome", ["winner", "keep what you have", "a floor wins", "no clear winner"])
 def test_there_are_always_three_next_commands(outcome: str) -> None:
     _, verdict = decide([candidate("sft", "weights", 0, 64, 0.6), candidate("few_shot", "prompt", 0, 20, 0.5)])
-    commands = next_commands(type(verdict)("sft", outcome, ("", "")), "tickets.csv")  # type: ignore[arg-type]
+    commands = next_commands(type(verdict)("sft", outcome, ("", "")), "my tickets", "latest")  # type: ignore[arg-type]
     assert len(set(commands)) == 3 and all(command.startswith("posttrain ") for command in commands)
+    assert all("'my tickets'" in command for command in commands if "my" in command)
