@@ -98,6 +98,7 @@ class Bench:
             notes=_notes(candidate),
         )
         result = await self._measured(result, candidate)
+        result = replace(result, notes=(*result.notes, *_said_of(candidate)))
         await candidate.save(folder / "saved")
         self.keep(result)
         _forget(candidate)
@@ -280,6 +281,12 @@ def _update_rule(candidate: Candidate, seconds: float) -> str:
 def _notes(candidate: Candidate) -> tuple[str, ...]:
     details = getattr(candidate, "details", {})
     return tuple(f"{key}: {value}" for key, value in details.items() if not isinstance(value, Mapping))
+
+
+def _said_of(candidate: Candidate) -> list[str]:
+    """What an endpoint did not do of what it was asked, as far as it has shown: each begins with its name."""
+    policy = getattr(candidate, "policy", None)
+    return [f"{candidate.model}: {note}" for note in getattr(policy, "notes", ())]
 
 
 def _curves(folder: Path) -> list[dict[str, Any]]:

@@ -150,6 +150,9 @@ class Comparing:
                     self._note(f"{name} left out: {error.message}")
                     return
             result = await self.bench.judged(name, expression, candidate, clock.seconds)
+        for note in result.notes:
+            if result.model and note.startswith(f"{result.model}: ") and note not in self.record.notes:
+                self._note(note)  # it is of the model: said once for all its candidates
         self.record.results.append(result)
         self.listener.result(result, self.timetable.seconds_to_come)
 

@@ -19,7 +19,7 @@ from posttrain.comparison.conclude import Settings
 from posttrain.comparison.money import Prices
 from posttrain.comparison.results import ComparisonResult
 from posttrain.engines.chat_api import ChatApiPolicy
-from posttrain.runs import Run
+from posttrain.runs import Run, read_json
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +57,18 @@ def test_cached_tokens_have_their_own_price(url: str, tmp_path: Path, monkeypatc
     assert base is not None and base.per_request == pytest.approx(request) and base.one_off == 0
     assert few_shot is not None and few_shot.one_off / request == pytest.approx(round(few_shot.one_off / request))
     assert read(tmp_path).candidate("base").evaluation.attempts[0].cached_tokens == 60
+
+
+def test_what_an_endpoint_does_not_do_is_said_wherever_its_results_are(url: str, tmp_path: Path) -> None:
+    """Its answers are formed by the instructions alone: whoever reads the table has to know."""
+    hearing = Hearing()
+    first = asyncio.run(compared(url, tmp_path, "base", "few_shot", hearing=hearing, latency=False))
+    note = f"{url}: it takes no output schema: answers are formed by the instructions alone"
+    assert hearing.said.count(note) == first.notes.count(note) == 1
+    assert note in first.candidate("base").notes and note in first.candidate("few_shot").notes
+    report = read_json(tmp_path / "report.json")
+    assert note in report["notes"] and all(note in one["notes"] for one in report["candidates"])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("it takes no output schema") == 3, "of the run, and beside each candidate"
+    again = asyncio.run(compared(url, tmp_path, "base", "few_shot", latency=False))
+    assert again.notes == first.notes, "also when nothing has to be asked any more"
