@@ -31,7 +31,9 @@ def introduce(asked: Question, voice: Voice) -> None:
     documents = f", {len(task.documents)} documents" if task.documents else ""
     voice.say(f"[bold]{escape(task.name)}[/] version {escape(task.version)}: {counts} rows{documents}")
     compared = ", the mean grade is compared" if task.scored_by == "grade" else ""
-    for note in (f"answer: {_form(task.output)}; grader: {_grader(task)}{compared}", *task.notes):
+    models = "none" if asked.only_floors else ", ".join(asked.models)
+    form = f"answer: {_form(task.output)}; grader: {_grader(task)}{compared}"
+    for note in (f"model: {models}", form, *task.notes):
         filled = textwrap.fill(note, show.width(), initial_indent="  ", subsequent_indent="    ")
         voice.say(filled, style="dim", markup=False)
     if asked.only_floors:

@@ -36,7 +36,7 @@ def write_answers(always: str = "", wrong_every: int = 0) -> None:
 
 def test_floors_alone(shell: Shell) -> None:
     said = shell("compare", "tickets.csv", "--candidates", "constant,nearest").out
-    in_order(said, "tickets version 1", *GUESSED, "some seconds: floors need no model", "\nconstant ", "\nnearest ",
+    in_order(said, "tickets version 1", "model: none", *GUESSED, "some seconds: floors need no model", "\nconstant ", "\nnearest ",
              "A floor wins", *END)
     assert len([line for line in said.split("next:")[1].splitlines() if "posttrain" in line]) == 3
     rows = said.split("cannot tell differences")[1].split("report:")[0]
@@ -65,8 +65,8 @@ def test_with_a_model_the_estimate_comes_before_the_first_row(shell: Shell, tiny
     said = shell("compare", "tickets.csv", "--candidates", "constant,base,sft", "--minutes", "0.2", "--answers",
                  "ours=ours.jsonl", "--model", str(tiny_model_folder))
     assert said.code == 0, said.err
-    in_order(said.out, *GUESSED, "GB; Ctrl-C keeps what is done", "\ncandidate ", "\nours ", "\nconstant ", "\nbase ",
-             "\nsft ", "cannot tell differences below", "report: ", "next:")
+    in_order(said.out, f"model: {tiny_model_folder}", *GUESSED, "GB; Ctrl-C keeps what is done", "\ncandidate ", "\nours ", "\nconstant ", "\nbase ",
+             "\nsft ", f"Model: {tiny_model_folder}.", "cannot tell differences below", "report: ", "next:")
     assert "some seconds" not in said.out
     couple = contrasted(api.show("latest"))
     assert couple is not None and [each.name for each in couple] == ["base", "sft"]

@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 from synthetic_comparison import comparison, evaluation
 
-from posttrain.comparison import charts, html, table
-from posttrain.comparison.money import Cost
+from posttrain.comparison import charts, html, table, wording
+from posttrain.comparison.money import BreakEven, Cost
 from posttrain.comparison.results import CandidateResult, ComparisonResult
 from posttrain.comparison.verdict import decide
 from posttrain.types import UserError
@@ -80,6 +80,7 @@ def test_tables_fit_and_lose_no_column(found: ComparisonResult, width: int) -> N
         assert word in text
     for value in ("▸retrieval+sft", "71 %", "62–78", "+19 better", "+12 to +26", "60 % n=20", "1.2 s", "after 250"):
         assert value in text
+    assert "Model: smollm2." in text and "Months are those of 20,000 requests." in text
     assert "One training run: retrieval+sft, sft+grpo." in " ".join(text.split())
     assert max(map(len, printed(table.everything(found), width))) <= width
 
@@ -91,6 +92,22 @@ def test_what_is_yours_is_called_that(found: ComparisonResult, tmp_path: Path) -
         lines = printed(table.final(each, width=112), 112)
         assert heading in lines[1].split()
         assert title in page(each, tmp_path)[0]
+
+
+def test_when_it_pays_has_its_interval_or_its_months(found: ComparisonResult) -> None:
+    def cell(result: CandidateResult) -> str:
+        return table._break_even(found, result)
+
+    taught = found.candidate("sft")
+    assert taught.break_even is not None and taught.break_even.interval is not None
+    low, high = map(wording.count, taught.break_even.interval)
+    assert cell(taught) == f"{taught.break_even.verdict}\n[dim]{low} to {high}[/]"
+    paid = replace(taught, payback=BreakEven(2.5, (2.0, 3.0), "after 2.5 months"))
+    assert cell(paid) == f"{taught.break_even.verdict}\n[dim]after 2.5 months[/]"
+    never = BreakEven(None, None, "never")
+    assert cell(replace(taught, break_even=never, payback=never)) == "never"
+    depends = BreakEven(None, None, "depends on the volume: standing costs differ")
+    assert cell(replace(paid, break_even=depends)) == "depends on the volume\n[dim]after 2.5 months[/]"
 
 
 def test_rows_as_candidates_finish_have_fixed_columns(found: ComparisonResult) -> None:
