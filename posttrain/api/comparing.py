@@ -25,12 +25,14 @@ from posttrain.runs import Budget, Progress, Run, read_json, silent
 from posttrain.techniques import _chain as chain
 from posttrain.types import Policy, Task, UserError
 
+UNCLEAR = "no clear winner"
+
 
 @dataclass(frozen=True)
 class Question:
     """What a comparison is asked, with all that an earlier run said filled in; nothing is opened or written yet.
 
-    `resume` is the folder of a stopped run to go on with; `like` the finished run that is repeated.
+    `resume` is the folder of a stopped run to go on with; `like` the finished run that it repeats, if it does.
     """
 
     task: Task
@@ -100,7 +102,7 @@ def question(
         settings=settings,
         runs=runs,
         resume=earlier if resume else None,
-        like=earlier if like else None,
+        like=earlier if like else Path(config["like"]) if config.get("like") else None,
     )
 
 
@@ -229,7 +231,8 @@ def _run(asked: Question, policies: Mapping[str, Policy], on_progress: Callable[
 
 @dataclass(frozen=True)
 class StillWins:
-    """Whether the winner of an earlier run won again; `answer` None: it was not tried.  `sentence` says it in words."""
+    """Whether the winner of an earlier run (without a clear one, its choice) wins now; `answer` None: it was not tried.
+    `sentence` says it in words."""
 
     run: str
     candidate: str
@@ -241,19 +244,26 @@ def still_wins(like: str | Path, new: ComparisonResult, *, runs: Path = places.R
     """What became of the winner of the run `like` in a comparison that repeated it.  Raises UserError."""
     folder = places.find_run(like, runs, kind="compare")
     old = comparing.read(folder)
-    before = old.candidate(old.recommendation.candidate)
+    before, choice = old.candidate(old.recommendation.candidate), new.recommendation.candidate
     again = [each for each in new.candidates if (each.technique, each.kind) == (before.technique, before.kind)]
-    won = any(each.name == new.recommendation.candidate for each in again)
-    with_model = any(each.kind in ("prompt", "weights") for each in new.candidates)
-    name = f"The old winner, {before.name}"
+    chosen = any(each.name == choice for each in again)
+    won = old.recommendation.outcome != UNCLEAR
+    name = f"The old {'winner' if won else 'choice (there was no clear winner)'}, {before.name}"
     if not again:
         return StillWins(str(folder), before.name, None, f"{name}, could not be tried on {new.model}.")
     best = max(again, key=lambda each: each.score)
-    outcome = "still wins" if won else f"no longer wins: {new.recommendation.candidate} does"
-    if not with_model:
+    clear = new.recommendation.outcome != UNCLEAR
+    if not clear:
+        outcome = "is chosen again" if chosen else f"gives way to {choice}"
+        outcome += ", but there is no clear winner,"
+    elif chosen:
+        outcome = "still wins" if won else "wins"
+    else:
+        outcome = f"no longer wins: {choice} does" if won else f"does not win: {choice} does"
+    if not any(each.kind in ("prompt", "weights") for each in new.candidates):
         sentence = f"{name}, {outcome}, but nothing with a language model was compared, so no other model was tried."
     elif before.kind in ("floor", "given"):
         sentence = f"{name} ({percent(best.score)}), which needs no model of ours, {outcome} beside {new.model}."
     else:
         sentence = f"{name} on {old.model} ({percent(before.score)}), {outcome} on {new.model} ({percent(best.score)})."
-    return StillWins(str(folder), before.name, won, sentence)
+    return StillWins(str(folder), before.name, chosen and clear, sentence)
