@@ -24,7 +24,7 @@ from posttrain.comparison.results import CandidateResult
 from posttrain.comparison.wording import duration
 from posttrain.evaluation.evaluate import evaluate
 from posttrain.evaluation.record import Evaluation
-from posttrain.runs import SCHEMA, Budget, Run, read_json, write_json
+from posttrain.runs import SCHEMA, Budget, DiskError, Run, read_json, write_json
 from posttrain.techniques import _chain as chain
 from posttrain.types import Candidate, Row, Task, TokensUsed, UserError
 
@@ -213,6 +213,8 @@ class Bench:
                     return (await evaluate(candidate, task, "test", self.run)).score
                 finally:
                     _forget(candidate)
+            except DiskError:
+                raise
             except UserError as error:  # no reason to lose what is finished
                 note = f"{result.name}, {part}: {error.message}"
                 self.record.notes.append(note)

@@ -23,9 +23,9 @@ from posttrain.comparison.plan import default_candidates, ordered
 from posttrain.comparison.results import CandidateResult, ComparisonResult
 from posttrain.comparison.stated_costs import refuse_unpriced
 from posttrain.comparison.timetable import REPEATED, Timetable
-from posttrain.comparison.wording import duration, size
+from posttrain.comparison.wording import complaint, duration, size
 from posttrain.evaluation.record import Evaluation
-from posttrain.runs import Run, read_json, write_json
+from posttrain.runs import DiskError, Run, read_json, write_json
 from posttrain.techniques import _chain as chain
 from posttrain.types import LearntNothing, Policy, Task, UserError
 
@@ -144,10 +144,12 @@ class Comparing:
             with self.bench.timed(f"{name}: teaching") as clock:
                 try:
                     candidate = ready or await self.bench.taught(expression, name, start, seconds)
+                except DiskError:
+                    raise
                 except UserError as error:
                     if expression in self.settings.candidates and not isinstance(error, LearntNothing):
                         raise
-                    self._note(f"{name} left out: {error.message}")
+                    self._note(f"{name} left out: {complaint(error)}")
                     return
             result = await self.bench.judged(name, expression, candidate, clock.seconds)
         for note in result.notes:

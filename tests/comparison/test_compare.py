@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from posttrain.comparison.results import CandidateResult, ComparisonResult
 from posttrain.engines.chat_api import ChatApiPolicy
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.engines.toy import ToyPolicy
-from posttrain.runs import Budget, Progress, Run, read_json
+from posttrain.runs import Budget, DiskError, Progress, Run, read_json
 from posttrain.techniques import _chain as chain
 from posttrain.types import LearntNothing, Message, Output, Policy, Row, Score, Task, UserError
 
@@ -274,6 +274,40 @@ def test_a_candidate_asked_for_that_cannot_be_taught_is_an_error_and_a_default_o
     result = run_one(unlabelled, tmp_path / "default", (), hearing=hearing)
     assert "sft" not in [found.name for found in result.candidates]
     assert any("sft left out: a row to learn from has no target" in note for note in (*result.notes, *hearing.said))
+
+
+@pytest.fixture
+def refuses(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`refuses("sft", error)`: teaching sft ends with this error, the first `spared` times excepted."""
+
+    def let_refuse(refused: str, error: UserError, spared: int = 0) -> None:
+        teach, asked = chain.teach, [spared]
+
+        async def refusing(expression: str, *given: Any, **settings: Any) -> Any:
+            if expression == refused:
+                asked[0] -= 1
+                if asked[0] < 0:
+                    raise error
+            return await teach(expression, *given, **settings)
+
+        monkeypatch.setattr(chain, "teach", refusing)
+
+    return let_refuse
+
+
+def test_why_a_candidate_is_left_out_is_said_with_its_place_and_remedy(tmp_path: Path, refuses: Callable[..., None]) -> None:
+    refuses("sft", UserError("a row is too long", place="train.jsonl:7", remedy="shorten it"))
+    notes = run_one(reviews(), tmp_path, ()).notes
+    assert "sft left out: a row is too long (train.jsonl:7); shorten it" in notes
+
+
+@pytest.mark.parametrize("spared", [0, 1])
+def test_a_full_disk_ends_the_comparison(tmp_path: Path, refuses: Callable[..., None], spared: int) -> None:
+    """Also while what is finished is only trained once more: no report could be written either."""
+    refuses("sft", DiskError("cannot write: no space left", place="runs", remedy="free some"), spared)
+    with pytest.raises(DiskError):
+        run_one(reviews(), tmp_path, ())
+    assert (tmp_path / "candidates" / "base" / "result.json").exists()
 
 
 def test_a_task_without_targets_can_be_compared(tmp_path: Path) -> None:
