@@ -90,8 +90,8 @@ def _broken_even(
     settings: Settings,
     seed: int,
 ) -> CandidateResult:
-    """The result with when it pays; the user's own system and the reference have nothing to pay back."""
-    if low is None or result.kind == "given":
+    """The result with when it pays; the reference has nothing to pay back."""
+    if low is None:
         return result
     even = break_even(reference.cost, result.cost, quality_low=low, margin=settings.margin, seed=seed)
     volume = settings.volume_per_month

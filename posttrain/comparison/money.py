@@ -67,6 +67,10 @@ class BreakEven:
         return self.verdict.startswith("only")
 
 
+NOTHING_TO_PAY_BACK = BreakEven(None, None, "nothing to pay back")
+"""Of the reference, and where there is none."""
+
+
 def device_cost(prices: Prices, *, one_off_seconds: float, request_seconds: Sequence[float]) -> Cost:
     """Cost of a candidate that runs on our device.
 

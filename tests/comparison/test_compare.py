@@ -75,6 +75,8 @@ def test_a_comparison_writes_its_report(tmp_path: Path) -> None:
     assert {found.kind for found in result.candidates} == {"given", "floor", "prompt", "weights"}
 
     report = read_json(tmp_path / "run" / "report.json")
+    verdicts = {entry["name"]: entry["requests_to_break_even"]["verdict"] for entry in report["candidates"]}
+    assert verdicts.pop("yours") == "nothing to pay back" and set(verdicts.values()) == {"not known: no price stated"}
     assert report["schema"] and task.hash in json.dumps(report)
     html = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "<html" in html and all(name in html for name in ALL)
