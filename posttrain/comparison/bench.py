@@ -16,7 +16,7 @@ from typing import Any
 
 from posttrain.candidates.given import GivenCandidate
 from posttrain.candidates.policy import PolicyCandidate
-from posttrain.comparison.conclude import Record, Settings, folder_name
+from posttrain.comparison.conclude import Record, Settings, count_test_use, folder_name
 from posttrain.comparison.estimate import CLOSING_SECONDS
 from posttrain.comparison.latency import measure
 from posttrain.comparison.money import Cost, Prices, device_cost, hosted_cost, with_stated
@@ -77,6 +77,7 @@ class Bench:
             with self.timed(f"{name}: dev"):
                 dev = await evaluate(candidate, self.task, "dev", self.run)
             dev.write(folder / "dev.jsonl")
+        count_test_use(self.run, self.task)  # now: the run may be stopped before it ends
         with self.timed(f"{name}: test"):
             test = await evaluate(candidate, self.task, "test", self.run)
         test.write(folder / "test.jsonl")

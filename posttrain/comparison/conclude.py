@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,7 +12,7 @@ from posttrain.comparison.estimate import peak_memory_bytes
 from posttrain.comparison.money import Prices, StatedCost, break_even, payback
 from posttrain.comparison.results import CandidateResult, ComparisonResult
 from posttrain.runs import Run, read_json, write_json
-from posttrain.types import Task, UserError
+from posttrain.types import Row, Task, UserError
 
 
 @dataclass(frozen=True)
@@ -104,14 +106,23 @@ def _broken_even(
 
 
 def count_test_use(run: Run, task: Task) -> int:
-    """How often comparisons in this folder of runs have looked at this test split, this one included."""
+    """How many runs in this folder of runs have looked at these test rows, this one included.
+
+    They are the same rows whatever else of the task has changed.
+    """
     path = run.folder.parent / "test_uses.json"
     uses: dict[str, list[str]] = read_json(path) if path.exists() else {}
-    seen = uses.setdefault(task.hash, [])
+    seen = uses.setdefault(_hash(task.rows("test")), [])
     if run.folder.name not in seen:
         seen.append(run.folder.name)
         write_json(path, uses)
     return len(seen)
+
+
+def _hash(rows: Sequence[Row]) -> str:
+    """SHA-256 of what is asked and wanted, in whatever order."""
+    asked = sorted(json.dumps([[vars(said) for said in row.messages], row.target], sort_keys=True) for row in rows)
+    return hashlib.sha256("\n".join(asked).encode()).hexdigest()
 
 
 def folder_name(name: str) -> str:

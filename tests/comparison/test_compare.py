@@ -329,7 +329,23 @@ def test_a_curve_that_cannot_be_drawn_does_not_cost_the_report(tmp_path: Path) -
 def test_the_uses_of_a_test_split_are_counted(tmp_path: Path) -> None:
     uses = [run_one(reviews(), tmp_path / name, ("constant",), policies={}).test_uses for name in ("a", "b", "b", "c")]
     assert uses == [1, 2, 2, 3]
-    assert json.loads((tmp_path / "test_uses.json").read_text()) == {reviews().hash: ["a", "b", "c"]}
+    assert list(json.loads((tmp_path / "test_uses.json").read_text()).values()) == [["a", "b", "c"]]
+
+
+def test_a_use_of_a_test_split_counts_once_its_rows_are_answered(tmp_path: Path) -> None:
+    task = reviews()
+
+    def stop(progress: Progress) -> None:
+        if progress.description.startswith("constant: test rows"):
+            raise Stop
+
+    stopped = Run(tmp_path / "stopped", on_progress=stop)
+    with pytest.raises(Stop):
+        asyncio.run(compare(task, {}, stopped, Settings(("constant",), latency=False)))
+    taught_another = replace(task, hash="fedc", splits={**task.splits, "train": task.rows("train")[1:]})
+    assert run_one(taught_another, tmp_path / "b", ("constant",), policies={}).test_uses == 2, "the same test rows"
+    tested_another = replace(task, splits={**task.splits, "test": task.rows("test")[1:]})
+    assert run_one(tested_another, tmp_path / "c", ("constant",), policies={}).test_uses == 1
 
 
 def test_a_seed_that_learns_nothing_does_not_cost_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
