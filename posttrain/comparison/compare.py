@@ -173,6 +173,9 @@ class Comparing:
             start = self._start(names[0]) if names else None
             repeated = result if start is None else await self.bench.more_seeds(result, start)
             repeated = await self.bench.learning_curve(repeated, start)
+            if result.kind == "weights" and repeated == result:  # training may use all the time, so that it is good
+                told = "trained once, and without a learning curve: no time was left; give more --minutes"
+                self._note(f"{result.name} was {told}")
             results[results.index(result)] = repeated
             self.bench.keep(repeated)
 
