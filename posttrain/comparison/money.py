@@ -151,8 +151,8 @@ def break_even(
         return BreakEven(None, None, found)
     value, interval = math.ceil(found.after), found.ends and (math.ceil(found.ends[0]), math.ceil(found.ends[1]))
     if found.only_at_first:
-        return BreakEven(value, interval, f"only below {count(value)} requests")
-    return BreakEven(value, interval, f"after {count(value)} requests" if value else "from the first request")
+        return BreakEven(value, interval, f"only below {_requests(value)}")
+    return BreakEven(value, interval, f"after {_requests(value)}" if value else "from the first request")
 
 
 def payback(
@@ -176,6 +176,8 @@ def payback(
     found = _settle(extra, requests * (_per_request(reference) - _per_request(taught)) - standing, interval)
     if isinstance(found, str):
         return BreakEven(None, None, found)
+    if found.only_at_first and not found.after:
+        return BreakEven(None, None, "never")
     months, ends = float(found.after), found.ends and (float(found.ends[0]), float(found.ends[1]))
     if not months:
         return BreakEven(0.0, ends, "at once")
@@ -193,6 +195,10 @@ def _refused(reference: Cost | None, taught: Cost | None, quality_low: float, ma
         cheaper = taught.per_request < reference.per_request
         return "cheaper, not shown as good" if cheaper else "not shown as good"
     return ""
+
+
+def _requests(number: float) -> str:
+    return "1 request" if number == 1 else f"{count(number)} requests"
 
 
 def _exact(value: float) -> Fraction:
@@ -233,7 +239,7 @@ def _settle(extra: Fraction, saving: Fraction, interval: tuple[Fraction, Fractio
         return "not determined"
     if extra <= 0 <= saving:
         return _Crossing(Fraction(0))
-    if saving <= 0 <= extra:
+    if saving <= 0 < extra:
         return "never"
     ends = sorted(extra / end for end in interval) if interval else None
-    return _Crossing(extra / saving, (ends[0], ends[1]) if ends else None, only_at_first=extra < 0)
+    return _Crossing(extra / saving, (ends[0], ends[1]) if ends else None, only_at_first=saving < 0)

@@ -99,13 +99,18 @@ def test_it_pays_from_the_first_request_when_nothing_costs_more() -> None:
 
 
 def test_it_never_pays_when_everything_costs_more() -> None:
-    for taught in (cost(6, 0.3), cost(6, 0.2), cost(5, 0.3)):
+    for taught in (cost(6, 0.3), cost(6, 0.2)):
         assert break_even(cost(5, 0.2), taught, quality_low=GOOD) == BreakEven(None, None, "never")
 
 
 def test_it_pays_only_below_some_requests_when_requests_cost_more() -> None:
     found = break_even(cost(10, 0.2), cost(5, 0.3), quality_low=GOOD)
     assert (found.value, found.verdict, found.only_at_first) == (50, "only below 50 requests", True)
+    level = break_even(cost(5, 0.2), cost(5, 0.3), quality_low=GOOD)  # nothing more is spent once
+    assert (level.value, level.verdict, level.only_at_first) == (0, "only below 0 requests", True)
+    assert payback(cost(5, 0.2), cost(5, 0.3), volume=100, quality_low=GOOD).verdict == "never"
+    single = [break_even(cost(0, 0.3), cost(extra, 0.2), quality_low=GOOD).verdict for extra in (0.1, 0.2)]
+    assert single == ["after 1 request", "after 2 requests"]
 
 
 def test_being_cheaper_proves_nothing_when_quality_is_not_shown() -> None:
@@ -180,7 +185,7 @@ def test_break_even_is_where_the_totals_cross(f_p: float, f_t: float, c_p: float
     """Exactly: the request before, the taught one is still the dearer (or, only at first, still the cheaper) one."""
     found = break_even(cost(f_p, c_p), cost(f_t, c_t), quality_low=GOOD)
     if found.value is None:
-        assert found.verdict == "never" and f_t >= f_p and c_t >= c_p
+        assert found.verdict == "never" and f_t > f_p and c_t >= c_p
         return
 
     def saved(requests: float) -> Fraction:
@@ -189,6 +194,6 @@ def test_break_even_is_where_the_totals_cross(f_p: float, f_t: float, c_p: float
 
     n = found.value
     if found.only_at_first:
-        assert n >= 1 and saved(n - 1) > 0 >= saved(n)
+        assert (n >= 1 and saved(n - 1) > 0 >= saved(n)) or (n == 0 and f_t == f_p)
     else:
         assert saved(n) >= 0 and (n == 0 or saved(n - 1) < 0)
