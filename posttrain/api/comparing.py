@@ -97,7 +97,7 @@ def question(
         models=chosen_models,
         answers=said,
         given=tuple(given),
-        minutes=config.get("minutes") if minutes is None else minutes,
+        minutes=_minutes_left(config.get("minutes"), earlier if resume else None) if minutes is None else minutes,
         seed=config.get("seed", 0) if seed is None else seed,
         settings=settings,
         runs=runs,
@@ -131,6 +131,14 @@ def _refuse_change(config: Mapping[str, Any], task: Task, seed: int | None, earl
             place="--seed",
             remedy="go on without --seed, or start a new comparison",
         )
+
+
+def _minutes_left(minutes: float | None, resumed: Path | None) -> float | None:
+    """What the finished candidates of a run that is gone on with left of its minutes."""
+    if minutes is None or resumed is None:
+        return minutes
+    finished = [read_json(path) for path in resumed.glob("candidates/*/result.json")]
+    return max(0.1, minutes - sum(sum(result["timings"].values()) for result in finished) / 60)
 
 
 def _settings(stated: Mapping[str, Any]) -> Settings:

@@ -40,6 +40,7 @@ class Bench:
 
     def __init__(self, task: Task, run: Run, settings: Settings, record: Record) -> None:
         self.task, self.run, self.settings, self.record = task, run, settings, record
+        self.earlier: dict[str, float] = {}  # seconds by part, of candidates that an earlier start finished
         self.searching: dict[str, TokensUsed] = {}  # of a hosted model, to find the prompt of each candidate
 
     def folder(self, name: str) -> Path:
@@ -57,7 +58,8 @@ class Bench:
                 place=str(folder),
                 remedy="give one of them another name, or compare them in two runs",
             )
-        self.record.timings |= report.get("timings", {})
+        self.earlier |= report.get("timings", {})
+        self.record.timings |= self.earlier
         return CandidateResult.from_report(report, Evaluation.read(folder / "test.jsonl"))
 
     async def taught(self, expression: str, name: str, start: Any, seconds: float | None) -> Candidate:

@@ -61,7 +61,8 @@ async def compare(
             comparing.timetable.next_model()
         await comparing.one_model(model)
     await comparing.repeat()
-    comparing.record.timings["total"] = time.monotonic() - started
+    earlier = sum(comparing.bench.earlier.values())
+    comparing.record.timings["total"] = earlier + time.monotonic() - started
     result = conclude(task, list(policies), run, settings, comparing.record, yours=comparing.yours)
     write(result, run.folder)
     return result
@@ -200,7 +201,7 @@ class Comparing:
         self.timetable = Timetable(self.run, [await self._forecasts(model) for model in self.asked])
         estimate, memory = self.timetable.seconds_to_come, self.record.estimate_memory_bytes
         if estimate and memory:
-            self.record.estimate_seconds = estimate
+            self.record.estimate_seconds = estimate + sum(self.bench.earlier.values())
             self.listener.say(f"{duration(estimate)}, {size(memory)}; Ctrl-C keeps what is done")
 
     async def _forecasts(self, model: str) -> dict[str, Forecast]:

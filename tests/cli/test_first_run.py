@@ -11,6 +11,7 @@ import pytest
 from command_line import Shell
 
 from posttrain import api
+from posttrain.api import comparing
 from posttrain.cli.telling import contrasted
 
 GUESSED = ("asked: column message; wanted: column queue", "grader choice: 3 labels", "splits: ")
@@ -118,6 +119,16 @@ def test_the_next_commands_name_a_run_that_is_found(shell: Shell, runs: str) -> 
     (run,) = {command[2] for command in commands}
     assert (run == "latest") == (runs == "runs")
     assert shell("show", run).code == 0 and shell("predict", run, "new.csv").code == 0
+
+
+def test_a_run_that_is_gone_on_with_has_the_rest_of_its_minutes(shell: Shell) -> None:
+    shell("compare", "tickets.csv", "--candidates", "constant,nearest", "--minutes", "5")
+    (run,) = Path("runs").glob("*-compare")
+    assert comparing.question(resume=run).minutes == pytest.approx(5, abs=0.5)
+    result = run / "candidates" / "nearest" / "result.json"
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"timings": {"nearest: teaching": 120.0}}))
+    assert comparing.question(resume=run).minutes == pytest.approx(3, abs=0.5)
+    assert comparing.question(resume=run, minutes=5).minutes == 5, "those that are stated anew"
 
 
 def test_a_run_that_is_gone_on_with_need_not_be_the_latest(shell: Shell) -> None:

@@ -132,6 +132,8 @@ def test_what_is_finished_is_not_done_again(tmp_path: Path, taught: list[str]) -
     assert done[:3] == ["constant", "base", "sft"]
     files = {path: path.read_bytes() for path in (tmp_path / "run" / "candidates").rglob("test.jsonl")}
     second = run_one(task, tmp_path / "run", ("constant", "base", "sft"))
+    parts = sum(took for part, took in (first.timings or {}).items() if ": " in part)
+    assert second.actual_seconds is not None and second.actual_seconds > parts, "what it took the first time"
     assert taught == done, "nothing was taught again"
     assert [(found.name, found.score, found.training_seconds) for found in first.candidates] == [
         (found.name, found.score, found.training_seconds) for found in second.candidates]
@@ -223,8 +225,10 @@ def test_two_models_are_told_apart_and_estimated_together(tmp_path: Path, monkey
     assert [found.name for found in result.candidates] == ["constant", "base@one", "base@two"]
     (estimate,) = [said for said in hearing.said if "Ctrl-C" in said]
     assert estimate.startswith("3 min, ") and result.estimate_seconds == 3 * 60
-    resumed = run_one(task, tmp_path, ("constant", "base", "few_shot"), policies=policies)
-    assert resumed.estimate_seconds == 2 * 60, "what is finished takes no time"
+    resumed = run_one(task, tmp_path, ("constant", "base", "few_shot"), policies=policies, hearing=hearing)
+    assert hearing.said[-1].startswith("2 min, "), "what is finished takes no time"
+    finished = sum(took for part, took in (resumed.timings or {}).items() if part.split(":")[0] in ("base@one", "base@two"))
+    assert resumed.estimate_seconds and resumed.estimate_seconds >= 2 * 60 + finished > 2 * 60, "and is in the estimate as it was"
 
 
 async def forecast_of_a_minute(*_: Any, **__: Any) -> Forecast:
