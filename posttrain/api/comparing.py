@@ -221,6 +221,13 @@ def answer(
 def _run(asked: Question, policies: Mapping[str, Policy], on_progress: Callable[[Progress], None]) -> Run:
     """The folder that is gone on with, or a new one."""
     if asked.resume is not None:
+        begun = _settings(read_json(asked.resume / "config.json").get("settings", {}))
+        if (begun.prices, begun.costs) != (asked.settings.prices, asked.settings.costs):
+            raise UserError(
+                "finished candidates keep the prices and costs that this run was started with",
+                place=str(asked.resume),
+                remedy="go on without stating them, or start a new comparison",
+            )
         return Run(asked.resume, seed=asked.seed, budget=Budget(asked.minutes), on_progress=on_progress)
     trainable = any(not is_endpoint(model) for model in policies)
     tried = asked.candidates or default_candidates(asked.task, trainable=trainable)

@@ -19,7 +19,7 @@ from fractions import Fraction
 
 from posttrain.comparison.wording import DEVICE_SECONDS, count
 from posttrain.evaluation.statistics import MARGIN, Interval, bootstrap_difference
-from posttrain.types import TokensUsed
+from posttrain.types import TokensUsed, UserError
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,14 @@ class Prices:
     cached_per_million: float | None = None  # None: cached tokens cost what others cost
     output_per_million: float | None = None
     currency: str = "$"
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a price of tokens that no cost could be made of."""
+        tokens = (self.input_per_million, self.cached_per_million, self.output_per_million)
+        if set(tokens) != {None} and None in (self.input_per_million, self.output_per_million):
+            raise UserError(
+                "prices of tokens go together", place="--price-input --price-output", remedy="state both, 0 for none"
+            )
 
 
 @dataclass(frozen=True)

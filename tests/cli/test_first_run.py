@@ -97,6 +97,8 @@ def test_what_runs_today_is_left_for_something_as_good_and_cheaper(shell: Shell)
     assert config["settings"]["costs"]["linear"]["people"] == 40
     resumed = shell("compare", "--resume", "latest", "--json").document
     assert resumed["recommendation"] == report["recommendation"]
+    said = shell("compare", "--resume", "latest", "--price-per-hour", "4")
+    assert said.code == 2 and "keep the prices and costs" in said.err
 
     Path("costs.toml").write_text("[theirs]\npeople = 1\n")
     said = shell(*asked, "--price-per-hour", "0.4")

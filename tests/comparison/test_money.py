@@ -69,6 +69,12 @@ def test_a_mistake_in_stated_costs_is_named_with_its_line(tmp_path: Path, text: 
     assert caught.value.place == (f"{path}:{line}" if line else str(path)) and caught.value.remedy
 
 
+@pytest.mark.parametrize("alone", ["input_per_million", "cached_per_million", "output_per_million"])
+def test_a_price_of_tokens_alone_would_be_ignored(alone: str) -> None:
+    with pytest.raises(UserError, match="go together"):
+        Prices(**{alone: 1.0})
+
+
 def test_finding_a_hosted_prompt_is_paid_for_once() -> None:
     prices = Prices(input_per_million=2.0, output_per_million=8.0)
     found = hosted_cost(prices, prompt_tokens=[1000], completion_tokens=[100], searching=TokensUsed(50_000, 1_000))
