@@ -274,6 +274,12 @@ def _tokens_used(candidate: Any) -> TokensUsed:
     return getattr(getattr(candidate, "policy", None), "tokens_used", TokensUsed())
 
 
+def _said_of(candidate: Candidate) -> list[str]:
+    """What an endpoint did not do of what it was asked, as far as it has shown: each begins with its name."""
+    policy = getattr(candidate, "policy", None)
+    return [f"{candidate.model}: {note}" for note in getattr(policy, "notes", ())]
+
+
 def _update_rule(candidate: Candidate, seconds: float) -> str:
     """What has to be done when a fact changes."""
     if candidate.kind == "given":
@@ -286,12 +292,6 @@ def _update_rule(candidate: Candidate, seconds: float) -> str:
 def _notes(candidate: Candidate) -> tuple[str, ...]:
     details = getattr(candidate, "details", {})
     return tuple(f"{key}: {value}" for key, value in details.items() if not isinstance(value, Mapping))
-
-
-def _said_of(candidate: Candidate) -> list[str]:
-    """What an endpoint did not do of what it was asked, as far as it has shown: each begins with its name."""
-    policy = getattr(candidate, "policy", None)
-    return [f"{candidate.model}: {note}" for note in getattr(policy, "notes", ())]
 
 
 def _curves(folder: Path) -> list[dict[str, Any]]:
