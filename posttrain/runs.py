@@ -126,13 +126,17 @@ class Run:
         return read_lines(self.folder / "metrics.jsonl")
 
 
+class DiskError(UserError):
+    """Nothing more can be written: whatever else is tried would end like this."""
+
+
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turns a full disk or a folder that may not be written into a UserError that names the place."""
     try:
         yield
     except OSError as error:
-        raise UserError(
+        raise DiskError(
             f"cannot write: {error.strerror or error}",
             place=str(path),
             remedy="free some space or choose another folder with --runs; what was written before is kept",

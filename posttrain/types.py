@@ -192,16 +192,17 @@ class Sampling:
 
 @dataclass(frozen=True)
 class TokensUsed:
-    """Tokens that a hosted model has read and written."""
+    """Tokens that a hosted model has read and written; `cached` of those read it knew from before."""
 
     prompt: int = 0
     completion: int = 0
+    cached: int = 0
 
     def __add__(self, other: TokensUsed) -> TokensUsed:
-        return TokensUsed(self.prompt + other.prompt, self.completion + other.completion)
+        return TokensUsed(self.prompt + other.prompt, self.completion + other.completion, self.cached + other.cached)
 
     def __sub__(self, other: TokensUsed) -> TokensUsed:
-        return TokensUsed(self.prompt - other.prompt, self.completion - other.completion)
+        return TokensUsed(self.prompt - other.prompt, self.completion - other.completion, self.cached - other.cached)
 
 
 @dataclass(frozen=True)
@@ -224,6 +225,7 @@ class Completion:
     prompt: Prompt = ()
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0  # of the prompt's, what an endpoint knew from before
 
 
 @dataclass(frozen=True)
@@ -384,7 +386,6 @@ class Candidate(Protocol):
     @property
     def model(self) -> str:
         """The base model or endpoint; "" where there is none."""
-        ...
 
     async def attempt(
         self, rows: Sequence[Row], *, n: int = 1, sampling: Sampling | None = None, on_text: OnText | None = None
@@ -393,8 +394,6 @@ class Candidate(Protocol):
 
         `sampling` None means: as this candidate is served (greedy, under the task's output constraint).
         """
-        ...
 
     async def save(self, folder: Path) -> None:
         """Writes candidate.json (with `class` and everything else needed) and any weights; no pickle."""
-        ...

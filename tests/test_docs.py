@@ -1,4 +1,4 @@
-"""Every console and python block of README.md and docs/ is run, page by page and in order, as a reader would run it.
+"""Every console, python and toml block of README.md and docs/ is run, page by page and in order, as a reader would run it.
 
 A comment on the line before a block says how the test differs from the reader, who does not see it:
 
@@ -32,7 +32,7 @@ from posttrain import tasks
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(
-    r"(?:^<!-- (?P<comment>[^\n]*) -->\n)?^```(?P<language>console|python)\n(?P<text>.*?)^```$", re.M | re.S
+    r"(?:^<!-- (?P<comment>[^\n]*) -->\n)?^```(?P<language>console|python|toml)\n(?P<text>.*?)^```$", re.M | re.S
 )
 BECOMES = re.compile(r"""(["'])(?P<old>.*?)\1 becomes (["'])(?P<new>.*?)\3""")
 SERVING = re.compile(r"http://127\.0\.0\.1:(\d+)")

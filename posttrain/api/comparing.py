@@ -17,7 +17,7 @@ from posttrain.candidates.given import GivenCandidate
 from posttrain.comparison import compare as comparing
 from posttrain.comparison.compare import Listener
 from posttrain.comparison.conclude import Settings
-from posttrain.comparison.money import Prices
+from posttrain.comparison.money import Prices, StatedCost
 from posttrain.comparison.plan import default_candidates, ordered
 from posttrain.comparison.results import ComparisonResult
 from posttrain.comparison.wording import percent
@@ -25,12 +25,14 @@ from posttrain.runs import Budget, Progress, Run, read_json, silent
 from posttrain.techniques import _chain as chain
 from posttrain.types import Policy, Task, UserError
 
+UNCLEAR = "no clear winner"
+
 
 @dataclass(frozen=True)
 class Question:
     """What a comparison is asked, with all that an earlier run said filled in; nothing is opened or written yet.
 
-    `resume` is the folder of a stopped run to go on with; `like` the finished run that is repeated.
+    `resume` is the folder of a stopped run to go on with; `like` the finished run that it repeats, if it does.
     """
 
     task: Task
@@ -85,18 +87,22 @@ def question(
         task, chosen = _repeated(task, candidates, chosen_models, earlier)
     if chosen:
         ordered(chosen)  # an unknown name is refused
+    settings = settings or _settings(config.get("settings", {}))
+    if like:  # what candidates of another model cost is not known
+        own = {name: cost for name, cost in settings.costs.items() if name in [system.name for system in given]}
+        settings = replace(settings, costs=own)
     return Question(
         task=task,
         candidates=chosen,
         models=chosen_models,
         answers=said,
         given=tuple(given),
-        minutes=config.get("minutes") if minutes is None else minutes,
+        minutes=_minutes_left(config.get("minutes"), earlier if resume else None) if minutes is None else minutes,
         seed=config.get("seed", 0) if seed is None else seed,
-        settings=settings or _settings(config.get("settings", {})),
+        settings=settings,
         runs=runs,
         resume=earlier if resume else None,
-        like=earlier if like else None,
+        like=earlier if like else Path(config["like"]) if config.get("like") else None,
     )
 
 
@@ -127,9 +133,21 @@ def _refuse_change(config: Mapping[str, Any], task: Task, seed: int | None, earl
         )
 
 
+def _minutes_left(minutes: float | None, resumed: Path | None) -> float | None:
+    """What the finished candidates of a run that is gone on with left of its minutes."""
+    if minutes is None or resumed is None:
+        return minutes
+    finished = [read_json(path) for path in resumed.glob("candidates/*/result.json")]
+    return max(0.1, minutes - sum(sum(result["timings"].values()) for result in finished) / 60)
+
+
 def _settings(stated: Mapping[str, Any]) -> Settings:
-    """The settings of an earlier run: prices and volume; what was compared is kept beside them."""
-    return Settings(prices=Prices(**stated.get("prices", {})), volume_per_month=stated.get("volume_per_month"))
+    """The settings of an earlier run: prices, costs and volume; what was compared is kept beside them."""
+    return Settings(
+        prices=Prices(**stated.get("prices", {})),
+        costs={name: StatedCost(**cost) for name, cost in stated.get("costs", {}).items()},
+        volume_per_month=stated.get("volume_per_month"),
+    )
 
 
 def _repeated(task: Task, asked: Sequence[str], models: Sequence[str], like: Path) -> tuple[Task, tuple[str, ...]]:
@@ -203,6 +221,13 @@ def answer(
 def _run(asked: Question, policies: Mapping[str, Policy], on_progress: Callable[[Progress], None]) -> Run:
     """The folder that is gone on with, or a new one."""
     if asked.resume is not None:
+        begun = _settings(read_json(asked.resume / "config.json").get("settings", {}))
+        if (begun.prices, begun.costs) != (asked.settings.prices, asked.settings.costs):
+            raise UserError(
+                "finished candidates keep the prices and costs that this run was started with",
+                place=str(asked.resume),
+                remedy="go on without stating them, or start a new comparison",
+            )
         return Run(asked.resume, seed=asked.seed, budget=Budget(asked.minutes), on_progress=on_progress)
     trainable = any(not is_endpoint(model) for model in policies)
     tried = asked.candidates or default_candidates(asked.task, trainable=trainable)
@@ -221,7 +246,8 @@ def _run(asked: Question, policies: Mapping[str, Policy], on_progress: Callable[
 
 @dataclass(frozen=True)
 class StillWins:
-    """Whether the winner of an earlier run won again; `answer` None: it was not tried.  `sentence` says it in words."""
+    """Whether the winner of an earlier run (without a clear one, its choice) wins now; `answer` None: it was not tried.
+    `sentence` says it in words."""
 
     run: str
     candidate: str
@@ -233,19 +259,26 @@ def still_wins(like: str | Path, new: ComparisonResult, *, runs: Path = places.R
     """What became of the winner of the run `like` in a comparison that repeated it.  Raises UserError."""
     folder = places.find_run(like, runs, kind="compare")
     old = comparing.read(folder)
-    before = old.candidate(old.recommendation.candidate)
+    before, choice = old.candidate(old.recommendation.candidate), new.recommendation.candidate
     again = [each for each in new.candidates if (each.technique, each.kind) == (before.technique, before.kind)]
-    won = any(each.name == new.recommendation.candidate for each in again)
-    with_model = any(each.kind in ("prompt", "weights") for each in new.candidates)
-    name = f"The old winner, {before.name}"
+    chosen = any(each.name == choice for each in again)
+    won = old.recommendation.outcome != UNCLEAR
+    name = f"The old {'winner' if won else 'choice (there was no clear winner)'}, {before.name}"
     if not again:
         return StillWins(str(folder), before.name, None, f"{name}, could not be tried on {new.model}.")
     best = max(again, key=lambda each: each.score)
-    outcome = "still wins" if won else f"no longer wins: {new.recommendation.candidate} does"
-    if not with_model:
+    clear = new.recommendation.outcome != UNCLEAR
+    if not clear:
+        outcome = "is chosen again" if chosen else f"gives way to {choice}"
+        outcome += ", but there is no clear winner,"
+    elif chosen:
+        outcome = "still wins" if won else "wins"
+    else:
+        outcome = f"no longer wins: {choice} does" if won else f"does not win: {choice} does"
+    if not any(each.kind in ("prompt", "weights") for each in new.candidates):
         sentence = f"{name}, {outcome}, but nothing with a language model was compared, so no other model was tried."
     elif before.kind in ("floor", "given"):
         sentence = f"{name} ({percent(best.score)}), which needs no model of ours, {outcome} beside {new.model}."
     else:
         sentence = f"{name} on {old.model} ({percent(before.score)}), {outcome} on {new.model} ({percent(best.score)})."
-    return StillWins(str(folder), before.name, won, sentence)
+    return StillWins(str(folder), before.name, chosen and clear, sentence)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from posttrain.api.sources import load_task
 from posttrain.cli import documents, options, show, telling
 from posttrain.cli.options import Input, Json, Minutes, Runs, Target
 from posttrain.cli.voice import Voice
+from posttrain.comparison.stated_costs import read_costs
 from posttrain.types import Task, UserError
 
 
@@ -51,7 +52,11 @@ def compare(
     volume: Annotated[float | None, typer.Option(help="Your requests per month, for what pays.")] = None,
     price_per_hour: Annotated[float | None, typer.Option(help="Price of the device per hour.")] = None,
     price_input: Annotated[float | None, typer.Option(help="Endpoint: price of a million prompt tokens.")] = None,
+    price_cached: Annotated[float | None, typer.Option(help="Endpoint: price of a million of them, cached.")] = None,
     price_output: Annotated[float | None, typer.Option(help="Endpoint: price of a million completion tokens.")] = None,
+    costs: Annotated[
+        Path | None, typer.Option(help="costs.toml: what the system you run costs, people, standing costs.")
+    ] = None,
     resume: Annotated[
         str, typer.Option(metavar="RUN", help="Go on with a run that was stopped (latest, an id, a folder).")
     ] = "",
@@ -83,11 +88,14 @@ def compare(
         resume=resume,
         like=like,
     )
-    given = {"per_hour": price_per_hour, "input_per_million": price_input, "output_per_million": price_output}
-    stated = {name: price for name, price in given.items() if price is not None}
-    settings = replace(asked.settings, prices=replace(asked.settings.prices, **stated))  # type: ignore[arg-type]
-    if volume is not None:
-        settings = replace(settings, volume_per_month=volume)
+    prices = _stated(
+        per_hour=price_per_hour,
+        input_per_million=price_input,
+        cached_per_million=price_cached,
+        output_per_million=price_output,
+    )
+    stated = _stated(volume_per_month=volume, costs=read_costs(costs) if costs else None)
+    settings = replace(asked.settings, prices=replace(asked.settings.prices, **prices), **stated)
     asked = replace(asked, settings=settings)
     telling.introduce(asked, voice)
     stopped = "What was finished is kept; `posttrain compare --resume {run}` goes on."
@@ -99,6 +107,11 @@ def compare(
         voice.say(f"\n{won.sentence}", markup=False)
     if as_json:
         documents.print_document(result.to_report() | ({"like": asdict(won)} if won else {}))
+
+
+def _stated(**options: Any) -> dict[str, Any]:
+    """Those options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _task(source: str, *, input: str, target: str, test: Path | None, grader: str) -> Task | None:

@@ -76,6 +76,8 @@ def show_run(
     show.console.print(table.final(result, width=show.width()), width=show.width())
     for sentence in result.recommendation.sentences:
         show.console.print(sentence, style="bold", markup=False)
+    for note in result.notes:
+        show.console.print(note, style="dim", markup=False)
     if everything:
         show.console.print(table.everything(result), width=show.width())
     show.console.print(f"report: {folder / 'report.html'}", markup=False)

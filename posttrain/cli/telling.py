@@ -7,9 +7,11 @@ cannot tell · three rows to read · what to do next
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 
 from rich.markup import escape
 
+from posttrain.api import places
 from posttrain.api.comparing import Question
 from posttrain.api.engines import is_endpoint
 from posttrain.cli import show
@@ -29,7 +31,9 @@ def introduce(asked: Question, voice: Voice) -> None:
     documents = f", {len(task.documents)} documents" if task.documents else ""
     voice.say(f"[bold]{escape(task.name)}[/] version {escape(task.version)}: {counts} rows{documents}")
     compared = ", the mean grade is compared" if task.scored_by == "grade" else ""
-    for note in (f"answer: {_form(task.output)}; grader: {_grader(task)}{compared}", *task.notes):
+    models = "none" if asked.only_floors else ", ".join(asked.models)
+    form = f"answer: {_form(task.output)}; grader: {_grader(task)}{compared}"
+    for note in (f"model: {models}", form, *task.notes):
         filled = textwrap.fill(note, show.width(), initial_indent="  ", subsequent_indent="    ")
         voice.say(filled, style="dim", markup=False)
     if asked.only_floors:
@@ -80,7 +84,8 @@ def conclude(result: ComparisonResult, task: Task, voice: Voice) -> None:
         voice.say(line, style="dim", markup=False)
     voice.say(f"report: [bold]{escape(result.run)}/report.html[/]   took {_took(result)}\n", soft_wrap=True)
     voice.say("next:")
-    for command in verdict.next_commands(result.recommendation, str(task.folder or task.name), "latest"):
+    run = places.LATEST if places.all_runs()[-1:] == [Path(result.run)] else result.run
+    for command in verdict.next_commands(result.recommendation, str(task.folder or task.name), run):
         voice.say(f"  {command}", markup=False, soft_wrap=True)
 
 

@@ -16,17 +16,20 @@ from typing import Any
 
 from posttrain.candidates.given import GivenCandidate
 from posttrain.candidates.policy import PolicyCandidate
-from posttrain.comparison.conclude import Record, Settings, folder_name
+from posttrain.comparison.conclude import Record, Settings, count_test_use, folder_name
 from posttrain.comparison.estimate import CLOSING_SECONDS
 from posttrain.comparison.latency import measure
-from posttrain.comparison.money import Cost, Prices, device_cost, hosted_cost
+from posttrain.comparison.money import Cost, Prices, device_cost, hosted_cost, with_stated
 from posttrain.comparison.results import CandidateResult
 from posttrain.comparison.wording import duration
 from posttrain.evaluation.evaluate import evaluate
 from posttrain.evaluation.record import Evaluation
-from posttrain.runs import SCHEMA, Budget, Run, read_json, write_json
+from posttrain.runs import SCHEMA, Budget, DiskError, Run, read_json, write_json
 from posttrain.techniques import _chain as chain
 from posttrain.types import Candidate, Row, Task, TokensUsed, UserError
+
+MORE_SEEDS = 2
+"""Trainings with other seeds, beside the first."""
 
 CURVE_SHARES = (0.25, 0.5)
 """Learning curves are drawn from these shares of the training rows, and all of them."""
@@ -37,6 +40,7 @@ class Bench:
 
     def __init__(self, task: Task, run: Run, settings: Settings, record: Record) -> None:
         self.task, self.run, self.settings, self.record = task, run, settings, record
+        self.earlier: dict[str, float] = {}  # seconds by part, of candidates that an earlier start finished
         self.searching: dict[str, TokensUsed] = {}  # of a hosted model, to find the prompt of each candidate
 
     def folder(self, name: str) -> Path:
@@ -54,7 +58,8 @@ class Bench:
                 place=str(folder),
                 remedy="give one of them another name, or compare them in two runs",
             )
-        self.record.timings |= report.get("timings", {})
+        self.earlier |= report.get("timings", {})
+        self.record.timings |= self.earlier
         return CandidateResult.from_report(report, Evaluation.read(folder / "test.jsonl"))
 
     async def taught(self, expression: str, name: str, start: Any, seconds: float | None) -> Candidate:
@@ -74,6 +79,7 @@ class Bench:
             with self.timed(f"{name}: dev"):
                 dev = await evaluate(candidate, self.task, "dev", self.run)
             dev.write(folder / "dev.jsonl")
+        count_test_use(self.run, self.task)  # now: the run may be stopped before it ends
         with self.timed(f"{name}: test"):
             test = await evaluate(candidate, self.task, "test", self.run)
         test.write(folder / "test.jsonl")
@@ -95,6 +101,7 @@ class Bench:
             notes=notes(candidate),
         )
         result = await self._measured(result, candidate)
+        result = replace(result, notes=(*result.notes, *_said_of(candidate)))
         await candidate.save(folder / "saved")
         self.keep(result)
         _forget(candidate)
@@ -107,8 +114,11 @@ class Bench:
         write_json(self.folder(result.name) / "result.json", report)
 
     async def _measured(self, result: CandidateResult, candidate: Candidate) -> CandidateResult:
-        """Adds latency and cost.  The user's own system was answered elsewhere: neither is known."""
-        if result.kind == "given" or not self.settings.latency:
+        """Adds latency and cost.  A system whose answers were given costs what the user states, if anything."""
+        currency, stated = self.settings.prices.currency, self.settings.costs.get(result.name)
+        if result.kind == "given":
+            return replace(result, cost=with_stated(None, stated, currency))
+        if not self.settings.latency:
             return result
         self.run.progress(f"{result.name}: latency", 0, 1)
         policy = getattr(candidate, "policy", None)
@@ -121,7 +131,7 @@ class Bench:
                 policy.replies_path = self.run.folder / "replies.jsonl"  # type: ignore[union-attr]
             searching = self.searching.get(result.name, TokensUsed())
             hosted = _hosted(self.settings.prices, result.evaluation, searching)
-            return replace(result, latency=measured.latency, cost=hosted)
+            return replace(result, latency=measured.latency, cost=hosted and with_stated(hosted, stated, currency))
         with self.timed(f"{result.name}: latency"):
             measured = await measure(candidate, self.task.rows("test"))
         cost = device_cost(
@@ -129,7 +139,7 @@ class Bench:
             one_off_seconds=result.training_seconds + result.search_seconds,
             request_seconds=measured.request_seconds,
         )
-        return replace(result, latency=measured.latency, cost=cost)
+        return replace(result, latency=measured.latency, cost=with_stated(cost, stated, currency))
 
     # ---- once more: other seeds, fewer rows
 
@@ -139,7 +149,7 @@ class Bench:
         A run that learnt nothing counts as a training run, and has no score.
         """
         scores, runs, notes = [result.score], 1, list(result.notes)
-        for seed in (self.run.seed + 1, self.run.seed + 2):
+        for seed in range(self.run.seed + 1, self.run.seed + 1 + MORE_SEEDS):
             if not self._time_for(result, result.training_seconds):
                 break
             runs += 1
@@ -206,6 +216,8 @@ class Bench:
                     return (await evaluate(candidate, task, "test", self.run)).score
                 finally:
                     _forget(candidate)
+            except DiskError:
+                raise
             except UserError as error:  # no reason to lose what is finished
                 note = f"{result.name}, {part}: {error.message}"
                 self.record.notes.append(note)
@@ -252,6 +264,7 @@ def _hosted(prices: Prices, evaluation: Evaluation, searching: TokensUsed = Toke
         prices,
         prompt_tokens=[attempt.prompt_tokens for attempt in answered],
         completion_tokens=[attempt.completion_tokens for attempt in answered],
+        cached_tokens=[attempt.cached_tokens for attempt in answered],
         searching=searching,
     )
 
@@ -259,6 +272,12 @@ def _hosted(prices: Prices, evaluation: Evaluation, searching: TokensUsed = Toke
 def _tokens_used(candidate: Any) -> TokensUsed:
     """Of a hosted model; none of any other."""
     return getattr(getattr(candidate, "policy", None), "tokens_used", TokensUsed())
+
+
+def _said_of(candidate: Candidate) -> list[str]:
+    """What an endpoint did not do of what it was asked, as far as it has shown: each begins with its name."""
+    policy = getattr(candidate, "policy", None)
+    return [f"{candidate.model}: {note}" for note in getattr(policy, "notes", ())]
 
 
 def _update_rule(candidate: Candidate, seconds: float) -> str:

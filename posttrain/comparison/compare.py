@@ -18,18 +18,16 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.comparison import html
 from posttrain.comparison.bench import Bench
 from posttrain.comparison.conclude import Record, Settings, conclude, folder_name
-from posttrain.comparison.estimate import Forecast, Speed, calibrate, forecast
+from posttrain.comparison.estimate import Forecast, calibrate, forecast
 from posttrain.comparison.plan import default_candidates, ordered
 from posttrain.comparison.results import CandidateResult, ComparisonResult
-from posttrain.comparison.timetable import Timetable
-from posttrain.comparison.wording import duration, size
+from posttrain.comparison.stated_costs import refuse_unpriced
+from posttrain.comparison.timetable import REPEATED, Timetable
+from posttrain.comparison.wording import complaint, duration, size
 from posttrain.evaluation.record import Evaluation
-from posttrain.runs import Run, read_json, write_json
+from posttrain.runs import DiskError, Run, read_json, write_json
 from posttrain.techniques import _chain as chain
 from posttrain.types import LearntNothing, Policy, Task, UserError
-
-REPEATED = 2
-"""How many of the best taught candidates are trained again with other seeds, while there is time."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +53,16 @@ async def compare(
     """
     comparing = Comparing(task, policies, run, settings, listener)
     started = time.monotonic()
-    for number, (model, policy) in enumerate(policies.items()):
-        await comparing.one_model(model, policy, given=() if number else given, with_floors=not number)
-    if not policies:
-        await comparing.floors_only(given)
+    comparing.refuse_costs(given)
+    await comparing.plan()
+    await comparing.judge_given(given)
+    for number, model in enumerate(comparing.asked):
+        if number:
+            comparing.timetable.next_model()
+        await comparing.one_model(model)
     await comparing.repeat()
-    comparing.record.timings["total"] = time.monotonic() - started
+    earlier = sum(comparing.bench.earlier.values())
+    comparing.record.timings["total"] = earlier + time.monotonic() - started
     result = conclude(task, list(policies), run, settings, comparing.record, yours=comparing.yours)
     write(result, run.folder)
     return result
@@ -81,24 +83,41 @@ class Comparing:
         self.record = Record()
         self.bench = Bench(task, run, settings, self.record)
         self.yours: str | None = None  # what everything is compared with, when the user runs something already
-        self.timetable = Timetable(run, len(policies))
+        self.asked = {model: self._asked(model, first=not i) for i, model in enumerate(policies or [""])}
+        self.timetable = Timetable(run, [{} for _ in self.asked])
 
-    async def one_model(
-        self, model: str, policy: Policy, *, given: Sequence[GivenCandidate] = (), with_floors: bool
-    ) -> None:
-        """All candidates on one base model, or on an endpoint (which can only be prompted)."""
-        trainable = not getattr(policy, "remote", False)
-        start = self._start(model)
-        wanted = list(self.settings.candidates) or default_candidates(self.task, trainable=trainable)
-        expressions = [name for name in ordered(wanted) if with_floors or chain.kind(name) != "floor"]
+    def _asked(self, model: str, *, first: bool) -> dict[str, str]:
+        """The candidates of a base model, or of an endpoint (which can only be prompted): expressions by name.
+
+        Floors, which need none, are tried once; without a model they are all there is.
+        """
+        trainable = model in self.policies and not self._remote(model)
+        wanted = ordered(list(self.settings.candidates) or default_candidates(self.task, trainable=trainable))
+        floors = [expression for expression in wanted if chain.kind(expression) == "floor" and first]
+        others = [expression for expression in wanted if chain.kind(expression) != "floor" and model in self.policies]
         if not trainable:
-            expressions = self._only_prompts(expressions, model)
-        await self._plan(start, expressions, trainable=trainable)
-        await self._judge_given(given)
-        for expression in expressions:
-            shared = len(self.policies) == 1 or chain.kind(expression) == "floor"
-            name = expression if shared else f"{expression}@{model}"
-            if not trainable and expression == "base" and self.yours is None:
+            others = self._only_prompts(others, model)
+        several = len(self.policies) > 1
+        return {name: name for name in floors} | {f"{name}@{model}" if several else name: name for name in others}
+
+    def _remote(self, model: str) -> bool:
+        return getattr(self.policies[model], "remote", False)
+
+    def refuse_costs(self, given: Sequence[GivenCandidate]) -> None:
+        """Raises UserError when costs are stated that could not be added to anything."""
+        prices = self.settings.prices
+        tokens, hours = None not in (prices.input_per_million, prices.output_per_million), prices.per_hour is not None
+        priced = {system.name: True for system in given}
+        for model, asked in self.asked.items():
+            for name, expression in asked.items():
+                priced[name] = tokens if chain.kind(expression) != "floor" and self._remote(model) else hours
+        refuse_unpriced(self.settings.costs, priced)
+
+    async def one_model(self, model: str) -> None:
+        """All candidates on one base model."""
+        start = self._start(model) if model in self.policies else None
+        for name, expression in self.asked[model].items():
+            if expression == "base" and self._remote(model) and self.yours is None:
                 self.yours = name
             refusal = self.timetable.refusal(expression)
             if refusal:
@@ -106,15 +125,8 @@ class Comparing:
                 continue
             await self.one(name, expression, None, start, self.timetable.begin(expression))
 
-    async def floors_only(self, given: Sequence[GivenCandidate]) -> None:
-        """Without a model there are floors, and what is asked for must be one."""
-        await self._judge_given(given)
-        wanted = list(self.settings.candidates) or default_candidates(self.task, trainable=False)
-        for expression in ordered(wanted):
-            if chain.kind(expression) == "floor":
-                await self.one(expression, expression, None, None, None)
-
-    async def _judge_given(self, given: Sequence[GivenCandidate]) -> None:
+    async def judge_given(self, given: Sequence[GivenCandidate]) -> None:
+        """The systems that run already, of which the first is what everything is compared with."""
         for system in given:
             self.yours = self.yours or system.name
             await self.one(system.name, "given", system, None, None)
@@ -133,12 +145,17 @@ class Comparing:
             with self.bench.timed(f"{name}: teaching") as clock:
                 try:
                     candidate = ready or await self.bench.taught(expression, name, start, seconds)
+                except DiskError:
+                    raise
                 except UserError as error:
                     if expression in self.settings.candidates and not isinstance(error, LearntNothing):
                         raise
-                    self._note(f"{name} left out: {error.message}")
+                    self._note(f"{name} left out: {complaint(error)}")
                     return
             result = await self.bench.judged(name, expression, candidate, clock.seconds)
+        for note in result.notes:
+            if result.model and note.startswith(f"{result.model}: ") and note not in self.record.notes:
+                self._note(note)  # it is of the model: said once for all its candidates
         self.record.results.append(result)
         self.listener.result(result, self.timetable.seconds_to_come)
 
@@ -157,6 +174,9 @@ class Comparing:
             start = self._start(names[0]) if names else None
             repeated = result if start is None else await self.bench.more_seeds(result, start)
             repeated = await self.bench.learning_curve(repeated, start)
+            if result.kind == "weights" and repeated == result:  # training may use all the time, so that it is good
+                told = "trained once, and without a learning curve: no time was left; give more --minutes"
+                self._note(f"{result.name} was {told}")
             results[results.index(result)] = repeated
             self.bench.keep(repeated)
 
@@ -176,25 +196,30 @@ class Comparing:
             )
         return [expression for expression in expressions if expression not in refused]
 
-    async def _plan(self, start: PolicyCandidate, expressions: Sequence[str], *, trainable: bool) -> None:
-        """Calibrates, makes the timetable of one model's candidates, and says how long they will take.
+    async def plan(self) -> None:
+        """Calibrates every model, makes the timetable, and says how long all of it will take."""
+        self.timetable = Timetable(self.run, [await self._forecasts(model) for model in self.asked])
+        estimate, memory = self.timetable.seconds_to_come, self.record.estimate_memory_bytes
+        if estimate and memory:
+            self.record.estimate_seconds = estimate + sum(self.bench.earlier.values())
+            self.listener.say(f"{duration(estimate)}, {size(memory)}; Ctrl-C keeps what is done")
+
+    async def _forecasts(self, model: str) -> dict[str, Forecast]:
+        """What each candidate that is not finished will take, by its expression.
 
         How fast an endpoint is depends on who else asks: for it there is no forecast.
         """
-        to_do = [name for name in expressions if self.bench.kept(name) is None]
-        forecasts: dict[str, Forecast] = {}
-        if trainable and not all(chain.kind(name) == "floor" for name in to_do):
-            self.run.progress("calibrating", 0, 1)
-            with self.bench.timed("calibration"):
-                speed = await calibrate(start, self.task)
-                for name in to_do:
-                    forecasts[name] = await forecast(name, start, self.task, speed, latency=self.settings.latency)
-        self.timetable.next_model(forecasts)
-        if forecasts:
-            estimate = self.timetable.seconds_to_come or 0.0
-            self.record.estimate_seconds = (self.record.estimate_seconds or 0.0) + estimate
-            self.record.estimate_memory_bytes = max(self.record.estimate_memory_bytes or 0, speed.memory_bytes)
-            self.listener.say(_estimate_sentence(estimate, speed))
+        to_do = [expression for name, expression in self.asked[model].items() if self.bench.kept(name) is None]
+        if all(chain.kind(expression) == "floor" for expression in to_do) or self._remote(model):
+            return {}
+        self.run.progress("calibrating", 0, 1)
+        start = self._start(model)
+        with self.bench.timed(f"calibration of {model}"):
+            speed = await calibrate(start, self.task)
+            latency = self.settings.latency
+            forecasts = {name: await forecast(name, start, self.task, speed, latency=latency) for name in to_do}
+        self.record.estimate_memory_bytes = max(self.record.estimate_memory_bytes or 0, speed.memory_bytes)
+        return forecasts
 
     def _note(self, text: str) -> None:
         self.record.notes.append(text)
@@ -221,7 +246,3 @@ def read(folder: Path) -> ComparisonResult:
         for entry in report["candidates"]
     ]
     return ComparisonResult.from_report(report, evaluations)
-
-
-def _estimate_sentence(seconds: float, speed: Speed) -> str:
-    return f"{duration(seconds)}, {size(speed.memory_bytes)}; Ctrl-C keeps what is done"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from posttrain.comparison import verdict
 from posttrain.comparison.estimate import peak_memory_bytes
-from posttrain.comparison.money import Prices, break_even, payback
+from posttrain.comparison.money import Prices, StatedCost, break_even, payback
 from posttrain.comparison.results import CandidateResult, ComparisonResult
 from posttrain.runs import Run, read_json, write_json
-from posttrain.types import Task, UserError
+from posttrain.types import Row, Task, UserError
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Settings:
 
     candidates: tuple[str, ...] = ()
     prices: Prices = Prices()
+    costs: Mapping[str, StatedCost] = field(default_factory=dict)  # by candidate
     volume_per_month: float | None = None
     margin: float = 0.02
     latency: bool = True
@@ -48,12 +51,12 @@ def conclude(
     if not record.results:
         raise UserError("no candidate finished", place=str(run.folder), remedy="; ".join(record.notes) or "try again")
     results = record.results
-    comparisons, recommendation = verdict.decide(results, given=yours, margin=settings.margin)
+    comparisons, recommendation = verdict.decide(results, yours=yours, margin=settings.margin)
     reference = verdict.choose_reference(results, yours, settings.margin)
     if reference is not None:
         low = {found.a: found.interval[0] for found in comparisons if found.family == "reference"}
         results = [_broken_even(result, reference, low.get(result.name), settings, run.seed) for result in results]
-        comparisons, recommendation = verdict.decide(results, given=yours, margin=settings.margin)  # now with money
+        comparisons, recommendation = verdict.decide(results, yours=yours, margin=settings.margin)  # now with money
     seeds = max([result.training_runs for result in results if result.kind == "weights"], default=1)
     return ComparisonResult(
         task=task.name,
@@ -64,6 +67,7 @@ def conclude(
         comparisons=tuple(comparisons),
         recommendation=recommendation,
         reference=reference.name if reference else None,
+        yours=yours,
         margin=settings.margin,
         volume_per_month=settings.volume_per_month,
         ceiling=task.ceiling,
@@ -88,8 +92,8 @@ def _broken_even(
     settings: Settings,
     seed: int,
 ) -> CandidateResult:
-    """The result with when it pays; the user's own system and the reference have nothing to pay back."""
-    if low is None or result.kind == "given":
+    """The result with when it pays; the reference has nothing to pay back."""
+    if low is None:
         return result
     even = break_even(reference.cost, result.cost, quality_low=low, margin=settings.margin, seed=seed)
     volume = settings.volume_per_month
@@ -102,14 +106,23 @@ def _broken_even(
 
 
 def count_test_use(run: Run, task: Task) -> int:
-    """How often comparisons in this folder of runs have looked at this test split, this one included."""
+    """How many runs in this folder of runs have looked at these test rows, this one included.
+
+    They are the same rows whatever else of the task has changed.
+    """
     path = run.folder.parent / "test_uses.json"
     uses: dict[str, list[str]] = read_json(path) if path.exists() else {}
-    seen = uses.setdefault(task.hash, [])
+    seen = uses.setdefault(_hash(task.rows("test")), [])
     if run.folder.name not in seen:
         seen.append(run.folder.name)
         write_json(path, uses)
     return len(seen)
+
+
+def _hash(rows: Sequence[Row]) -> str:
+    """SHA-256 of what is asked and wanted, in whatever order."""
+    asked = sorted(json.dumps([[vars(said) for said in row.messages], row.target], sort_keys=True) for row in rows)
+    return hashlib.sha256("\n".join(asked).encode()).hexdigest()
 
 
 def folder_name(name: str) -> str:

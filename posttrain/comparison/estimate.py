@@ -127,10 +127,12 @@ def _shared(candidate: PolicyCandidate, task: Task) -> int:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds a candidate is expected to take: teaching (searching, training) and being judged."""
+    """Seconds a candidate is expected to take: teaching (searching, training) and being judged, of which `testing` are
+    for the answers to the test rows."""
 
     teaching: float
     judging: float
+    testing: float = 0.0
 
     @property
     def total(self) -> float:
@@ -153,6 +155,7 @@ async def forecast(expression: str, candidate: PolicyCandidate, task: Task, spee
     return Forecast(
         work.rows_answered * per_row + work.rows_trained * (own + _shared(shaped, task)) * speed.train,
         judged * per_row + requests * per_request,
+        len(task.rows("test")) * per_row,
     )
 
 

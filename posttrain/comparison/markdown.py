@@ -1,4 +1,4 @@
-"""The comparison as Markdown: a table for a README, the verdict, and which run it comes from.
+"""The comparison as Markdown: a short table for a README, the verdict, and which run it comes from.
 
 What `posttrain show RUN --markdown` prints is pasted as it is; nothing has to be copied by hand.
 """
@@ -36,21 +36,20 @@ def table(comparison: ComparisonResult) -> str:
 
 def _columns(comparison: ComparisonResult) -> list[tuple[str, Cell]]:
     """Headings and cells; a column in which nothing would stand is left out."""
-    costs = [result.cost for result in comparison.candidates if result.cost]
     columns: list[tuple[str, Cell]] = [
         ("candidate", lambda r: _marked(comparison, r, _escaped(r.name))),
         ("", lambda r: _escaped(r.label)),
         (f"{comparison.scored_by} (95 %)", lambda r: _score(comparison, r)),
     ]
     if comparison.reference is not None:
-        own = comparison.candidate(comparison.reference).kind == "given"
-        columns.append((f"against {'yours' if own else 'the best prompt'}", lambda r: _difference(comparison, r)))
+        against = "against yours" if comparison.yours else "against the best prompt"
+        columns.append((against, lambda r: _difference(comparison, r)))
+    if any(result.evaluation.valid_rate is not None for result in comparison.candidates):
+        columns.append(("valid output", lambda r: wording.percent(r.evaluation.valid_rate)))
     if any(result.latency for result in comparison.candidates):
         columns.append(("p95 alone / under 8 users", _latency))
-    if any(cost.unit != DEVICE_SECONDS for cost in costs):
-        columns.append(("per 1,000 requests", _thousand))
-    if costs:
-        columns.append(("once", _once))
+    if any(result.cost for result in comparison.candidates):
+        columns += [("per 1,000 requests", _thousand), ("once", _once)]
     return columns
 
 

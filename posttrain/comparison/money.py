@@ -32,6 +32,23 @@ class Prices:
     output_per_million: float | None = None
     currency: str = "$"
 
+    def __post_init__(self) -> None:
+        """Raises UserError for a price of tokens that no cost could be made of."""
+        tokens = (self.input_per_million, self.cached_per_million, self.output_per_million)
+        if set(tokens) != {None} and None in (self.input_per_million, self.output_per_million):
+            raise UserError(
+                "prices of tokens go together", place="--price-input --price-output", remedy="state both, 0 for none"
+            )
+
+
+@dataclass(frozen=True)
+class StatedCost:
+    """What a candidate costs that nothing here can measure: in money, and beside what is measured."""
+
+    per_1000_requests: float = 0.0
+    people: float = 0.0  # once
+    standing_per_month: float = 0.0
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -58,31 +75,21 @@ class BreakEven:
         return self.verdict.startswith("only")
 
 
-def device_cost(
-    prices: Prices,
-    *,
-    one_off_seconds: float,
-    request_seconds: Sequence[float],
-    people: float = 0.0,
-    standing_per_month: float = 0.0,
-) -> Cost:
+NOTHING_TO_PAY_BACK = BreakEven(None, None, "nothing to pay back")
+"""Of the reference, and where there is none."""
+
+
+def device_cost(prices: Prices, *, one_off_seconds: float, request_seconds: Sequence[float]) -> Cost:
     """Cost of a candidate that runs on our device.
 
-    `one_off_seconds` are search and training; `request_seconds` busy device seconds of each measured row;
-    `people` and `standing_per_month` are money, which only means something beside a price per hour.
+    `one_off_seconds` are search and training; `request_seconds` busy device seconds of each measured row.
     """
     if not request_seconds:
         raise ValueError("no request was measured")
-    if prices.per_hour is None and (people or standing_per_month):
-        raise UserError(
-            "people's time and standing costs are money, device time has no price",
-            place="prices",
-            remedy="state the price of the device per hour",
-        )
     second = 1.0 if prices.per_hour is None else prices.per_hour / 3600
     rows = tuple(seconds * second for seconds in request_seconds)
     unit = DEVICE_SECONDS if prices.per_hour is None else prices.currency
-    return Cost(one_off_seconds * second + people, sum(rows) / len(rows), standing_per_month, unit, rows)
+    return Cost(one_off_seconds * second, sum(rows) / len(rows), unit=unit, rows=rows)
 
 
 def hosted_cost(
@@ -92,7 +99,6 @@ def hosted_cost(
     completion_tokens: Sequence[int],
     cached_tokens: Sequence[int] = (),
     searching: TokensUsed = TokensUsed(),
-    standing_per_month: float = 0.0,
 ) -> Cost | None:
     """Cost of a hosted model, row by row; None when the user stated no token prices.
 
@@ -110,8 +116,27 @@ def hosted_cost(
             prompt_tokens, completion_tokens, cached_tokens or [0] * len(prompt_tokens), strict=True
         )
     )
-    one_off = searching.prompt * prices.input_per_million + searching.completion * prices.output_per_million
-    return Cost(one_off / 1e6, sum(rows) / len(rows), standing_per_month, prices.currency, rows)
+    one_off = (
+        (searching.prompt - searching.cached) * prices.input_per_million
+        + searching.cached * cached_price
+        + searching.completion * prices.output_per_million
+    )
+    return Cost(one_off / 1e6, sum(rows) / len(rows), unit=prices.currency, rows=rows)
+
+
+def with_stated(measured: Cost | None, stated: StatedCost | None, currency: str) -> Cost | None:
+    """What was measured (None: nothing, as of answers that were given) and what the user states beside it."""
+    if stated is None:
+        return measured
+    measured = measured or Cost(0.0, 0.0, unit=currency)
+    more = stated.per_1000_requests / 1000
+    return Cost(
+        measured.one_off + stated.people,
+        measured.per_request + more,
+        stated.standing_per_month,
+        currency,
+        tuple(cost + more for cost in measured.rows),
+    )
 
 
 def break_even(
@@ -134,8 +159,8 @@ def break_even(
         return BreakEven(None, None, found)
     value, interval = math.ceil(found.after), found.ends and (math.ceil(found.ends[0]), math.ceil(found.ends[1]))
     if found.only_at_first:
-        return BreakEven(value, interval, f"only below {count(value)} requests")
-    return BreakEven(value, interval, f"after {count(value)} requests" if value else "from the first request")
+        return BreakEven(value, interval, f"only below {_requests(value)}")
+    return BreakEven(value, interval, f"after {_requests(value)}" if value else "from the first request")
 
 
 def payback(
@@ -159,6 +184,8 @@ def payback(
     found = _settle(extra, requests * (_per_request(reference) - _per_request(taught)) - standing, interval)
     if isinstance(found, str):
         return BreakEven(None, None, found)
+    if found.only_at_first and not found.after:
+        return BreakEven(None, None, "never")
     months, ends = float(found.after), found.ends and (float(found.ends[0]), float(found.ends[1]))
     if not months:
         return BreakEven(0.0, ends, "at once")
@@ -178,6 +205,10 @@ def _refused(reference: Cost | None, taught: Cost | None, quality_low: float, ma
     return ""
 
 
+def _requests(number: float) -> str:
+    return "1 request" if number == 1 else f"{count(number)} requests"
+
+
 def _exact(value: float) -> Fraction:
     """A number as it is written: 0.1 is a tenth, not the binary fraction next to it."""
     return Fraction(repr(value))
@@ -189,10 +220,12 @@ def _per_request(cost: Cost) -> Fraction:
 
 
 def _saving_interval(reference: Cost, taught: Cost, seed: int) -> tuple[Fraction, Fraction] | None:
-    """Interval of the saving per request: bootstrap over rows.  None where rows were not measured."""
-    if not reference.rows or not taught.rows:
+    """Interval of the saving per request: bootstrap over rows.  A stated cost is the same for all of them; where both
+    are stated there is no interval."""
+    if not reference.rows and not taught.rows:
         return None
-    low, high = bootstrap_difference(reference.rows, taught.rows, seed=seed)
+    costs, theirs = reference.rows or (reference.per_request,), taught.rows or (taught.per_request,)
+    low, high = bootstrap_difference(costs, theirs, seed=seed)
     return Fraction(f"{low:.12g}"), Fraction(f"{high:.12g}")  # further digits came out of binary rounding
 
 
@@ -214,7 +247,7 @@ def _settle(extra: Fraction, saving: Fraction, interval: tuple[Fraction, Fractio
         return "not determined"
     if extra <= 0 <= saving:
         return _Crossing(Fraction(0))
-    if saving <= 0 <= extra:
+    if saving <= 0 < extra:
         return "never"
     ends = sorted(extra / end for end in interval) if interval else None
-    return _Crossing(extra / saving, (ends[0], ends[1]) if ends else None, only_at_first=extra < 0)
+    return _Crossing(extra / saving, (ends[0], ends[1]) if ends else None, only_at_first=saving < 0)

@@ -17,13 +17,22 @@ from posttrain.evaluation.statistics import rows_needed
 
 @dataclass(frozen=True)
 class Case:
-    """What is known when the verdict is written.  `against`: each other candidate's name to the winner's test on it."""
+    """What is known when the verdict is written.  `against`: each other candidate's name to the winner's test on it.
+
+    `yours` is the system that the user runs: one whose answers were given, or an endpoint.
+    """
 
     winner: CandidateResult
     reference: CandidateResult | None
+    yours: CandidateResult | None
     results: tuple[CandidateResult, ...]
     against: Mapping[str, Comparison]
     margin: float
+
+    @property
+    def pays(self) -> BreakEven | None:
+        """When the winner has paid for itself: at the user's volume where one is stated."""
+        return self.winner.payback or self.winner.break_even
 
     @property
     def others(self) -> list[CandidateResult]:
@@ -47,16 +56,17 @@ def recommend(case: Case) -> Recommendation:
     better = [other for other in case.others if case.against[other.name].word == "worse"]
     if better:
         return _contradicted(case, max(better, key=lambda other: other.score))
-    if case.reference is not None and case.reference.kind == "given":
-        return _beside_own_system(case, case.reference)
+    if case.yours is not None:
+        return _beside_own_system(case, case.yours)
     if case.winner.kind == "floor":
         return _floor_wins(case)
     simpler = [case.best(kind) for kind in SIMPLEST_FIRST[: SIMPLEST_FIRST.index(case.winner.kind)]]
     unbeaten = [rival for rival in simpler if rival is not None and case.against[rival.name].word != "better"]
-    if unbeaten:
-        return _not_shown(case, max(unbeaten, key=lambda rival: rival.score))
-    rival = case.reference if case.reference is not case.winner else None
-    return _wins(case, rival or case.best(*SIMPLEST_FIRST) or case.others[0])
+    beaten = [other for other in case.others if case.against[other.name].word == "better"]
+    if unbeaten or not beaten:
+        return _not_shown(case, max(unbeaten or case.others, key=lambda rival: rival.score))
+    named = [other for other in beaten if other is case.reference] or beaten
+    return _wins(case, max(named, key=lambda rival: rival.dev_score or 0.0))
 
 
 def _contradicted(case: Case, better: CandidateResult) -> Recommendation:
@@ -65,7 +75,7 @@ def _contradicted(case: Case, better: CandidateResult) -> Recommendation:
         f"{case.winner.name} was chosen on dev, but on test it {_gap(case.against[better.name])}, which gets "
         f"{_score(better)}."
     )
-    if better.kind == "given":
+    if better is case.yours or better.kind == "given":
         return _say(better, "keep what you have", first, "Keep what you have: nothing tried here beats it.")
     if better.kind == "floor":
         return _say(better, "a floor wins", first, "A floor wins: no language model is needed for this.")
@@ -91,7 +101,7 @@ def _beside_own_system(case: Case, own: CandidateResult) -> Recommendation:
     comparison = case.against[own.name]
     if comparison.word == "better":
         return _floor_wins(case) if case.winner.kind == "floor" else _wins(case, own)
-    pays = case.winner.break_even
+    pays = case.pays
     if comparison.word == "no worse" and pays is not None and pays.value is not None and not pays.only_at_first:
         outcome: Outcome = "a floor wins" if case.winner.kind == "floor" else "winner"
         return _say(
@@ -123,7 +133,8 @@ def _floor_wins(case: Case) -> Recommendation:
 
 
 def _not_shown(case: Case, rival: CandidateResult) -> Recommendation:
-    """The winner is not shown better than something simpler; a floor that is level or ahead wins outright."""
+    """The winner is not shown better than the rival, something simpler where there is any; a floor that is level or
+    ahead wins outright."""
     comparison = case.against[rival.name]
     if rival.kind == "floor" and comparison.difference <= 0:
         return _say(
@@ -133,7 +144,8 @@ def _not_shown(case: Case, rival: CandidateResult) -> Recommendation:
             f"{case.winner.name}, the best on dev, {_gap(comparison)}, so a model has not earned its cost here.",
         )
     first = f"No clear winner: {case.winner.name}, the best on dev, gets {_score(case.winner)}, but {_gap(comparison)}."
-    choice = case.winner if comparison.difference > 0 else rival
+    simpler = SIMPLEST_FIRST.index(rival.kind) < SIMPLEST_FIRST.index(case.winner.kind)
+    choice = rival if simpler and comparison.difference <= 0 else case.winner
     return _say(choice, "no clear winner", first, _what_would_tell(case, comparison))
 
 
@@ -150,9 +162,8 @@ def _what_it_takes(case: Case) -> str:
     """The second sentence about a winner: what it cost, when that is paid back, what it is not shown better than."""
     spent = case.winner.training_seconds + case.winner.search_seconds
     parts = [f"took {duration(spent)} to make"] if spent >= 1 else []
-    pays = case.winner.break_even
-    if pays is not None:
-        parts.append(_pays(pays))
+    if case.pays is not None:
+        parts.append(_pays(case.pays))
     alike = [other.name for other in case.others if case.against[other.name].word != "better"]
     if alike:
         parts.append(f"is not shown better than {_listed(alike)}")

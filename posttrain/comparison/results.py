@@ -7,10 +7,10 @@ evaluations of the run.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from posttrain.comparison.money import BreakEven, Cost
+from posttrain.comparison.money import NOTHING_TO_PAY_BACK, BreakEven, Cost
 from posttrain.evaluation.record import Evaluation
 from posttrain.evaluation.statistics import MARGIN, Interval, Word
 from posttrain.runs import SCHEMA
@@ -29,6 +29,10 @@ class Latency:
     p50: float
     p95: float
     p95_under_8: float | None = None
+
+
+NOT_MEASURED = dict.fromkeys(field.name for field in fields(Latency))
+"""The latency, in a report, of what was answered elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class CandidateResult:
             "parts": evaluation.parts(),
             "prompt_tokens_per_request": evaluation.prompt_tokens,
             "completion_tokens_per_request": evaluation.completion_tokens,
-            "latency_seconds": asdict(self.latency) if self.latency else None,
+            "latency_seconds": asdict(self.latency) if self.latency else NOT_MEASURED,
             "training_seconds": self.training_seconds,
             "search_seconds": self.search_seconds,
             "trained_tokens": self.trained_tokens,
@@ -90,7 +94,7 @@ class CandidateResult:
             "standing_cost_per_month": cost.standing_per_month if cost else None,
             "cost_unit": cost.unit if cost else None,
             "cost_rows": list(cost.rows) if cost else [],
-            "requests_to_break_even": asdict(self.break_even) if self.break_even else None,
+            "requests_to_break_even": asdict(self.break_even or NOTHING_TO_PAY_BACK),
             "months_to_pay_back": asdict(self.payback) if self.payback else None,
             "when_a_fact_changes": self.update_rule,
             "slices": [asdict(part) for part in evaluation.slices()],
@@ -131,7 +135,7 @@ class CandidateResult:
                 )
             },
             evaluation=evaluation,
-            latency=Latency(**latency) if latency else None,
+            latency=Latency(**latency) if latency != NOT_MEASURED else None,
             seed_scores=tuple(entry["seed_scores"]),
             cost=cost,
             break_even=_break_even(entry["requests_to_break_even"]),
@@ -178,7 +182,7 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """Everything a comparison found.  `reference` is the user's own system, else the best prompt chosen on dev."""
+    """Everything a comparison found.  `reference` is `yours`, what the user runs, else the best prompt on dev."""
 
     task: str
     task_version: str
@@ -188,6 +192,7 @@ class ComparisonResult:
     comparisons: tuple[Comparison, ...]
     recommendation: Recommendation
     reference: str | None = None
+    yours: str | None = None
     margin: float = MARGIN
     volume_per_month: float | None = None
     ceiling: float | None = None  # agreement of independent labellers, share of rows
@@ -235,6 +240,7 @@ class ComparisonResult:
             "comparisons": [{**asdict(c), "interval": list(c.interval)} for c in self.comparisons],
             "recommendation": {**asdict(self.recommendation), "reason": self.recommendation.reason},
             "reference": self.reference,
+            "yours": self.yours,
             "margin": self.margin,
             "volume_per_month": self.volume_per_month,
             "ceiling": self.ceiling,
@@ -271,6 +277,7 @@ class ComparisonResult:
         same = (
             "model",
             "reference",
+            "yours",
             "margin",
             "volume_per_month",
             "ceiling",
@@ -305,7 +312,8 @@ def _recommendation(entry: Mapping[str, Any]) -> Recommendation:
 def _break_even(entry: Mapping[str, Any] | None) -> BreakEven | None:
     if entry is None:
         return None
-    return BreakEven(entry["value"], entry["interval"] and _pair(entry["interval"]), entry["verdict"])
+    found = BreakEven(entry["value"], entry["interval"] and _pair(entry["interval"]), entry["verdict"])
+    return None if found == NOTHING_TO_PAY_BACK else found
 
 
 def _pair(values: Sequence[float]) -> Interval:

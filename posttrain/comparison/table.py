@@ -102,8 +102,7 @@ def _spaced(*parts: RenderableType) -> Group:
 
 
 def _columns(comparison: ComparisonResult) -> list[Column]:
-    own = comparison.reference is not None and comparison.candidate(comparison.reference).kind == "given"
-    against = "yours" if own else _cut(comparison.reference or NOTHING, 15)
+    against = "yours" if comparison.yours else _cut(comparison.reference or NOTHING, 15)
     return [
         Column("candidate", _name, 22),
         Column(
@@ -177,7 +176,13 @@ def _latency(_: ComparisonResult, result: CandidateResult) -> str:
 def _break_even(comparison: ComparisonResult, result: CandidateResult) -> str:
     if result.break_even is None:
         return "[dim]reference[/]" if result.name == comparison.reference else NOTHING
-    return escape(result.break_even.verdict.split(":")[0])
+    verdict = result.break_even.verdict.split(":")[0]
+    if result.payback is not None and result.payback.value is not None:
+        more = result.payback.verdict
+    else:
+        ends = result.break_even.interval
+        more = f"{wording.count(ends[0])} to {wording.count(ends[1])}" if ends else ""
+    return f"{escape(verdict)}\n[dim]{more}[/]" if more else escape(verdict)
 
 
 def _runs(_: ComparisonResult, result: CandidateResult) -> str:
@@ -210,7 +215,7 @@ def _legend(comparison: ComparisonResult) -> list[str]:
         "Right: the share of rows wholly right" if comparison.scored_by == "right" else "Grade: the mean grade of a row"
     )
     lines = [f"{score}, with its 95 % interval. Differences are paired; words hold after Holm's adjustment."]
-    lines += training_runs(comparison)
+    lines += [f"Model: {comparison.model}.", *training_runs(comparison)] if comparison.model else []
     if comparison.ceiling is not None and comparison.scored_by == "right":
         lines.append(
             f"Ceiling: independent labellers agree with the gold answer on "
@@ -218,6 +223,8 @@ def _legend(comparison: ComparisonResult) -> list[str]:
         )
     if any(r.cost and r.cost.unit == DEVICE_SECONDS for r in comparison.candidates):
         lines.append("Costs are busy seconds of this device; state prices to see money.")
+    if comparison.volume_per_month:
+        lines.append(f"Months are those of {comparison.volume_per_month:,.0f} requests.")
     uses = "once" if comparison.test_uses == 1 else f"{comparison.test_uses} times"
     lines.append(f"The test split has been used {uses}.")
     return lines

@@ -1,14 +1,18 @@
-"""When each candidate's turn comes in a comparison that has a budget."""
+"""When each candidate's turn comes in a comparison, and how long everything takes that is still to come."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from posttrain.comparison.bench import CURVE_SHARES, MORE_SEEDS
 from posttrain.comparison.estimate import CLOSING_SECONDS, Forecast
 from posttrain.comparison.plan import LEAST_TRAINING, divide, share
 from posttrain.runs import Run
 from posttrain.techniques import _chain as chain
 from posttrain.types import Kind
+
+REPEATED = 2
+"""How many of the best taught candidates are trained again with other seeds, while there is time."""
 
 
 class Timetable:
@@ -17,35 +21,46 @@ class Timetable:
     Forecasts are rough, so the plan made before the start is looked at again whenever a candidate's turn comes.
     """
 
-    def __init__(self, run: Run, models: int) -> None:
-        self.run, self.models_to_come = run, max(1, models)
-        self.forecasts: dict[str, Forecast] = {}  # of what has not begun yet
-        self.teaching: dict[str, float | None] = {}
-        self.left_out: dict[str, str] = {}
-        self.deadline: float | None = None  # of this model, in seconds of the run
+    def __init__(self, run: Run, models: Sequence[Mapping[str, Forecast]]) -> None:
+        """`models`: for each, the forecasts of its candidates.  The first one has its turn."""
+        self.run, self.models = run, list(models)  # to come
+        self.again = _again([each[name] for each in models for name in each if chain.kind(name) == "weights"])
+        self.next_model()
 
-    def next_model(self, forecasts: Mapping[str, Forecast]) -> None:
+    def next_model(self) -> None:
         """Plans the candidates of the next model."""
+        left = self._seconds_left
+        self.deadline = None if left is None else self.run.seconds + left / len(self.models)  # in seconds of the run
+        self.forecasts = dict(self.models.pop(0))  # of what has not begun yet
+        self.teaching, self.left_out = share(self._left, self.forecasts)
+
+    @property
+    def _seconds_left(self) -> float | None:
+        """For everything but the report."""
         left = self.run.seconds_left
-        room = None if left is None else max(0.0, left - CLOSING_SECONDS)
-        self.deadline = None if room is None else self.run.seconds + room / self.models_to_come
-        self.models_to_come -= 1
-        self.forecasts = dict(forecasts)
-        self.teaching, self.left_out = share(self._left, forecasts)
+        return None if left is None else max(0.0, left - CLOSING_SECONDS)
 
     @property
     def _left(self) -> float | None:
+        """For this model."""
         return None if self.deadline is None else max(0.0, self.deadline - self.run.seconds)
 
     @property
-    def seconds_to_come(self) -> float | None:
-        """What the candidates that have not begun will take; None when nothing more will."""
-        to_come = [
+    def _of_this_model(self) -> float:
+        """What its candidates that have not begun will take."""
+        return sum(
             forecast.judging + (forecast.teaching if (given := self.teaching.get(name)) is None else given)
             for name, forecast in self.forecasts.items()
             if name not in self.left_out
-        ]
-        return sum(to_come) if to_come else None
+        )
+
+    @property
+    def seconds_to_come(self) -> float | None:
+        """What has not begun will take, as far as there is time: the models to come and training once more included.
+        None when nothing more will."""
+        of_others = sum(forecast.total for each in self.models for forecast in each.values())
+        to_come, left = self._of_this_model + of_others + self.again, self._seconds_left
+        return (to_come if left is None else min(left, to_come)) if to_come else None
 
     def refusal(self, expression: str) -> str:
         """Why a candidate cannot begin now; "" when it can."""
@@ -75,7 +90,13 @@ class Timetable:
             return None
         if expression in weights:
             return divide(left, weights)[expression]
-        return max(5.0, own.teaching, left - own.judging - (self.seconds_to_come or 0.0))
+        return max(5.0, own.teaching, left - own.judging - self._of_this_model)
 
     def _waiting(self, kind: Kind) -> list[str]:
         return [name for name in self.forecasts if chain.kind(name) == kind and name not in self.left_out]
+
+
+def _again(trained: Sequence[Forecast]) -> float:
+    """Seconds for more seeds and learning curves of the best, which may be those that take longest."""
+    runs, sizes = MORE_SEEDS + sum(CURVE_SHARES), MORE_SEEDS + len(CURVE_SHARES)
+    return sum(sorted((runs * each.teaching + sizes * each.testing for each in trained), reverse=True)[:REPEATED])

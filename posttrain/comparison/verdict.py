@@ -7,6 +7,7 @@ here looks at test to choose: test can only confirm, or take a claim away.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Literal
 
@@ -40,30 +41,31 @@ def choose_winner(results: Sequence[CandidateResult], margin: float = MARGIN) ->
 
 
 def choose_reference(
-    results: Sequence[CandidateResult], given: str | None = None, margin: float = MARGIN
+    results: Sequence[CandidateResult], yours: str | None = None, margin: float = MARGIN
 ) -> CandidateResult | None:
     """The user's own system if named, else the best prompt on dev; None when there is neither.  Raises UserError."""
-    if given is not None:
-        own = [result for result in results if result.name == given]
+    if yours is not None:
+        own = [result for result in results if result.name == yours]
         if not own:
-            raise UserError(f"no candidate called {given!r}", remedy=f"known: {', '.join(r.name for r in results)}")
+            raise UserError(f"no candidate called {yours!r}", remedy=f"known: {', '.join(r.name for r in results)}")
         return own[0]
     prompts = [result for result in results if result.kind == "prompt" and result.dev_score is not None]
     return choose_winner(prompts, margin) if prompts else None
 
 
 def decide(
-    results: Sequence[CandidateResult], *, given: str | None = None, margin: float = MARGIN
+    results: Sequence[CandidateResult], *, yours: str | None = None, margin: float = MARGIN
 ) -> tuple[list[Comparison], Recommendation]:
-    """The tests on the test rows, and what to do.
+    """The tests on the test rows, and what to do.  `yours` names the system that the user runs, if there is one.
 
     Two families of tests, each adjusted by Holm: the winner against every other candidate, and every other
     candidate against the reference.  Raises UserError (no dev scores, unlike rows, no such system).
     """
-    winner, reference = choose_winner(results, margin), choose_reference(results, given, margin)
+    winner, reference = choose_winner(results, margin), choose_reference(results, yours, margin)
     against = [(winner, other) for other in results if other is not winner]
     comparisons = _tested("winner", against, margin)
-    case = Case(winner, reference, tuple(results), {c.b: c for c in comparisons}, margin)
+    own = reference if yours is not None else None
+    case = Case(winner, reference, own, tuple(results), {c.b: c for c in comparisons}, margin)
     if reference is not None:
         against = [(other, reference) for other in results if other is not reference]
         comparisons = comparisons + _tested("reference", against, margin)
@@ -110,8 +112,9 @@ def detectable_sentence(difference: float | None, n: int) -> str:
     return f"cannot tell differences below {100 * difference:.0f} points with n={n}"
 
 
-def next_commands(recommendation: Recommendation, task: str, run: str = "latest") -> list[str]:
-    """The three commands that follow from the verdict."""
+def next_commands(recommendation: Recommendation, task: str, run: str) -> list[str]:
+    """The three commands that follow from the verdict.  `run` and `task` may be folders with odd names."""
+    run, task = shlex.quote(run), shlex.quote(task)
     show = f"posttrain show {run} --all"
     if recommendation.outcome in ("winner", "a floor wins"):
         return [f"posttrain serve {run}", f"posttrain predict {run} FILE", show]

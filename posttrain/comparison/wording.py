@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from posttrain.evaluation.statistics import Interval
-from posttrain.types import ScoredBy
+from posttrain.types import ScoredBy, UserError
 
 DEVICE_SECONDS = "device seconds"
 """The unit of costs until somebody states a price."""
@@ -75,6 +75,12 @@ def count(value: float) -> str:
         return f"{value:.0f}"
     scale = 10 ** (len(str(round(value))) - 2)
     return f"{round(value / scale) * scale:,}"
+
+
+def complaint(error: UserError) -> str:
+    """What is wrong, where, and what to do about it, in one line."""
+    place = f" ({error.place})" if error.place else ""
+    return f"{error.message}{place}{f'; {error.remedy}' if error.remedy else ''}"
 
 
 def size(memory_bytes: float) -> str:

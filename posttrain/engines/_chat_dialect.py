@@ -24,6 +24,7 @@ class Reply:
     finish_reasons: list[str] = field(default_factory=list)
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
     seconds: float = 0.0
 
     def read(self, reply: Mapping[str, Any]) -> None:
@@ -60,6 +61,7 @@ class Reply:
                 prompt=messages,
                 prompt_tokens=self.prompt_tokens,
                 completion_tokens=share + (index < rest),
+                cached_tokens=self.cached_tokens,
             )
             for index, (text, reason) in enumerate(zip(self.texts, self.finish_reasons, strict=True))
         ]
@@ -73,6 +75,8 @@ class Reply:
         usage = reply.get("usage") or {}
         self.prompt_tokens = int(usage.get("prompt_tokens") or self.prompt_tokens)
         self.completion_tokens = int(usage.get("completion_tokens") or self.completion_tokens)
+        details = usage.get("prompt_tokens_details") or {}
+        self.cached_tokens = int(details.get("cached_tokens") or self.cached_tokens)
 
 
 def request_body(model: str, messages: Sequence[Message], n: int, sampling: Sampling) -> dict[str, Any]:

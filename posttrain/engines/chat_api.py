@@ -133,7 +133,7 @@ class ChatApiPolicy(PromptOnly):
             body = request_body(self.name, messages, n - done, sampling) | {"seed": sampling.seed + done}
             reply = await self._reply(body, None if whole else show_rest)
             received = reply.completions(messages, sampling)
-            self.tokens_used += TokensUsed(reply.prompt_tokens, reply.completion_tokens)
+            self.tokens_used += TokensUsed(reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens)
             if whole and show_rest is not None:
                 for choice, completion in enumerate(received):
                     show_rest(choice, completion.text)

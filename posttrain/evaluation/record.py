@@ -46,6 +46,7 @@ class Attempt:
     error: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0  # of the prompt's
     confidence: float | None = None
     seconds: float = 0.0
 
@@ -69,6 +70,7 @@ class Attempt:
             error=rollout.error,
             prompt_tokens=completion.prompt_tokens if completion else 0,
             completion_tokens=completion.completion_tokens if completion else 0,
+            cached_tokens=completion.cached_tokens if completion else 0,
             confidence=completion.confidence if completion else None,
             seconds=rollout.seconds,
         )

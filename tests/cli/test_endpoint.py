@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from live_server import serving
 
 from posttrain import tasks
 from posttrain.candidates.policy import PolicyCandidate
+from posttrain.comparison.wording import percent
 from posttrain.engines.toy import ToyPolicy
 from posttrain.types import Output
 
@@ -95,6 +97,20 @@ def test_like_with_floors_alone_says_that_no_model_was_tried(shell: Shell, endpo
     assert like["sentence"] == (
         "The old winner, nearest, still wins, but nothing with a language model was compared, so no other model was tried."
     )
+
+
+def test_like_on_another_local_model_also_when_it_is_gone_on_with(shell: Shell, tiny_model_folder: Path) -> None:
+    shutil.copytree(tiny_model_folder, "other")
+    shell("compare", "tickets.csv", "--candidates", "base", "--model", str(tiny_model_folder))
+    first = shell("show", "--json").document
+    score = percent(first["candidates"][0]["score"])
+    like = shell("compare", "--like", "latest", "--model", "other", "--json").document["like"]
+    assert like == {
+        "run": first["run"], "candidate": "base", "answer": False,
+        "sentence": f"The old choice (there was no clear winner), base on {tiny_model_folder} ({score}), is chosen "
+                    f"again, but there is no clear winner, on other ({score})."}
+    resumed = shell("compare", "--resume", "latest", "--json").document
+    assert resumed["like"] == like and resumed["run"] != first["run"]
 
 
 def test_like_refuses_another_task_an_unfinished_run_and_no_model(shell: Shell, endpoint: str) -> None:

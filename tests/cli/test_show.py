@@ -57,6 +57,7 @@ def test_a_name_with_brackets_is_shown_as_it_is(shell: Shell) -> None:
     done = shell("compare", "tickets.csv", "--candidates", "constant", "--answers", "our[/]s=ours.jsonl")
     (first, _) = shell("show", "--json").document["recommendation"]["sentences"]
     assert "our[/]s" in first
+    assert "asked: column message; wanted: column queue" in shell("show").out, "what was assumed"
     assert first in " ".join(done.out.split()) and first in " ".join(shell("show").out.split())
     assert "| **our\\[/\\]s** |" in shell("show", "latest", "--markdown").out
 

@@ -88,17 +88,17 @@ def comparison(*, own: bool = True) -> ComparisonResult:
             if trained else ()))
     if own:
         results.append(result("ours", "given", 0.52, dev=-1, seed=33, label="the answers you run today"))
-    given = "ours" if own else None
-    reference = choose_reference(results, given)
+    yours = "ours" if own else None
+    reference = choose_reference(results, yours)
     prompted = choose_reference(results)
     assert reference and prompted and prompted.cost
     unknown = BreakEven(None, None, "not known: no price stated")
     pays = {r.name: break_even(prompted.cost, r.cost, quality_low=0.0) for r in results if r.kind == "weights"}
     results = [replace(r, break_even=unknown if r.kind == "given" else pays.get(r.name)) for r in results]
-    comparisons, recommendation = decide(results, given=given)
+    comparisons, recommendation = decide(results, yours=yours)
     return ComparisonResult(
         task="support_triage", task_version="1", task_hash="f00d" * 16, model="smollm2", candidates=tuple(results),
-        comparisons=tuple(comparisons), recommendation=recommendation, reference=reference.name, ceiling=0.86,
+        comparisons=tuple(comparisons), recommendation=recommendation, reference=reference.name, yours=yours, ceiling=0.86,
         volume_per_month=20_000, detectable_difference=detectable(comparisons, 120, "right"), test_uses=1, seeds=(0, 1, 2),
         estimate_seconds=780, actual_seconds=702,
         timings={"floors": 3.0, "prompts": 240.0, "training": 380.0, "test": 79.0},

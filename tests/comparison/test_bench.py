@@ -163,6 +163,15 @@ def test_time_for_the_report_is_kept_back(tmp_path: Path, taught: list[Run]) -> 
     assert [n for n, _ in curve] == [10, 40]
 
 
+def test_training_once_is_said_to_be_for_want_of_time(tmp_path: Path) -> None:
+    policies = {"toy": ToyPolicy.open_for(TASK)}
+    run, settings = Run(tmp_path, budget=Budget(CLOSING_SECONDS / 60)), Settings(("base", "sft"), latency=False)
+    found = asyncio.run(compare(TASK, policies, run, settings))
+    assert found.candidate("sft").training_runs == 1
+    assert "sft was trained once, and without a learning curve: no time was left; give more --minutes" in found.notes
+    assert not any("no time was left" in note for note in compared(tmp_path / "all", "base", "sft").notes)
+
+
 # ---- what is kept
 
 def test_times_are_kept_with_the_candidate(tmp_path: Path) -> None:

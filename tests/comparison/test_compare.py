@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from posttrain import graders
 from posttrain.candidates.given import GivenCandidate
 from posttrain.comparison.compare import Listener, compare, read
 from posttrain.comparison.conclude import Settings
+from posttrain.comparison.estimate import Forecast
 from posttrain.comparison.results import CandidateResult, ComparisonResult
 from posttrain.engines.chat_api import ChatApiPolicy
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.engines.toy import ToyPolicy
-from posttrain.runs import Budget, Progress, Run, read_json
+from posttrain.runs import Budget, DiskError, Progress, Run, read_json
 from posttrain.techniques import _chain as chain
 from posttrain.types import LearntNothing, Message, Output, Policy, Row, Score, Task, UserError
 
@@ -74,6 +75,8 @@ def test_a_comparison_writes_its_report(tmp_path: Path) -> None:
     assert {found.kind for found in result.candidates} == {"given", "floor", "prompt", "weights"}
 
     report = read_json(tmp_path / "run" / "report.json")
+    verdicts = {entry["name"]: entry["requests_to_break_even"]["verdict"] for entry in report["candidates"]}
+    assert verdicts.pop("yours") == "nothing to pay back" and set(verdicts.values()) == {"not known: no price stated"}
     assert report["schema"] and task.hash in json.dumps(report)
     html = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "<html" in html and all(name in html for name in ALL)
@@ -129,6 +132,8 @@ def test_what_is_finished_is_not_done_again(tmp_path: Path, taught: list[str]) -
     assert done[:3] == ["constant", "base", "sft"]
     files = {path: path.read_bytes() for path in (tmp_path / "run" / "candidates").rglob("test.jsonl")}
     second = run_one(task, tmp_path / "run", ("constant", "base", "sft"))
+    parts = sum(took for part, took in (first.timings or {}).items() if ": " in part)
+    assert second.actual_seconds is not None and second.actual_seconds > parts, "what it took the first time"
     assert taught == done, "nothing was taught again"
     assert [(found.name, found.score, found.training_seconds) for found in first.candidates] == [
         (found.name, found.score, found.training_seconds) for found in second.candidates]
@@ -212,11 +217,29 @@ def test_on_a_language_model_too(tiny_model_folder: Path, tmp_path: Path) -> Non
         engine.close()
 
 
-def test_two_models_are_told_apart(tmp_path: Path) -> None:
-    task = reviews()
+def test_two_models_are_told_apart_and_estimated_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, hearing = reviews(), Hearing()
+    monkeypatch.setattr("posttrain.comparison.compare.forecast", forecast_of_a_minute)
     policies = {"one": ToyPolicy.open_for(task, seed=0), "two": ToyPolicy.open_for(task, seed=1)}
-    result = run_one(task, tmp_path, ("constant", "base"), policies=policies)
+    result = run_one(task, tmp_path, ("constant", "base"), policies=policies, hearing=hearing)
     assert [found.name for found in result.candidates] == ["constant", "base@one", "base@two"]
+    (estimate,) = [said for said in hearing.said if "Ctrl-C" in said]
+    assert estimate.startswith("3 min, ") and result.estimate_seconds == 3 * 60
+    resumed = run_one(task, tmp_path, ("constant", "base", "few_shot"), policies=policies, hearing=hearing)
+    assert hearing.said[-1].startswith("2 min, "), "what is finished takes no time"
+    finished = sum(took for part, took in (resumed.timings or {}).items() if part.split(":")[0] in ("base@one", "base@two"))
+    assert resumed.estimate_seconds and resumed.estimate_seconds >= 2 * 60 + finished > 2 * 60, "and is in the estimate as it was"
+
+
+async def forecast_of_a_minute(*_: Any, **__: Any) -> Forecast:
+    return Forecast(40, 20)
+
+
+def test_the_estimate_counts_what_is_trained_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("posttrain.comparison.compare.forecast", forecast_of_a_minute)
+    result = run_one(reviews(), tmp_path, ("base", "sft"))
+    assert result.candidate("sft").training_runs == 3 and len(result.candidate("sft").learning_curve) == 3
+    assert result.estimate_seconds == pytest.approx(2 * 60 + 2.75 * 40)
 
 
 def test_without_a_model_there_are_floors(tmp_path: Path) -> None:
@@ -259,6 +282,40 @@ def test_a_candidate_asked_for_that_cannot_be_taught_is_an_error_and_a_default_o
     assert any("sft left out: a row to learn from has no target" in note for note in (*result.notes, *hearing.said))
 
 
+@pytest.fixture
+def refuses(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`refuses("sft", error)`: teaching sft ends with this error, the first `spared` times excepted."""
+
+    def let_refuse(refused: str, error: UserError, spared: int = 0) -> None:
+        teach, asked = chain.teach, [spared]
+
+        async def refusing(expression: str, *given: Any, **settings: Any) -> Any:
+            if expression == refused:
+                asked[0] -= 1
+                if asked[0] < 0:
+                    raise error
+            return await teach(expression, *given, **settings)
+
+        monkeypatch.setattr(chain, "teach", refusing)
+
+    return let_refuse
+
+
+def test_why_a_candidate_is_left_out_is_said_with_its_place_and_remedy(tmp_path: Path, refuses: Callable[..., None]) -> None:
+    refuses("sft", UserError("a row is too long", place="train.jsonl:7", remedy="shorten it"))
+    notes = run_one(reviews(), tmp_path, ()).notes
+    assert "sft left out: a row is too long (train.jsonl:7); shorten it" in notes
+
+
+@pytest.mark.parametrize("spared", [0, 1])
+def test_a_full_disk_ends_the_comparison(tmp_path: Path, refuses: Callable[..., None], spared: int) -> None:
+    """Also while what is finished is only trained once more: no report could be written either."""
+    refuses("sft", DiskError("cannot write: no space left", place="runs", remedy="free some"), spared)
+    with pytest.raises(DiskError):
+        run_one(reviews(), tmp_path, ())
+    assert (tmp_path / "candidates" / "base" / "result.json").exists()
+
+
 def test_a_task_without_targets_can_be_compared(tmp_path: Path) -> None:
     task = reviews()
     rows = tuple(replace(row, target=None) for row in task.rows("train"))
@@ -276,7 +333,23 @@ def test_a_curve_that_cannot_be_drawn_does_not_cost_the_report(tmp_path: Path) -
 def test_the_uses_of_a_test_split_are_counted(tmp_path: Path) -> None:
     uses = [run_one(reviews(), tmp_path / name, ("constant",), policies={}).test_uses for name in ("a", "b", "b", "c")]
     assert uses == [1, 2, 2, 3]
-    assert json.loads((tmp_path / "test_uses.json").read_text()) == {reviews().hash: ["a", "b", "c"]}
+    assert list(json.loads((tmp_path / "test_uses.json").read_text()).values()) == [["a", "b", "c"]]
+
+
+def test_a_use_of_a_test_split_counts_once_its_rows_are_answered(tmp_path: Path) -> None:
+    task = reviews()
+
+    def stop(progress: Progress) -> None:
+        if progress.description.startswith("constant: test rows"):
+            raise Stop
+
+    stopped = Run(tmp_path / "stopped", on_progress=stop)
+    with pytest.raises(Stop):
+        asyncio.run(compare(task, {}, stopped, Settings(("constant",), latency=False)))
+    taught_another = replace(task, hash="fedc", splits={**task.splits, "train": task.rows("train")[1:]})
+    assert run_one(taught_another, tmp_path / "b", ("constant",), policies={}).test_uses == 2, "the same test rows"
+    tested_another = replace(task, splits={**task.splits, "test": task.rows("test")[1:]})
+    assert run_one(tested_another, tmp_path / "c", ("constant",), policies={}).test_uses == 1
 
 
 def test_a_seed_that_learns_nothing_does_not_cost_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,8 +379,10 @@ def test_an_endpoint_is_what_everything_is_compared_with(tmp_path: Path) -> None
     policies = {"toy": ToyPolicy.open_for(task), "chat:there": endpoint}
     hearing = Hearing()
     result = run_one(task, tmp_path / "a", ("base", "few_shot"), policies=policies, hearing=hearing)
-    assert result.reference == "base@chat:there"
+    assert result.reference == result.yours == "base@chat:there"
     assert run_one(task, tmp_path / "b", ("base", "few_shot"), policies=policies, given=True).reference == "yours"
+    kept = run_one(task, tmp_path / "c", ("constant", "base"), policies={"chat:there": endpoint}, hearing=hearing)
+    assert (kept.yours, kept.reference) == ("base", "base") and read(tmp_path / "c").yours == "base"
 
 
 def test_what_learns_nothing_is_a_finding_and_not_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,7 @@ def test_judging_pays_for_every_request_whose_latency_is_measured() -> None:
     judged = forecast_of("base", latency=False).judging
     timed = forecast_of("base").judging - judged
     assert judged >= SPEED.write * (len(TASK.rows("dev")) + len(TASK.rows("test")))
+    assert forecast_of("base").testing == pytest.approx(judged * 40 / 60), "of 20 dev rows and 40 test rows"
     assert timed == pytest.approx(SPEED.alone * (WARM_UP + (1 + BESIDE_OTHERS) * ROWS)), "what is read is timed with it"
     few = replace(TASK, splits={**TASK.splits, "test": TASK.rows("test")[:3]})
     assert forecast_of("base", task=few).judging < 0.3 * forecast_of("base").judging, "three rows are timed as three"

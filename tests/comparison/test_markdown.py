@@ -10,6 +10,7 @@ from synthetic_comparison import comparison
 from posttrain.comparison.markdown import document, table
 from posttrain.comparison.money import Cost
 from posttrain.comparison.results import Latency
+from posttrain.evaluation.record import Evaluation
 
 
 def test_every_candidate_has_a_line_and_the_recommended_one_is_bold() -> None:
@@ -25,21 +26,30 @@ def test_every_candidate_has_a_line_and_the_recommended_one_is_bold() -> None:
 def test_the_columns_are_those_of_the_readme() -> None:
     found = comparison(own=False)
     heading, rule, *lines = table(found).splitlines()
-    assert heading == ("| candidate | | right (95 %) | against the best prompt | p95 alone / under 8 users | once |")
-    assert rule == "| --- | --- | --- | --- | --- | --- |"
+    assert heading == ("| candidate | | right (95 %) | against the best prompt | valid output | p95 alone / under 8 users | "
+                       "per 1,000 requests | once |")
+    assert rule == "| --- | --- | --- | --- | --- | --- | --- | --- |"
     by_name = {line.split(" | ")[0].strip("|* "): line for line in lines}
     assert by_name["knn_few_shot"] == (
-        "| knn_few_shot | the nearest examples in the prompt | 34 % (26–43) | reference | 2.0 s / 6.0 s | 15 s |")
-    assert by_name["nearest"].endswith("| 3 ms / 8 ms | – |"), "what took no time is no cost"
+        "| knn_few_shot | the nearest examples in the prompt | 34 % (26–43) | reference | 100 % | 2.0 s / 6.0 s | "
+        "25 min | 15 s |")
+    assert by_name["nearest"].endswith("| 3 ms / 8 ms | 2.0 s | – |"), "what took no time is no cost"
     assert "−25 worse" in by_name["constant"] and "cannot tell" in by_name["linear"]
     assert not re.search(r"\d cannot tell", "".join(lines)), "a difference that cannot be told is no number"
     assert "against yours" in table(comparison()).splitlines()[0]
+    endpoint = replace(found, yours=found.reference)
+    assert "against yours" in table(endpoint).splitlines()[0]
+
+
+def silent(evaluation: Evaluation) -> Evaluation:
+    """As by a grader that does not say whether an answer has the form that is wanted."""
+    return replace(evaluation, attempts=tuple(replace(attempt, valid=None) for attempt in evaluation.attempts))
 
 
 def test_a_column_with_nothing_in_it_is_left_out() -> None:
     found = comparison()
     bare = replace(found, reference=None, comparisons=(), candidates=tuple(
-        replace(result, latency=None, cost=None) for result in found.candidates))
+        replace(result, latency=None, cost=None, evaluation=silent(result.evaluation)) for result in found.candidates))
     assert table(bare).splitlines()[0] == "| candidate | | right (95 %) |"
 
 

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from posttrain.comparison.money import BreakEven, Cost, Prices, break_even, device_cost, hosted_cost, payback
+from posttrain.comparison.money import (
+    BreakEven,
+    Cost,
+    Prices,
+    StatedCost,
+    break_even,
+    device_cost,
+    hosted_cost,
+    payback,
+    with_stated,
+)
+from posttrain.comparison.stated_costs import read_costs
 from posttrain.types import TokensUsed, UserError
 
 GOOD = 0.0  # a lower bound above -margin
@@ -21,12 +33,46 @@ def cost(one_off: float, *rows: float, standing: float = 0.0, unit: str = "$") -
 def test_costs_are_device_seconds_until_a_price_is_stated() -> None:
     seconds = device_cost(Prices(), one_off_seconds=120, request_seconds=[1.0, 3.0])
     assert (seconds.one_off, seconds.per_request, seconds.unit) == (120, 2.0, "device seconds")
-    money = device_cost(Prices(per_hour=3.6), one_off_seconds=120, request_seconds=[1.0, 3.0], people=50)
+    money = device_cost(Prices(per_hour=3.6), one_off_seconds=120, request_seconds=[1.0, 3.0])
     assert money.unit == "$"
-    assert money.one_off == pytest.approx(50.12) and money.per_request == pytest.approx(0.002)
+    assert money.one_off == pytest.approx(0.12) and money.per_request == pytest.approx(0.002)
     assert money.rows == pytest.approx((0.001, 0.003))
-    with pytest.raises(UserError, match="no price"):
-        device_cost(Prices(), one_off_seconds=1, request_seconds=[1.0], people=50)
+
+
+def test_what_the_user_states_is_added_to_what_is_measured() -> None:
+    stated = StatedCost(per_1000_requests=3, people=50, standing_per_month=20)
+    measured = device_cost(Prices(per_hour=3.6), one_off_seconds=120, request_seconds=[1.0, 3.0])
+    both = with_stated(measured, stated, "$")
+    assert both is not None and both.rows == pytest.approx((0.004, 0.006))
+    assert (both.one_off, both.per_request) == (pytest.approx(50.12), pytest.approx(0.005))
+    assert with_stated(None, stated, "$") == Cost(50, 0.003, 20, "$")
+    assert with_stated(measured, None, "$") is measured and with_stated(None, None, "$") is None
+
+
+def test_a_stated_cost_is_the_same_for_every_row() -> None:
+    stated, measured = Cost(0, 0.3, unit="$"), cost(10, 0.05, 0.1, 0.15)
+    found = break_even(stated, measured, quality_low=GOOD)
+    assert found.value == 50 and found.interval is not None and found.interval[0] < 50 < found.interval[1]
+    assert break_even(Cost(0, 0.1, unit="$"), measured, quality_low=GOOD).verdict == "not determined"
+    assert break_even(stated, Cost(10, 0.1, unit="$"), quality_low=GOOD) == BreakEven(50, None, "after 50 requests")
+
+
+@pytest.mark.parametrize(("text", "line", "message"), [
+    ("per_1000_requests = 1", 1, "under no candidate"), ("[ours]\nper_1000 = 1", 2, "no key 'per_1000'"),
+    ("[ours]\npeople = -1", 2, "people of ours is -1"), ("[ours]\npeople = true", 2, "people of ours is True"),
+    ("[ours]\npeople = inf", 2, "people of ours is inf"), ("[ours", 0, "not valid TOML")])
+def test_a_mistake_in_stated_costs_is_named_with_its_line(tmp_path: Path, text: str, line: int, message: str) -> None:
+    path = tmp_path / "costs.toml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        read_costs(path)
+    assert caught.value.place == (f"{path}:{line}" if line else str(path)) and caught.value.remedy
+
+
+@pytest.mark.parametrize("alone", ["input_per_million", "cached_per_million", "output_per_million"])
+def test_a_price_of_tokens_alone_would_be_ignored(alone: str) -> None:
+    with pytest.raises(UserError, match="go together"):
+        Prices(**{alone: 1.0})
 
 
 def test_finding_a_hosted_prompt_is_paid_for_once() -> None:
@@ -59,13 +105,18 @@ def test_it_pays_from_the_first_request_when_nothing_costs_more() -> None:
 
 
 def test_it_never_pays_when_everything_costs_more() -> None:
-    for taught in (cost(6, 0.3), cost(6, 0.2), cost(5, 0.3)):
+    for taught in (cost(6, 0.3), cost(6, 0.2)):
         assert break_even(cost(5, 0.2), taught, quality_low=GOOD) == BreakEven(None, None, "never")
 
 
 def test_it_pays_only_below_some_requests_when_requests_cost_more() -> None:
     found = break_even(cost(10, 0.2), cost(5, 0.3), quality_low=GOOD)
     assert (found.value, found.verdict, found.only_at_first) == (50, "only below 50 requests", True)
+    level = break_even(cost(5, 0.2), cost(5, 0.3), quality_low=GOOD)  # nothing more is spent once
+    assert (level.value, level.verdict, level.only_at_first) == (0, "only below 0 requests", True)
+    assert payback(cost(5, 0.2), cost(5, 0.3), volume=100, quality_low=GOOD).verdict == "never"
+    single = [break_even(cost(0, 0.3), cost(extra, 0.2), quality_low=GOOD).verdict for extra in (0.1, 0.2)]
+    assert single == ["after 1 request", "after 2 requests"]
 
 
 def test_being_cheaper_proves_nothing_when_quality_is_not_shown() -> None:
@@ -140,7 +191,7 @@ def test_break_even_is_where_the_totals_cross(f_p: float, f_t: float, c_p: float
     """Exactly: the request before, the taught one is still the dearer (or, only at first, still the cheaper) one."""
     found = break_even(cost(f_p, c_p), cost(f_t, c_t), quality_low=GOOD)
     if found.value is None:
-        assert found.verdict == "never" and f_t >= f_p and c_t >= c_p
+        assert found.verdict == "never" and f_t > f_p and c_t >= c_p
         return
 
     def saved(requests: float) -> Fraction:
@@ -149,6 +200,6 @@ def test_break_even_is_where_the_totals_cross(f_p: float, f_t: float, c_p: float
 
     n = found.value
     if found.only_at_first:
-        assert n >= 1 and saved(n - 1) > 0 >= saved(n)
+        assert (n >= 1 and saved(n - 1) > 0 >= saved(n)) or (n == 0 and f_t == f_p)
     else:
         assert saved(n) >= 0 and (n == 0 or saved(n - 1) < 0)

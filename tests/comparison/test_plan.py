@@ -114,15 +114,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def timetable(folder: Path, seconds: float | None, models: int = 1) -> Timetable:
+def timetable(folder: Path, seconds: float | None, *models: dict[str, Forecast]) -> Timetable:
     """One that has these seconds beside those of the report."""
     minutes = None if seconds is None else (seconds + CLOSING_SECONDS) / 60
     return Timetable(Run(folder, budget=Budget(minutes)), models)
 
 
 def test_the_timetable_is_the_plan_while_it_holds(tmp_path: Path, clock: Clock) -> None:
-    table = timetable(tmp_path, 400)
-    table.next_model(NEEDED)
+    table = timetable(tmp_path, 400, NEEDED)
     assert "grpo" in table.left_out and "prompt_search" not in table.left_out
     total = table.seconds_to_come
     assert total == pytest.approx(400)
@@ -132,12 +131,14 @@ def test_the_timetable_is_the_plan_while_it_holds(tmp_path: Path, clock: Clock) 
         assert seconds == (None if name == "constant" else pytest.approx(max(5, NEEDED[name].teaching)))
         clock.now += NEEDED[name].total
     assert table.begin("sft") == pytest.approx(400 - 2 - 10 - 30 - 110 - 10)
-    assert "left out" in table.refusal("grpo") and table.seconds_to_come is None
+    assert "left out" in table.refusal("grpo")
+    assert table.seconds_to_come == pytest.approx(400 - 152), "training once more, if sft does not take all of it"
+    clock.now += 400
+    assert table.seconds_to_come == 0
 
 
 def test_what_takes_longer_than_expected_is_not_paid_for_by_training_alone(tmp_path: Path, clock: Clock) -> None:
-    table = timetable(tmp_path, 400)
-    table.next_model(NEEDED)
+    table = timetable(tmp_path, 400, NEEDED)
     for name in ("constant", "base"):
         table.begin(name)
     clock.now += 150  # instead of 12
@@ -149,31 +150,46 @@ def test_what_takes_longer_than_expected_is_not_paid_for_by_training_alone(tmp_p
 
 
 def test_a_search_may_use_what_nobody_else_is_to_have(tmp_path: Path, clock: Clock) -> None:
-    table = timetable(tmp_path, 1000)
-    table.next_model(forecasts(few_shot=(20, 10), sft=(200, 20)))
+    table = timetable(tmp_path, 1000, forecasts(few_shot=(20, 10), sft=(200, 20)))
     assert table.begin("few_shot") == pytest.approx(1000 - 10 - 220)
-    table = timetable(tmp_path, 260)
-    table.next_model(forecasts(few_shot=(20, 10), sft=(200, 20)))
+    table = timetable(tmp_path, 260, forecasts(few_shot=(20, 10), sft=(200, 20)))
     clock.now += 30  # of something else
     assert table.begin("few_shot") == pytest.approx(20), "what was promised"
 
 
 def test_every_model_has_its_share_of_the_time(tmp_path: Path, clock: Clock) -> None:
-    table = timetable(tmp_path, 600, models=2)
-    table.next_model(forecasts(base=(0, 10), sft=(1000, 10)))
+    table = timetable(tmp_path, 600, forecasts(base=(0, 10), sft=(1000, 10)), forecasts(sft=(1000, 10)))
+    assert table.seconds_to_come == pytest.approx(600)
     table.begin("base")
     clock.now += 10
     assert table.begin("sft") == pytest.approx(300 - 10 - 10)
     clock.now += 280
-    table.next_model(forecasts(sft=(1000, 10)))
+    table.next_model()
     assert table.begin("sft") == pytest.approx(310 - 10), "and what the one before left over"
 
 
 def test_without_a_limit_nobody_is_refused(tmp_path: Path) -> None:
-    table = timetable(tmp_path, None)
-    table.next_model(NEEDED)
+    table = timetable(tmp_path, None, NEEDED)
     for name in NEEDED:
         assert table.refusal(name) == "" and table.begin(name) is None
+
+
+def test_what_is_to_come_counts_every_model_and_what_is_trained_once_more(tmp_path: Path) -> None:
+    """Two more seeds, and a quarter and half of the rows: of the two that may be the best, which may take longest."""
+    one, other = {"base": Forecast(0, 10, 4), "sft": Forecast(200, 10, 4)}, {"sft": Forecast(400, 20, 8)}
+    again = 2.75 * 200 + 4 * 4, 2.75 * 400 + 4 * 8
+    table = timetable(tmp_path, None, one, other)
+    assert table.seconds_to_come == pytest.approx(10 + 210 + 420 + sum(again))
+    assert timetable(tmp_path, None, one, other, other).again == pytest.approx(2 * again[1])
+    assert timetable(tmp_path, 1000, one, other).seconds_to_come == pytest.approx(1000), "within the time there is"
+    for model in (one, other):
+        for name in model:
+            table.begin(name)
+        if model is one:
+            assert table.seconds_to_come == pytest.approx(420 + sum(again))
+            table.next_model()
+    assert table.seconds_to_come == pytest.approx(sum(again))
+    assert timetable(tmp_path, None, {"constant": Forecast(1, 1)}).again == 0
 
 
 def test_the_most_promising_training_has_the_time_if_half_of_what_it_needs_is_there() -> None:

@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 from synthetic_comparison import comparison, evaluation
 
-from posttrain.comparison import charts, html, table
-from posttrain.comparison.money import Cost
+from posttrain.comparison import charts, html, table, wording
+from posttrain.comparison.money import BreakEven, Cost
 from posttrain.comparison.results import CandidateResult, ComparisonResult
 from posttrain.comparison.verdict import decide
 from posttrain.types import UserError
@@ -38,23 +38,39 @@ def printed(renderable: object, width: int) -> list[str]:
 
 
 def test_the_report_has_the_fields_programs_rely_on(found: ComparisonResult) -> None:
+    """Those they rely on, and exactly these beside them: docs/guides/evaluating.md says what else there is."""
     report = json.loads(json.dumps(found.to_report(), allow_nan=False))
-    assert {"schema", "task", "model", "candidates", "comparisons", "recommendation"} <= set(report)
+    assert set(report) == {"schema", "task", "model", "candidates", "comparisons", "recommendation"} | {
+        "scored_by", "reference", "yours", "margin", "volume_per_month", "ceiling", "detectable_difference", "test_uses",
+        "run", "seed", "seeds", "estimate_seconds", "actual_seconds", "estimate_memory_bytes", "actual_memory_bytes",
+        "timings", "notes"}
     assert set(report["task"]) == {"name", "version", "hash"}
     for entry in report["candidates"]:
-        assert {"name", "technique", "model", "kind", "score", "interval", "n", "valid_rate",
-                "prompt_tokens_per_request", "completion_tokens_per_request", "latency_seconds", "training_seconds",
-                "trained_tokens", "training_runs", "one_off_cost", "cost_per_1000_requests", "cost_unit",
-                "requests_to_break_even", "slices"} <= set(entry)
+        assert set(entry) == {
+            "name", "technique", "model", "kind", "score", "interval", "n", "valid_rate", "prompt_tokens_per_request",
+            "completion_tokens_per_request", "latency_seconds", "training_seconds", "trained_tokens", "training_runs",
+            "one_off_cost", "cost_per_1000_requests", "cost_unit", "requests_to_break_even", "slices"} | {
+            "label", "dev_score", "error_rate", "parts", "search_seconds", "seed_scores", "cost_per_request",
+            "standing_cost_per_month", "cost_rows", "months_to_pay_back", "when_a_fact_changes", "learning_curve",
+            "curves", "notes"}
+        assert set(entry["latency_seconds"]) == {"p50", "p95", "p95_under_8"}
+        assert set(entry["requests_to_break_even"]) == {"value", "interval", "verdict"}
+        may_be_null = {"valid_rate", "one_off_cost", "cost_per_1000_requests", "cost_unit", "dev_score", "cost_per_request",
+                       "standing_cost_per_month", "months_to_pay_back"}
+        assert {key for key, value in entry.items() if value is None} <= may_be_null
         assert entry["interval"][0] <= entry["score"] <= entry["interval"][1]
         assert entry["kind"] in ("floor", "prompt", "weights", "given")
         for part in entry["slices"]:
             assert set(part) == {"name", "score", "interval", "n"}
     taught = next(entry for entry in report["candidates"] if entry["name"] == "sft")
-    assert {"p50", "p95"} <= set(taught["latency_seconds"])
-    assert set(taught["requests_to_break_even"]) == {"value", "interval", "verdict"}
+    assert taught["latency_seconds"]["p95"] > taught["latency_seconds"]["p50"] > 0
+    assert taught["requests_to_break_even"]["value"] > 0
+    ours = next(entry for entry in report["candidates"] if entry["name"] == report["reference"])
+    assert set(ours["latency_seconds"].values()) == {None} and ours["cost_unit"] is None
     for test in report["comparisons"]:
-        assert {"a", "b", "difference", "interval", "p_value", "p_value_adjusted", "test"} <= set(test)
+        assert set(test) == {"a", "b", "difference", "interval", "p_value", "p_value_adjusted", "test"} | {
+            "family", "word", "discordance"}
+    assert set(report["recommendation"]) == {"candidate", "reason"} | {"outcome", "sentences"}
     assert report["recommendation"]["candidate"] == "retrieval+sft" and report["recommendation"]["reason"]
 
 
@@ -80,8 +96,34 @@ def test_tables_fit_and_lose_no_column(found: ComparisonResult, width: int) -> N
         assert word in text
     for value in ("▸retrieval+sft", "71 %", "62–78", "+19 better", "+12 to +26", "60 % n=20", "1.2 s", "after 250"):
         assert value in text
+    assert "Model: smollm2." in text and "Months are those of 20,000 requests." in text
     assert "One training run: retrieval+sft, sft+grpo." in " ".join(text.split())
     assert max(map(len, printed(table.everything(found), width))) <= width
+
+
+def test_what_is_yours_is_called_that(found: ComparisonResult, tmp_path: Path) -> None:
+    endpoint = replace(found, reference="few_shot", yours="few_shot")
+    prompted = replace(found, reference="few_shot", yours=None)
+    for each, heading, title in ((endpoint, "yours", "against yours, few_shot"), (prompted, "few_shot", "against few_shot")):
+        lines = printed(table.final(each, width=112), 112)
+        assert heading in lines[1].split()
+        assert title in page(each, tmp_path)[0]
+
+
+def test_when_it_pays_has_its_interval_or_its_months(found: ComparisonResult) -> None:
+    def cell(result: CandidateResult) -> str:
+        return table._break_even(found, result)
+
+    taught = found.candidate("sft")
+    assert taught.break_even is not None and taught.break_even.interval is not None
+    low, high = map(wording.count, taught.break_even.interval)
+    assert cell(taught) == f"{taught.break_even.verdict}\n[dim]{low} to {high}[/]"
+    paid = replace(taught, payback=BreakEven(2.5, (2.0, 3.0), "after 2.5 months"))
+    assert cell(paid) == f"{taught.break_even.verdict}\n[dim]after 2.5 months[/]"
+    never = BreakEven(None, None, "never")
+    assert cell(replace(taught, break_even=never, payback=never)) == "never"
+    depends = BreakEven(None, None, "depends on the volume: standing costs differ")
+    assert cell(replace(paid, break_even=depends)) == "depends on the volume\n[dim]after 2.5 months[/]"
 
 
 def test_rows_as_candidates_finish_have_fixed_columns(found: ComparisonResult) -> None:

@@ -81,7 +81,7 @@ def test_a_winner_names_its_reason_its_cost_and_what_it_is_not_shown_better_than
 @pytest.mark.parametrize("dev", [0.53, None])
 def test_keep_what_you_have_when_nothing_is_shown_better(dev: float | None) -> None:
     comparisons, verdict = decide([candidate("ours", "given", 0, 62, dev), candidate("sft", "weights", 5, 65, 0.54),
-                                   candidate("few_shot", "prompt", 0, 30, 0.3)], given="ours")
+                                   candidate("few_shot", "prompt", 0, 30, 0.3)], yours="ours")
     assert (verdict.candidate, verdict.outcome) == ("ours", "keep what you have")
     assert verdict.reason.startswith("Keep what you have: ")
     assert {c.b for c in comparisons if c.family == "reference"} == {"ours"}
@@ -89,18 +89,47 @@ def test_keep_what_you_have_when_nothing_is_shown_better(dev: float | None) -> N
 
 def test_your_own_system_is_left_for_something_better_or_as_good_and_cheaper() -> None:
     ours = candidate("ours", "given", 0, 50, None)
-    _, verdict = decide([ours, candidate("sft", "weights", 0, 80, 0.7)], given="ours")
+    _, verdict = decide([ours, candidate("sft", "weights", 0, 80, 0.7)], yours="ours")
     assert (verdict.candidate, verdict.outcome) == ("sft", "winner")
-    _, verdict = decide([ours, candidate("linear", "floor", 0, 80, 0.7)], given="ours")
+    _, verdict = decide([ours, candidate("linear", "floor", 0, 80, 0.7)], yours="ours")
     assert (verdict.candidate, verdict.outcome) == ("linear", "a floor wins")
     for pays, outcome in [(BreakEven(40, (30, 50), "after 40 requests"), "winner"),
                           (BreakEven(40, (30, 50), "only below 40 requests"), "keep what you have"),
                           (BreakEven(None, None, "never"), "keep what you have"), (None, "keep what you have")]:
         as_good = candidate("sft", "weights", 0, 51, 0.7, break_even=pays)
-        _, verdict = decide([ours, as_good], given="ours")
+        _, verdict = decide([ours, as_good], yours="ours")
         assert verdict.outcome == outcome
-    _, verdict = decide([ours, candidate("sft", "weights", 0, 30, 0.7)], given="ours")
+    _, verdict = decide([ours, candidate("sft", "weights", 0, 30, 0.7)], yours="ours")
     assert verdict.sentences[1] == "Keep what you have: nothing tried here beats it."
+
+
+@pytest.mark.parametrize("better", ["few_shot", "sft"])
+def test_an_endpoint_of_yours_is_kept_like_any_other_system_of_yours(better: str) -> None:
+    kind: Kind = "prompt" if better == "few_shot" else "weights"
+    own = candidate("base", "prompt", 0, 60, 0.5)
+    _, verdict = decide([own, candidate(better, kind, 5, 66, 0.6)], yours="base")
+    assert (verdict.candidate, verdict.outcome) == ("base", "keep what you have")
+    assert verdict.sentences[0].startswith(f"Keep what you have: {better}, the best on dev, gets 51 % ")
+    _, verdict = decide([own, candidate(better, kind, 0, 30, 0.6)], yours="base")
+    assert (verdict.candidate, verdict.sentences[1]) == ("base", "Keep what you have: nothing tried here beats it.")
+    _, verdict = decide([own, candidate(better, kind, 0, 30, 0.4)], yours="base")
+    assert verdict.outcome == "keep what you have", "it was the best on dev as well"
+    _, verdict = decide([own, candidate(better, kind, 0, 90, 0.8)], yours="base")
+    assert (verdict.candidate, verdict.outcome) == (better, "winner")
+    pays = BreakEven(40, (30, 50), "after 40 requests")
+    _, verdict = decide([own, candidate(better, kind, 0, 61, 0.6, break_even=pays)], yours="base")
+    assert verdict.sentences[0].startswith(f"Take {better} because it is cheaper and as good")
+
+
+def test_a_reason_to_take_something_is_a_rival_that_it_beats() -> None:
+    alike, beaten = candidate("sft", "weights", 5, 66, 0.51), candidate("base", "prompt", 0, 20, 0.3)
+    _, verdict = decide([candidate("few_shot", "prompt", 0, 60, 0.5), alike, beaten])
+    assert verdict.sentences[0].startswith("Take few_shot, because it gets 50 % of 120 test rows right and is better than base")
+    assert verdict.sentences[1] == "It is not shown better than sft."
+    for last in (66, 58):
+        _, verdict = decide([candidate("sft", "weights", 5, 66, 0.51), candidate("dpo", "weights", 0, last, 0.4)])
+        assert (verdict.candidate, verdict.outcome) == ("sft", "no clear winner"), "chosen on dev, and not on test"
+        assert "but cannot be told apart from dpo" in verdict.sentences[0]
 
 
 def test_a_floor_wins_on_dev_or_when_the_winner_is_not_ahead_of_it_on_test() -> None:
@@ -168,11 +197,12 @@ def test_what_these_rows_cannot_tell() -> None:
     assert detectable(beside_weak_ones, 120, "right") == found  # they differ from sft one way only
     assert detectable_sentence(0.13, 120) == "cannot tell differences below 13 points with n=120"
     assert detectable_sentence(None, 4) == "cannot tell any difference with n=4: too few test rows"
-    assert len(next_commands(verdict, "tickets.csv")) == 3
+    assert len(next_commands(verdict, "tickets.csv", "latest")) == 3
 
 
 @pytest.mark.parametrize("outcome", ["winner", "keep what you have", "a floor wins", "no clear winner"])
 def test_there_are_always_three_next_commands(outcome: str) -> None:
     _, verdict = decide([candidate("sft", "weights", 0, 64, 0.6), candidate("few_shot", "prompt", 0, 20, 0.5)])
-    commands = next_commands(type(verdict)("sft", outcome, ("", "")), "tickets.csv")  # type: ignore[arg-type]
+    commands = next_commands(type(verdict)("sft", outcome, ("", "")), "my tickets", "latest")  # type: ignore[arg-type]
     assert len(set(commands)) == 3 and all(command.startswith("posttrain ") for command in commands)
+    assert all("'my tickets'" in command for command in commands if "my" in command)
