@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-import jsonschema
-
+from posttrain.graders.json import schema_problem
 from posttrain.tasks.records import read_text
 from posttrain.tasks.rows import TOOLS, Columns, are_tools
 from posttrain.types import Output, ScoredBy, Split, UserError
@@ -115,10 +114,8 @@ def _output(table: Mapping[str, Any], check: _Check) -> Output:
         raise check.error("a label is given twice", "labels", "remove one")
     if schema is not None:
         schema = check.file_or_value(schema, dict, "schema")
-        try:
-            jsonschema.Draft202012Validator.check_schema(schema)
-        except jsonschema.SchemaError as error:
-            raise check.error(f"not a JSON schema: {error.message}", "schema", "correct the schema") from error
+        if problem := schema_problem(schema):
+            raise check.error(f"not a JSON schema: {problem}", "schema", "correct the schema")
     if table.get("max_tokens", 1) < 1:
         raise check.error("max_tokens is below 1", "max_tokens", "give the longest answer's length in tokens")
     return Output(tuple(labels), schema, table.get("max_tokens", Output.max_tokens))

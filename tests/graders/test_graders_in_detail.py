@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from referencing.exceptions import Unresolvable
 from rouge_score import rouge_scorer
 
 from posttrain import graders
@@ -75,6 +76,19 @@ def test_json_true_is_not_one() -> None:
     assert score("json", {"n": 1}, '{"n": 1.0}').passed
     assert not score("json", {"n": "A"}, '{"n": "a"}').passed
     assert score("json", {"n": "A"}, '{"n": "a"}', ignore_case=True).passed
+
+
+def test_json_nested_beyond_all_sense_is_no_record() -> None:
+    deep = score("json", {"k": "v"}, '{"k": ' + "[" * 600 + "]" * 600 + "}")
+    assert (deep.value, deep.explanation) == (0.0, "not a JSON object")
+
+
+def test_json_fetches_no_schema_from_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("socket.create_connection", lambda *arguments, **_: asked.append(str(arguments)))
+    with pytest.raises(Unresolvable):
+        score("json", {"k": "v"}, "{}", Output(schema={"$ref": "http://localhost:9/schema"}))
+    assert not asked
 
 
 def test_choice_forgives_quotes_not_sentences() -> None:

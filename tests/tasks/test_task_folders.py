@@ -80,6 +80,9 @@ def test_a_record_may_be_written_as_text(tmp_path: Path) -> None:
     ('[grader]', 'environment = "world"\n[grader]', "no environment 'world'", 10),
     ('documents = "documents"', 'documents = "docs"', "no such folder", None),
     ('enum = ["a", "b"]', 'enum = "a"', "not a JSON schema", 14),
+    ('enum = ["a", "b"]', '"$ref" = "#/$defs/queue"', "'#/\\$defs/queue' leads to nothing", 14),
+    ('enum = ["a", "b"]', '"$ref" = "http://localhost:9/queue"', "'http://localhost:9/queue' leads to nothing", 14),
+    ('enum = ["a", "b"]', '"$ref" = "#/required/first"', "leads to nothing", 14),
     ('[grader]', '[grader', "not valid TOML", None),
 ])
 def test_wrong_settings_name_the_line(old: str, new: str, message: str, line: int | None, tmp_path: Path) -> None:
@@ -95,6 +98,15 @@ def test_the_nearest_key_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         tasks.load(folder(tmp_path / "t", TOML.replace("ceiling", "cieling")))
     assert "'ceiling'" in error.value.remedy
+
+
+def test_a_schema_may_refer_to_its_own_parts_but_not_round_in_circles(tmp_path: Path) -> None:
+    own = TOML.replace('enum = ["a", "b"]', '"$ref" = "#/properties/reference"')
+    assert tasks.load(folder(tmp_path / "own", own)).rows("train")
+    circle = folder(tmp_path / "circle", TOML.replace('enum = ["a", "b"]', '"$ref" = "#/properties/queue"'))
+    with pytest.raises(UserError, match="too deep to hold against the schema") as error:
+        tasks.load(circle)
+    assert error.value.place == f"{circle}/train.jsonl:1"
 
 
 @pytest.mark.parametrize(("change", "message"), [
