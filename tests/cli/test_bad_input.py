@@ -14,7 +14,10 @@ import pytest
 from command_line import Said, Shell
 
 TASK = Path("tasks/tickets")
-BROKEN_GRADER = "def grade(row, answer):\n    raise ValueError('the grader is broken')\n"
+BROKEN_GRADERS = {
+    "raises": "def grade(row, answer):\n    raise ValueError('the grader is broken')\n",
+    "exits": "import sys\ndef grade(row, answer):\n    sys.exit('the grader is broken')\n",
+}
 
 
 def refused(said: Said, *parts: str) -> None:
@@ -93,11 +96,13 @@ def test_a_refused_comparison_leaves_no_run_behind(shell: Shell) -> None:
     assert shell("show", "latest").code == 0
 
 
-@pytest.mark.parametrize("candidates", ["nearest", "constant,nearest"])
-def test_a_grader_that_raises(candidates: str, shell: Shell) -> None:
+@pytest.mark.parametrize(
+    ("how", "candidates"), [("raises", "nearest"), ("raises", "constant,nearest"), ("exits", "nearest")]
+)
+def test_a_grader_that_raises(how: str, candidates: str, shell: Shell) -> None:
     shell("init", "tickets.csv", "--grader", "choice")
     change("task.toml", lambda text: text.replace('name = "choice"', 'name = "python"'))
-    (TASK / "grade.py").write_text(BROKEN_GRADER)
+    (TASK / "grade.py").write_text(BROKEN_GRADERS[how])
     checked = shell("check", str(TASK))
     assert checked.code == 1
     assert "the grader fails on 90 rows" in checked.out

@@ -135,6 +135,7 @@ def whole(row, answer): return Score(1.0, True)
 def broken(row, answer): return 1 / 0
 def outside(row, answer): return 1.5
 def unknown(row, answer): return float("nan")
+def ends(row, answer): raise SystemExit(3)
 """
 
 
@@ -146,7 +147,8 @@ def test_python_grader_takes_every_kind_of_verdict(tmp_path: Path) -> None:
     assert score("python", "x", "", folder=tmp_path, function="fields") == Score(0.5, True, {}, "fine")
     assert score("python", "x", "", folder=tmp_path, function="whole").passed
     for function, message in (("broken", r"task\.py:8: ZeroDivisionError: division by zero \(row r\)"),
-                              ("outside", r"task\.py:9: .*1\.5"), ("unknown", r"task\.py:10: .*nan")):
+                              ("outside", r"task\.py:9: .*1\.5"), ("unknown", r"task\.py:10: .*nan"),
+                              ("ends", r"task\.py:11: SystemExit: 3 \(row r\)")):
         with pytest.raises(RolloutError, match=message) as error:
             score("python", "x", "", folder=tmp_path, function=function)
         assert error.value.layer == "grader"
@@ -163,6 +165,10 @@ def test_python_grader_that_cannot_be_loaded(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="JSONDecodeError") as error:
         graders.load("python", {}, tmp_path)
     assert error.value.place == f"{tmp_path / 'grade.py'}:3"
+    (tmp_path / "grade.py").write_text("import sys\nsys.exit('not today')\n")
+    with pytest.raises(UserError, match="SystemExit: not today") as error:
+        graders.load("python", {}, tmp_path)
+    assert error.value.place == f"{tmp_path / 'grade.py'}:2"
     (tmp_path / "grade.py").write_text("x = 1\n")
     with pytest.raises(UserError, match="no function grade"):
         graders.load("python", {}, tmp_path)
