@@ -52,6 +52,9 @@ def gather(items: Iterable[tuple[str, T]], fields: Callable[[T, str], Mapping[st
             records.append(Record(place, plain(fields(item, place), place)))
         except UserError as error:
             problems.append(error)
+        except RecursionError:
+            remedy = "flatten it; in YAML, let no alias stand within what it names"
+            problems.append(UserError("nested too deeply", place=place, remedy=remedy))
     if problems:
         raise Unreadable(problems, records)
     return records

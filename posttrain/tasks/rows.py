@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from posttrain.tasks.messages import messages
-from posttrain.tasks.records import Record
+from posttrain.tasks.records import Record, parse_json
 from posttrain.tasks.shapes import FIELDS, Fields, listed, translate
 from posttrain.types import Message, Row, Target, UserError, target_text
 
@@ -242,6 +242,6 @@ def _parsed(value: Any, what: str, place: str) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        return parse_json(value)
     except ValueError as error:
         raise UserError(f"{what} is not valid JSON: {error}", place=place, remedy="mend it") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from posttrain.graders.json import schema_problem
-from posttrain.tasks.records import read_text
+from posttrain.tasks.records import parse_json, read_text
 from posttrain.tasks.rows import TOOLS, Columns, are_tools
 from posttrain.types import Output, ScoredBy, Split, UserError
 
@@ -63,10 +62,7 @@ class Settings:
 def read_settings(path: Path) -> Settings:
     """The settings in a task.toml.  Raises UserError with file and line."""
     text = read_text(path)
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"not valid TOML: {error}", place=str(path), remedy="mend the file") from error
+    table = _parsed(path, text)
     check = _Check(path, text)
     check.keys(table, TYPES, "")
     output = _output(table.get("output", {}), check)
@@ -101,6 +97,17 @@ def read_settings(path: Path) -> Settings:
         ceiling=None if ceiling is None else float(ceiling),
         tools=tuple(tools),
     )
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        message, _, line = str(error).partition(" (at line ")
+        place = f"{path}:{line.partition(',')[0]}" if line else str(path)
+        raise UserError(f"not valid TOML: {message}", place=place, remedy="mend the file") from error
+    except RecursionError as error:
+        raise UserError("not valid TOML: nested too deeply", place=str(path), remedy="mend the file") from error
 
 
 def _output(table: Mapping[str, Any], check: _Check) -> Output:
@@ -168,7 +175,7 @@ class _Check:
         if isinstance(value, str):
             place = self.path.parent / value
             try:
-                value = json.loads(read_text(place))
+                value = parse_json(read_text(place))
             except ValueError as error:
                 raise UserError(f"not valid JSON: {error}", place=str(place), remedy="mend the file") from error
             if not isinstance(value, expected):

@@ -128,7 +128,7 @@ def listed(value: Any) -> list[Any]:
             for parse in (json.loads, ast.literal_eval):
                 try:
                     return list(parse(value))
-                except (ValueError, SyntaxError):
+                except (ValueError, SyntaxError, RecursionError):
                     continue
         return [value]
     return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -146,7 +146,10 @@ def test_a_very_long_line(tmp_path: Path) -> None:
     ("a.csv", 'text,label\na,b\nc,"d\n', "not a valid table", ":3"),
     ("a.json", "{}", "promptfoo", ""),
     ("a.json", "[1]", "not an object", ":1"),
+    ("a.jsonl", '{"a": ' + "[" * 900 + "]" * 900 + "}", "nested too deeply", ":1"),
     ("a.yaml", "a: [\n", "not valid YAML", ":2"),
+    ("a.yaml", "[" * 5000, "not valid YAML: nested too deeply", ""),
+    ("a.yaml", "- &x {input: a, target: *x}\n", "nested too deeply", ":1"),
     ("a.parquet", "no", "not a Parquet file", ""),
     ("a.docx", "x", "cannot read .docx", ""),
 ])
@@ -218,6 +221,7 @@ def test_openai_chat_rows_with_weights_and_tools() -> None:
         {"function": {"name": "f", "arguments": "{"}}]}], "not a JSON object"),
     ([{"role": "user", "content": [{"type": "text"}]}], "message 1 is empty"),
     ([{"role": "user", "content": "x", "audio": {"id": 1}}], "audio"),
+    ("[" * 100_000, "nested too deeply"),
 ])
 def test_conversations_nothing_may_be_lost_from(messages: Any, problem: str) -> None:
     with pytest.raises(UserError, match=problem) as error:
@@ -228,6 +232,7 @@ def test_conversations_nothing_may_be_lost_from(messages: Any, problem: str) -> 
 def test_what_teams_already_have() -> None:
     ragas = row({"user_input": "q", "retrieved_contexts": "['one', 'two']", "response": "said", "reference": "gold"})
     assert (ragas.text, ragas.contexts, ragas.answer, ragas.target) == ("q", ("one", "two"), "said", "gold")
+    assert row({"input": "q", "contexts": "[" * 100_000}).contexts == ("[" * 100_000,)
     old = row({"question": "q", "contexts": ["one"], "answer": "said", "ground_truth": "gold", "topic": "t"})
     assert (old.contexts, old.answer, old.target, old.metadata) == (("one",), "said", "gold", {"topic": "t"})
     log = row({"request": {"messages": [{"role": "user", "content": "q"}], "model": "m"},

@@ -83,7 +83,9 @@ def test_a_record_may_be_written_as_text(tmp_path: Path) -> None:
     ('enum = ["a", "b"]', '"$ref" = "#/$defs/queue"', "'#/\\$defs/queue' leads to nothing", 14),
     ('enum = ["a", "b"]', '"$ref" = "http://localhost:9/queue"', "'http://localhost:9/queue' leads to nothing", 14),
     ('enum = ["a", "b"]', '"$ref" = "#/required/first"', "leads to nothing", 14),
-    ('[grader]', '[grader', "not valid TOML", None),
+    ('[grader]', '[grader', "not valid TOML", 10),
+    ('ceiling = 0.9', f'ceiling = {"[" * 5000}', "nested too deeply", None),
+    ('required = ["queue", "reference"]', f'not = {"{ not = " * 150}{{}}{" }" * 150}', "nested too deeply", 14),
 ])
 def test_wrong_settings_name_the_line(old: str, new: str, message: str, line: int | None, tmp_path: Path) -> None:
     path = folder(tmp_path / "t", TOML.replace(old, new, 1))
@@ -98,6 +100,15 @@ def test_the_nearest_key_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         tasks.load(folder(tmp_path / "t", TOML.replace("ceiling", "cieling")))
     assert "'ceiling'" in error.value.remedy
+
+
+def test_a_file_beside_task_toml_is_strict_json(tmp_path: Path) -> None:
+    path = folder(tmp_path / "t", 'tools = "tools.json"\n[grader]\nname = "exact"\n')
+    for content, message in (("[" * 100_000, "nested too deeply"), ('[{"name": "f", "name": "g"}]', "given twice")):
+        (path / "tools.json").write_text(content)
+        with pytest.raises(UserError, match=f"not valid JSON: .*{message}") as error:
+            tasks.load(path)
+        assert error.value.place.startswith(str(path / "tools.json"))
 
 
 def test_a_schema_may_refer_to_its_own_parts_but_not_round_in_circles(tmp_path: Path) -> None:
