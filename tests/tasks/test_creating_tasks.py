@@ -93,6 +93,17 @@ def test_the_grader_fits_the_targets(targets: list[Any], grader: str, tmp_path: 
     assert not [finding for finding in tasks.check(tmp_path / "task") if finding.level == "error"]
 
 
+def test_a_label_seen_once_is_told_and_changes_no_grader(tmp_path: Path) -> None:
+    lines = [f"{text},{['billing', 'shipping', 'other'][n % 3]}" for n, text in enumerate(sentences(60))]
+    file = csv_file(tmp_path / "a.csv", "text,queue", [*lines, "where is it,shiping"])
+    task = tasks.create(file, folder=tmp_path / "task")
+    assert task.output.labels == ("billing", "other", "shiping", "shipping") and gold_passes(task)
+    assert f"labels that one row has: 'shiping' ({file}:62; did you mean 'shipping'?)" in task.notes
+    texts = [f"{text},{'none' if n % 5 else f'R-{n}'}" for n, text in enumerate(sentences(60))]
+    task = tasks.create(csv_file(tmp_path / "b.csv", "text,reference", texts), folder=tmp_path / "free")
+    assert not task.output.labels, "one value that repeats, beside many that do not, is no closed set"
+
+
 def test_a_grader_may_be_chosen(tmp_path: Path) -> None:
     file = csv_file(tmp_path / "a.csv", "question,answer", [f"{text},{n % 2}" for n, text in enumerate(sentences(40))])
     assert tasks.create(file, folder=tmp_path / "n", grader="number").output.labels == ()
