@@ -230,9 +230,9 @@ def test_rows_that_are_all_the_same_cannot_be_split(tmp_path: Path) -> None:
 
 
 def test_few_rows_and_missing_labels(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="1 row cannot be split"):
+    with pytest.raises(UserError, match="1 row cannot be split") as error:
         tasks.create(csv_file(tmp_path / "one.csv", "text,label", ["a,b"]), folder=tmp_path / "one")
-    assert not (tmp_path / "one").exists()
+    assert error.value.place == str(tmp_path / "one.csv") and not (tmp_path / "one").exists()
     lines = [f"{text},{'' if n < 5 else n % 2}" for n, text in enumerate(sentences(45))]
     task = tasks.create(csv_file(tmp_path / "a.csv", "text,label", lines), folder=tmp_path / "task")
     assert sum(map(len, task.splits.values())) == 40
