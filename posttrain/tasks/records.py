@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Record:
-    """`place` is `file:line` (or `file:record` where a format has no lines); an absent value is None."""
+    """`place` is `file:line`, or `file, item N` or `file, row N` where a format has no lines; an absent value is None."""
 
     place: str
     fields: Mapping[str, Any]

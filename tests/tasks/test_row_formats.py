@@ -69,6 +69,7 @@ def test_hub_data_sets_name_their_classes(tmp_path: Path, monkeypatch: pytest.Mo
     records = read_records(f"hub:{tmp_path / 'set'}")
     assert [dict(record.fields) for record in records] == [{"text": "a", "label": "yes"}, {"text": "b", "label": "no"},
                                                            {"text": "c", "label": None}]
+    assert records[2].place == f"hub:{tmp_path / 'set'}@train, row 3"
     with pytest.raises(UserError, match="cannot load"):
         read_records(f"hub:{tmp_path / 'set'}@nosuch")
 
@@ -115,7 +116,7 @@ def test_parquet_with_nulls_bytes_and_nested_values(tmp_path: Path) -> None:
     rows, problems = make_rows(read_records(path), "row")
     made, = rows.values()
     assert (made.text, made.target, made.contexts, made.slices) == ("raw", {"a": [1, None], "b": {"c": None}}, ("one",), ())
-    assert problems[0].place == f"{path}:2"
+    assert problems[0].place == f"{path}, row 2"
     with pytest.raises(UserError, match="bytes that are not text"):
         read_records(write(path, [{"input": b"\xff"}]))
 
@@ -145,11 +146,11 @@ def test_a_very_long_line(tmp_path: Path) -> None:
     ("a.csv", 'text,label\na,b\n"x\ny",z,w\n', "3 cells, but the header has 2", ":3"),
     ("a.csv", 'text,label\na,b\nc,"d\n', "not a valid table", ":3"),
     ("a.json", "{}", "promptfoo", ""),
-    ("a.json", "[1]", "not an object", ":1"),
+    ("a.json", "[1]", "not an object", ", item 1"),
     ("a.jsonl", '{"a": ' + "[" * 900 + "]" * 900 + "}", "nested too deeply", ":1"),
     ("a.yaml", "a: [\n", "not valid YAML", ":2"),
     ("a.yaml", "[" * 5000, "not valid YAML: nested too deeply", ""),
-    ("a.yaml", "- &x {input: a, target: *x}\n", "nested too deeply", ":1"),
+    ("a.yaml", "- &x {input: a, target: *x}\n", "nested too deeply", ", item 1"),
     ("a.parquet", "no", "not a Parquet file", ""),
     ("a.docx", "x", "cannot read .docx", ""),
 ])
@@ -173,7 +174,7 @@ def test_empty_cells_and_nan_are_absent(tmp_path: Path) -> None:
     write(path, [{"input": "a", "target": 1.5}, {"input": "b", "target": float("nan")}])
     rows, problems = make_rows(read_records(path), "row", need_target=True)
     assert [one.target for one in rows.values()] == ["1.5"]
-    assert "no target" in problems[0].message and problems[0].place == f"{path}:2"
+    assert "no target" in problems[0].message and problems[0].place == f"{path}, row 2"
 
 
 def test_numbers_and_records_as_targets() -> None:

@@ -28,7 +28,7 @@ def records_of(value: Any, path: Path) -> list[Record]:
             place=str(path),
             remedy="write one object a line in a .jsonl file",
         )
-    return gather(((f"{path}:{number}", item) for number, item in enumerate(items, 1)), _fields)
+    return gather(((f"{path}, item {number}", item) for number, item in enumerate(items, 1)), _fields)
 
 
 def _fields(item: Any, place: str) -> Mapping[str, Any]:
