@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Record:
-    """`place` is `file:line`, or `file, item N` or `file, row N` where a format has no lines; an absent value is None."""
+    """`place` is `file:line`, where a format has no lines `file, item N` or `file, row N`; an absent value is None."""
 
     place: str
     fields: Mapping[str, Any]
@@ -30,6 +30,14 @@ class Unreadable(UserError):
         message = f"{first.message} (and {more:,} more like it)" if more else first.message
         super().__init__(message, place=first.place, remedy=first.remedy)
         self.problems, self.records = tuple(problems), tuple(records)
+
+
+class NotJson(ValueError):
+    """No JSON from `line` on.  The message has the column only: what is a line of a file has a place of its own."""
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 def gather(items: Iterable[tuple[str, T]], fields: Callable[[T, str], Mapping[str, Any]]) -> list[Record]:
@@ -64,8 +72,21 @@ def parse_json(text: str) -> Any:
     """Strict JSON.  Raises ValueError for anything else: NaN, a key given twice, nesting beyond all sense."""
     try:
         return json.loads(text, parse_constant=_refuse, object_pairs_hook=_once)
+    except json.JSONDecodeError as error:
+        raise NotJson(f"{error.msg} (column {error.colno})", error.lineno) from error
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.  Raises UserError, with the line where it is known."""
+    try:
+        return parse_json(read_text(path))
+    except ValueError as error:
+        line = f":{error.line}" if isinstance(error, NotJson) else ""
+        several = "Extra data" in str(error)
+        remedy = "call the file .jsonl if it has an object a line, else mend it" if several else "mend the file"
+        raise UserError(f"not valid JSON: {error}", place=f"{path}{line}", remedy=remedy) from error
 
 
 def _refuse(name: str) -> Any:

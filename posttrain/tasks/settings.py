@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from posttrain.graders.json import schema_problem
-from posttrain.tasks.records import parse_json, read_text
+from posttrain.tasks.records import read_json, read_text
 from posttrain.tasks.rows import TOOLS, Columns, are_tools
 from posttrain.types import Output, ScoredBy, Split, UserError
 
@@ -174,10 +174,7 @@ class _Check:
         """A value given in the file itself, or as the name of a JSON file beside it."""
         if isinstance(value, str):
             place = self.path.parent / value
-            try:
-                value = parse_json(read_text(place))
-            except ValueError as error:
-                raise UserError(f"not valid JSON: {error}", place=str(place), remedy="mend the file") from error
+            value = read_json(place)
             if not isinstance(value, expected):
                 raise UserError(f"not a JSON {expected.__name__}", place=str(place), remedy=f"see {key} in task.toml")
         return value

@@ -128,7 +128,8 @@ def test_a_very_long_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "content", "message", "line"), [
-    ("a.jsonl", '{"input": 1}\n{"input": \n', "not valid JSON", ":2"),
+    ("a.jsonl", '{"input": 1}\n{"input": \n', r"not valid JSON: Expecting value \(column 11\)", ":2"),
+    ("a.json", '[{"a": 1},\n  oops]', r"not valid JSON: Expecting value \(column 3\)", ":2"),
     ("a.jsonl", '\n[1]\n', "a list, not an object", ":2"),
     ("a.jsonl", '{"input": NaN}\n', "NaN is not JSON", ":1"),
     ("a.jsonl", '{"input": 1e999}\n', "infinite", ":1"),
@@ -161,6 +162,13 @@ def test_broken_files_say_where(name: str, content: str | bytes, message: str, l
         read_records(path)
     assert error.value.place == f"{path}{line}"
     assert error.value.remedy
+
+
+def test_json_lines_under_the_name_of_json_are_told_to_be_renamed(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"input": "a", "target": "b"}\n{"input": "c", "target": "d"}\n')
+    with pytest.raises(UserError, match="not valid JSON: Extra data") as error:
+        read_records(tmp_path / "a.json")
+    assert error.value.place == f"{tmp_path / 'a.json'}:2" and "call the file .jsonl" in error.value.remedy
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:

@@ -7,16 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from posttrain.tasks.promptfoo import tests
-from posttrain.tasks.records import Record, gather, parse_json, read_text
+from posttrain.tasks.records import Record, gather, read_json
 from posttrain.types import UserError
 
 
 def read(path: Path) -> list[Record]:
-    try:
-        value = parse_json(read_text(path))
-    except ValueError as error:
-        raise UserError(f"not valid JSON: {error}", place=str(path), remedy="mend the file") from error
-    return records_of(value, path)
+    return records_of(read_json(path), path)
 
 
 def records_of(value: Any, path: Path) -> list[Record]:
