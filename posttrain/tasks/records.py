@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,10 +16,25 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Record:
-    """`place` is `file:line`, where a format has no lines `file, item N` or `file, row N`; an absent value is None."""
+    """`place` is `file:line`, where a format has no lines `file, item N` or `file, row N`; an absent value is None.
+
+    So is one made of bytes that are not text, as pictures are; `binary` names it.  `check` asks that none is needed.
+    """
 
     place: str
     fields: Mapping[str, Any]
+    binary: tuple[str, ...] = ()
+
+    def check(self, names: Collection[str]) -> None:
+        """Raises UserError when one of these fields is binary."""
+        for name in self.binary:
+            if name in names:
+                remedy = "name other columns with --input and --target, or leave it out"
+                raise UserError(f"the column {name!r} has bytes that are not text", place=self.place, remedy=remedy)
+
+
+class _Binary(Exception):
+    """Bytes that are not text."""
 
 
 class Unreadable(UserError):
@@ -57,7 +72,7 @@ def gather(items: Iterable[tuple[str, T]], fields: Callable[[T, str], Mapping[st
             problems.append(error)
             break
         try:
-            records.append(Record(place, plain(fields(item, place), place)))
+            records.append(_record(fields(item, place), place))
         except UserError as error:
             problems.append(error)
         except RecursionError:
@@ -66,6 +81,18 @@ def gather(items: Iterable[tuple[str, T]], fields: Callable[[T, str], Mapping[st
     if problems:
         raise Unreadable(problems, records)
     return records
+
+
+def _record(fields: Mapping[str, Any], place: str) -> Record:
+    values: dict[str, Any] = {}
+    binary = []
+    for name, value in fields.items():
+        try:
+            values[str(name)] = plain(value, place)
+        except _Binary:
+            values[str(name)] = None
+            binary.append(str(name))
+    return Record(place, values, tuple(binary))
 
 
 def parse_json(text: str) -> Any:
@@ -123,7 +150,7 @@ def plain(value: Any, place: str) -> Any:
         try:
             return plain(value.decode(), place)
         except UnicodeDecodeError as error:
-            raise UserError("bytes that are not text", place=place, remedy="only text can be learnt here") from error
+            raise _Binary from error
     return str(value)  # dates and decimals
 
 

@@ -15,6 +15,9 @@ from posttrain.types import Message, Row, Target, UserError, target_text
 
 TOOLS = '[{"type": "function", "function": {"name": ..., "parameters": {...}}}]'
 
+OF_THEIR_OWN = ("id", "slices", "answer", "contexts")
+"""Columns of a table that are taken without being named."""
+
 
 class Incomplete(UserError):
     """A row without an input or without a target: unlabelled data, which some callers leave out."""
@@ -25,7 +28,7 @@ class Columns:
     """Which columns of a table are asked and which are wanted; several targets make a record.
 
     Several inputs are written one below the other with their names.  Columns not named are left out, but for
-    `id`, `slices`, `answer` and `contexts`.
+    `OF_THEIR_OWN`.
     """
 
     input: tuple[str, ...]
@@ -39,9 +42,10 @@ class Columns:
                 raise UserError(
                     f"no column {column!r}", place=record.place, remedy=f"{hint}columns: {', '.join(record.fields)}"
                 )
+        record.check((*self.input, *self.target, *OF_THEIR_OWN))
         fields = {
             key: record.fields[key]
-            for key in ("id", "slices", "answer", "contexts")
+            for key in OF_THEIR_OWN
             if key in record.fields and key not in (*self.input, *self.target)
         }
         if len(self.input) == 1:

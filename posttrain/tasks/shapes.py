@@ -113,6 +113,7 @@ def shape_of(record: Record) -> str:
 
 def translate(record: Record) -> Fields:
     """The row fields of a record of a known shape; of any other record, its own fields."""
+    record.check(record.fields)
     for _, keys, function in SHAPES:
         if keys <= record.fields.keys():
             return function(record)

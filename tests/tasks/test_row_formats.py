@@ -15,6 +15,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from posttrain.tasks.columns import answer_columns, guess_columns
 from posttrain.tasks.readers import read_records
 from posttrain.tasks.records import Record, Unreadable
 from posttrain.tasks.rows import Columns, make_rows
@@ -43,10 +44,15 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def row(fields: dict[str, Any], **options: Any) -> Row:
-    rows, problems = make_rows([Record("f:1", fields)], "row", **options)
+    return row_of([Record("f:1", fields)], **options)
+
+
+def row_of(records: list[Record], columns: Columns | None = None, **options: Any) -> Row:
+    rows, problems = make_rows(records, "row", columns=columns, **options)
     if problems:
         raise problems[0]
-    return rows["f:1"]
+    (made,) = rows.values()
+    return made
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "ndjson", "csv", "tsv", "parquet", "json", "yaml", "yml"])
@@ -117,8 +123,20 @@ def test_parquet_with_nulls_bytes_and_nested_values(tmp_path: Path) -> None:
     made, = rows.values()
     assert (made.text, made.target, made.contexts, made.slices) == ("raw", {"a": [1, None], "b": {"c": None}}, ("one",), ())
     assert problems[0].place == f"{path}, row 2"
-    with pytest.raises(UserError, match="bytes that are not text"):
-        read_records(write(path, [{"input": b"\xff"}]))
+
+
+def test_a_binary_column_is_refused_when_it_is_needed(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", [{"text": "a", "label": "b", "image": {"bytes": b"\xff", "path": "a.png"}}])
+    records = read_records(path)
+    assert row_of(records, Columns(("text",), ("label",))).target == "b"
+    assert guess_columns(records, "a.parquet").notes[1:] == (
+        "asked: column text; wanted: column label (guessed; --input and --target say otherwise)", "not used: column image")
+    for columns in (None, Columns(("image",), ("label",))):
+        with pytest.raises(UserError, match="the column 'image' has bytes that are not text") as error:
+            row_of(records, columns)
+        assert error.value.place == f"{path}, row 1"
+    with pytest.raises(UserError, match="cannot tell which column is the answer"):
+        answer_columns(read_records(write(path, [{"input": "a", "answer": b"\xff"}])), need_input=True)
 
 
 def test_a_very_long_line(tmp_path: Path) -> None:
