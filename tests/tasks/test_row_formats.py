@@ -94,6 +94,16 @@ def test_bom_and_crlf_and_semicolons(tmp_path: Path) -> None:
     assert [record.place for record in records] == [f"{path}:1", f"{path}:3"]
 
 
+@pytest.mark.parametrize("content", [
+    'text, or so;label\n"a, b";x\n"c";y\n', "text, or so\tlabel\na, b\tx\nc\ty\n", '"text, or so",label\n"a, b",x\nc,y\n',
+    "text, or so;label\na, b;x\nc;y\n", '"text, or so","label"\n"a, b","x"\n"c","y"\n',
+])
+def test_a_columns_name_may_hold_what_might_be_the_delimiter(content: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    assert [dict(record.fields) for record in read_records(tmp_path / "a.csv")] == [
+        {"text, or so": "a, b", "label": "x"}, {"text, or so": "c", "label": "y"}]
+
+
 def test_what_spreadsheets_add_is_no_data(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text('\n text, label,,\n"a", "b, c",,\nd,e\nf,,,\n,,,\n')
