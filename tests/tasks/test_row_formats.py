@@ -167,6 +167,7 @@ def test_a_very_long_line(tmp_path: Path) -> None:
     ("a.jsonl", b"ok\n\xff\n", "not UTF-8", ":2"),
     ("a.csv", "", "no rows", ""),
     ("a.csv", "text,label\n", "no rows", ""),
+    ("a.csv", "text,label\n\0\0,a\n", "a NUL character", ":2"),
     ("a.csv", "\n\ntext,text\na,b\n", "is there twice", ":3"),
     ("a.csv", "text,label\na\nb,c\nd,e,f\n", r"1 cells.*\(and 1 more", ":2"),
     ("a.jsonl", "[" * 100_000, "nested too deeply", ":1"),

@@ -37,8 +37,11 @@ def _like_the_header(text: str, delimiter: str) -> int:
 def read_table(path: Path, text: str, delimiter: str) -> list[Record]:
     """The records of a table.  An empty cell is None; white space before a cell is not part of it.
 
-    Raises UserError for a doubtful header, Unreadable for ragged lines.
+    Raises UserError for a doubtful header or what is no text, Unreadable for ragged lines.
     """
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise UserError("a NUL character", place=f"{path}:{line}", remedy="write the file again as UTF-8 text")
     lines = _lines(path, text, delimiter)
     top, names = next(lines, ("", []))
     header = _trimmed([name.strip() for name in names], 0)
