@@ -92,6 +92,9 @@ def _rows(records: Mapping[str, Sequence[Record]], guess: Guess) -> tuple[dict[s
                 f"{len(left_out):,} of {len(given):,} rows left out: they have no input or no target "
                 f"(first: {left_out[0]})"
             )
+    kept = {key: None for part in rows.values() for row in part for key in row.metadata if key != "assert"}
+    if kept:
+        notes.append(f"kept as metadata, which only a python grader sees: {', '.join(kept)}")
     ids = Counter(row.id for part in rows.values() for row in part)
     own = any(record.fields.get("id") is not None for part in records.values() for record in part)
     if own and max(ids.values()) > 1:

@@ -105,6 +105,16 @@ def parse_json(text: str) -> Any:
         raise ValueError("nested too deeply") from error
 
 
+def parsed(value: Any, what: str, place: str) -> Any:
+    """A value that tables hold as the text of its JSON.  Raises UserError when the text is none."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_json(value)
+    except ValueError as error:
+        raise UserError(f"{what} is not valid JSON: {error}", place=place, remedy="mend it") from error
+
+
 def read_json(path: Path) -> Any:
     """What a JSON file holds.  Raises UserError, with the line where it is known."""
     try:

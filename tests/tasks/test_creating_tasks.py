@@ -209,6 +209,14 @@ def test_a_conversation_that_goes_on_asks_for_its_last_assistant_message(tmp_pat
     assert all(row.text != "thanks" for row in task.rows("train")) and "10 conversations go on" in "\n".join(task.notes)
 
 
+def test_fields_beside_a_known_shape_are_kept_and_told(tmp_path: Path) -> None:
+    lines = [{"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": ["here", "there"][n % 2]}],
+              "customer_tier": "gold", "ticket": n or None} for n, text in enumerate(sentences(40))]
+    task = tasks.create(log(tmp_path / "log.jsonl", lines), folder=tmp_path / "task")
+    assert "kept as metadata, which only a python grader sees: customer_tier, ticket" in task.notes
+    assert all(row.metadata["customer_tier"] == "gold" for row in task.rows("train"))
+
+
 def test_a_log_without_answers_says_what_to_do(tmp_path: Path) -> None:
     lines = [{"messages": [{"role": "user", "content": text}]} for text in sentences(4)]
     with pytest.raises(UserError, match="no row has both an input and a wanted answer") as error:

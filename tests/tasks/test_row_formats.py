@@ -232,11 +232,11 @@ def test_openai_chat_rows_with_weights_and_tools() -> None:
         {"role": "assistant", "content": "Hello", "weight": 0},
         {"role": "user", "content": "Find x"},
         {"role": "assistant", "content": None, "tool_calls": [call], "refusal": None},
-        {"role": "tool", "tool_call_id": "c1", "content": "found"},
+        {"role": "tool", "tool_call_id": "c1", "name": "find", "content": "found"},
         {"role": "assistant", "content": "It is x.", "weight": 1},
         {"role": "user", "content": "thanks"},
-        {"role": "assistant", "content": "bye", "weight": 0}], "tools": tools}, strict=True)
-    assert made.target == "It is x." and made.tools == tuple(tools)
+        {"role": "assistant", "content": "bye", "weight": 0}], "tools": tools, "parallel_tool_calls": False}, strict=True)
+    assert made.target == "It is x." and made.tools == tuple(tools) and made.metadata == {"parallel_tool_calls": False}
     assert [message.role for message in made.messages] == ["system", "user", "assistant", "user", "assistant", "tool"]
     assert made.messages[2] == Message("assistant", "Hello", 0.0)
     assert made.messages[4].tool_calls == (call,) and made.messages[5].tool_call_id == "c1"
@@ -259,6 +259,7 @@ def test_openai_chat_rows_with_weights_and_tools() -> None:
         {"function": {"name": "f", "arguments": "{"}}]}], "not a JSON object"),
     ([{"role": "user", "content": [{"type": "text"}]}], "message 1 is empty"),
     ([{"role": "user", "content": "x", "audio": {"id": 1}}], "audio"),
+    ([{"role": "user", "content": "x", "name": "ann"}], "'name', which is not understood"),
     ("[" * 100_000, "nested too deeply"),
 ])
 def test_conversations_nothing_may_be_lost_from(messages: Any, problem: str) -> None:
@@ -273,6 +274,8 @@ def test_what_teams_already_have() -> None:
     assert row({"input": "q", "contexts": "[" * 100_000}).contexts == ("[" * 100_000,)
     old = row({"question": "q", "contexts": ["one"], "answer": "said", "ground_truth": "gold", "topic": "t"})
     assert (old.contexts, old.answer, old.target, old.metadata) == (("one",), "said", "gold", {"topic": "t"})
+    table = row({"user_input": "q", "reference": "gold", "topic": "t", "metadata": '{"by": "ann"}'})
+    assert table.metadata == {"topic": "t", "by": "ann"}
     log = row({"request": {"messages": [{"role": "user", "content": "q"}], "model": "m"},
                "response": {"choices": [{"message": {"role": "assistant", "content": "said"}}]}})
     assert (log.text, log.answer, log.target) == ("q", "said", None)
@@ -283,10 +286,11 @@ def test_what_teams_already_have() -> None:
     conversation = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "said"}]
     chat = row({"messages": conversation, "target": "gold"})
     assert (chat.answer, chat.target) == ("said", "gold")
-    pair = row({"input": {"messages": [{"role": "user", "content": "q"}]},
+    pair = row({"by": "ann", "input": {"messages": [{"role": "user", "content": "q"}], "parallel_tool_calls": True},
                 "preferred_output": [{"role": "assistant", "content": "good"}],
                 "non_preferred_output": [{"role": "assistant", "content": "bad"}]})
     assert (pair.text, pair.target, pair.rejected) == ("q", "good", "bad")
+    assert pair.metadata == {"by": "ann", "parallel_tool_calls": True}
     trl = row({"prompt": "q", "chosen": [{"role": "assistant", "content": "good"}], "rejected": "bad"})
     assert (trl.target, trl.rejected) == ("good", "bad")
     alpaca = row({"instruction": "Add.", "input": "", "output": "3"})
