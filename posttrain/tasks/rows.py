@@ -181,13 +181,16 @@ def answered(row: Row) -> Row | None:
     if not spoken or not spoken[-1] or row.messages[spoken[-1] - 1].role not in ("user", "tool"):
         return None
     last = spoken[-1]
-    return replace(row, messages=row.messages[:last], target=_spoken(row.messages[last], row.id))
+    return replace(row, messages=row.messages[:last], target=_spoken(row.messages[last], row.place))
 
 
 def _spoken(message: Message, place: str) -> Target:
     """What an assistant message says; calls of tools are a record of name and arguments."""
     if not message.tool_calls:
         return message.content
+    if message.content.strip():
+        remedy = "an answer is a text or calls: remove one of them"
+        raise UserError("an answer has text beside its tool calls", place=place, remedy=remedy)
     calls = []
     for call in message.tool_calls:
         function = call.get("function", {})

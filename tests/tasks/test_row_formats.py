@@ -261,6 +261,8 @@ def test_openai_chat_rows_with_weights_and_tools() -> None:
     ([{"role": "user", "content": "x", "audio": {"id": 1}}], "audio"),
     ([{"role": "user", "content": "x", "name": "ann"}], "'name', which is not understood"),
     ("[" * 100_000, "nested too deeply"),
+    ([{"role": "user", "content": "x"}, {"role": "assistant", "content": "Let me look.", "tool_calls": [
+        {"function": {"name": "f", "arguments": "{}"}}]}], "text beside its tool calls"),
 ])
 def test_conversations_nothing_may_be_lost_from(messages: Any, problem: str) -> None:
     with pytest.raises(UserError, match=problem) as error:
