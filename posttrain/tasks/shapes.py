@@ -105,6 +105,8 @@ def _instruction(record: Record) -> Fields:
 SHAPES: tuple[tuple[str, set[str], Callable[[Record], Fields]], ...] = (
     ("OpenAI preference pairs", PREFERENCE, _preference),
     ("promptfoo tests", {"vars"}, lambda record: promptfoo.row_fields(record.fields, record.place)),
+    ("a table of promptfoo tests", {"__expected"}, lambda record: promptfoo.table_fields(record.fields, record.place)),
+    ("a table of promptfoo tests", {"__expected1"}, lambda record: promptfoo.table_fields(record.fields, record.place)),
     ("logged chat completions", {"request", "response"}, _log),
     ("instruction, input and output", {"instruction", "input", "output"}, _instruction),
     ("preference pairs", {"prompt", "chosen", "rejected"}, _renamed(CHOSEN)),

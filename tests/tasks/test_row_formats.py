@@ -333,6 +333,27 @@ def test_promptfoo(tmp_path: Path) -> None:
     assert "llm-rubric" in problems[0].message
 
 
+def test_a_table_of_promptfoo_tests(tmp_path: Path) -> None:
+    path = tmp_path / "tests.csv"
+    path.write_text("""text,tone,slices,__expected1,__expected2,__description
+hello,,short,bonjour,,greets
+cat,dry,short,icontains: katze,"not-contains-any: sorry, pardon",
+dog,,short,levenshtein(2): Hund,is-json,
+""")
+    rows, problems = make_rows(read_records(path), "row", need_target=True)
+    first, second, third = rows.values()
+    assert not problems and (first.text, first.target, first.slices) == ("text: hello\ntone: ", "bonjour", ("short",))
+    assert second.text == "text: cat\ntone: dry" and second.target is None
+    assert second.metadata["assert"] == [{"type": "icontains", "value": "katze"},
+                                         {"type": "not-contains-any", "value": "sorry, pardon"}]
+    assert third.metadata["assert"][0] == {"type": "levenshtein", "value": "Hund", "threshold": 2.0}
+    for column, cell, message in (("__expected", "llm-rubric: nice", "llm-rubric"), ("__expected", "similar(0.8): x", "similar"),
+                                  ("__expected,__prefix", "x,Say: ", "'__prefix', which is not understood")):
+        path.write_text(f"text,{column}\nhello,{cell}\n")
+        _, problems = make_rows(read_records(path), "row")
+        assert message in problems[0].message and problems[0].place == f"{path}:2"
+
+
 def test_strict_rows_name_the_nearest_field() -> None:
     with pytest.raises(UserError, match="no field 'taget'") as error:
         row({"input": "a", "taget": "b"}, strict=True)
