@@ -25,6 +25,9 @@ WRITTEN = re.compile(r"([a-z]+(?:-[a-z]+)*)(?:\((\d+(?:\.\d+)?)\))?:(.*)", re.DO
 def tests(document: Mapping[str, Any], place: str) -> list[Any]:
     """The tests of a configuration, with its default test and its prompt put into each."""
     given = document.get("tests")
+    if isinstance(given, str):
+        remedy = f"give that file instead: {given.removeprefix('file://')}"
+        raise UserError("the tests are in another file", place=place, remedy=remedy)
     if not isinstance(given, list):
         raise UserError(
             "a document without a list `tests`",

@@ -190,4 +190,6 @@ def test_assertions_follow_promptfoo() -> None:
         assert check_assertions(wrong)
         with pytest.raises(RolloutError):
             score("assertions", None, "answer", metadata={"assert": wrong})
+    named = [{"type": "contains", "value": "a", "metric": "polite", "weight": 1}, {"type": "contains", "value": "b"}]
+    assert score("assertions", None, "a", metadata={"assert": named}).parts == {"polite 1": 1.0, "contains 2": 0.0}
     assert "weight" in check_assertions([{"type": "equals", "value": "x", "weight": 2}])

@@ -333,6 +333,13 @@ def test_promptfoo(tmp_path: Path) -> None:
     assert "llm-rubric" in problems[0].message
 
 
+def test_promptfoo_tests_in_another_file(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("prompts: [x]\ntests: file://tests.csv\n")
+    with pytest.raises(UserError, match="the tests are in another file") as error:
+        read_records(tmp_path / "a.yaml")
+    assert "tests.csv" in error.value.remedy and error.value.place == str(tmp_path / "a.yaml")
+
+
 def test_a_table_of_promptfoo_tests(tmp_path: Path) -> None:
     path = tmp_path / "tests.csv"
     path.write_text("""text,tone,slices,__expected1,__expected2,__description
