@@ -138,6 +138,9 @@ def guess_columns(records: Sequence[Record], file: str, asked: str = "", wanted:
     notes = [f"{len(records):,} rows read from {file}", f"asked: {_words(inputs)}; wanted: {_words(targets)}{guessed}"]
     if unused:
         notes.append(f"not used: {_words(unused)}")
+    data = next((name for name in (*inputs, *targets) if _like_data(name, records)), None)
+    if data is not None:
+        notes.append(f"is there a header? {data!r} was taken as a column's name; if it is data, write names above it")
     return Guess(Columns(inputs, targets), tuple(notes))
 
 
@@ -193,6 +196,11 @@ def _guess_input(free: Sequence[str], records: Sequence[Record]) -> tuple[str, .
     named = _named(free, ASKED)
     longest = sorted(free, key=lambda name: -sum(map(len, _texts(name, records))))
     return named or tuple(longest[:1])
+
+
+def _like_data(name: str, records: Sequence[Record]) -> bool:
+    """Whether a column's name is a sentence, or one of the column's own values: a file without a header."""
+    return len(name.split()) > 4 or name in _texts(name, records)
 
 
 def _texts(name: str, records: Sequence[Record]) -> list[str]:

@@ -71,7 +71,7 @@ def propose(rows: Sequence[Row], *, grader: str = "", asked: str = "text", wante
     # No tokenizer here: two bytes a token is more tokens than any known tokenizer needs for ordinary text.
     output = Output(form.labels, form.schema, max(8, longest // 2 + 8))
     strata = [_stratum(target, form) for target in targets]
-    notes = (form.note, *_seen_once(rows, form.labels))
+    notes = (form.note, *_mixed(records), *_seen_once(rows, form.labels))
     return Proposal(
         form.grader, form.options, output, _instructions(form, asked, wanted), tuple(strata), notes, as_records
     )
@@ -140,6 +140,17 @@ def _closed(counts: Counter[str]) -> bool:
         and once <= len(counts) / 2
         and len(counts) - once > 1
     )
+
+
+def _mixed(records: Sequence[Mapping[str, Any] | None]) -> list[str]:
+    """A note where some targets are records, and some (None) are texts: no grader of ours judges both well."""
+    texts = records.count(None)
+    if texts in (0, len(records)):
+        return []
+    return [
+        f"{len(records) - texts:,} targets are records or tool calls, {texts:,} are texts: make two tasks of them, "
+        "or judge them with a python grader"
+    ]
 
 
 def _seen_once(rows: Sequence[Row], labels: Sequence[str]) -> list[str]:

@@ -134,6 +134,22 @@ def test_a_full_column_is_likelier_than_one_with_gaps(tmp_path: Path) -> None:
     assert task.output.labels == ("a", "b") and "not used: column reference" in task.notes
 
 
+@pytest.mark.parametrize("header", ["where is it,refund", "please tell me where it is,queue"])
+def test_a_file_without_a_header_is_asked_about(header: str, tmp_path: Path) -> None:
+    lines = [f"{text},{['refund', 'other'][n % 2]}" for n, text in enumerate(sentences(40))]
+    task = tasks.create(csv_file(tmp_path / "a.csv", header, lines), folder=tmp_path / "task")
+    assert "is there a header?" in "\n".join(task.notes)
+    task = tasks.create(csv_file(tmp_path / "b.csv", "what they wrote,queue", lines), folder=tmp_path / "named")
+    assert "is there a header?" not in "\n".join(task.notes)
+
+
+def test_texts_and_tool_calls_in_one_file_are_told(tmp_path: Path) -> None:
+    lines = [{"input": text, "target": "I cannot." if n % 2 else {"name": "find", "arguments": {}}}
+             for n, text in enumerate(sentences(40))]
+    task = tasks.create(log(tmp_path / "a.jsonl", lines), folder=tmp_path / "task")
+    assert "20 targets are records or tool calls, 20 are texts" in "\n".join(task.notes)
+
+
 def test_columns_that_cannot_be_guessed_are_asked_for(tmp_path: Path) -> None:
     file = csv_file(tmp_path / "a.csv", "one,two,three", [f"{a},{b},{c}" for a, b, c in
                     zip(sentences(30), sentences(30, 1), sentences(30, 2), strict=True)])
