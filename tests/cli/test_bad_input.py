@@ -40,6 +40,21 @@ def test_a_missing_column(shell: Shell) -> None:
     refused(said, "tickets.csv:2", "no column 'mesage'", "did you mean 'message'?")
 
 
+def test_columns_that_cannot_be_told_are_listed(shell: Shell) -> None:
+    Path("plain.csv").write_text("one,two,three\n" + "".join(f"a{n},b{n},c{n}\n" for n in range(9)))
+    said = shell("compare", "plain.csv", "--candidates", "nearest")
+    refused(said, "plain.csv:2", "cannot tell which column is asked", "say --input COLUMN", "columns: one, two, three")
+    assert not Path("tasks").exists()
+
+
+def test_a_column_that_task_toml_names_and_the_file_lacks(shell: Shell) -> None:
+    shell("init", "tickets.csv")
+    Path("tickets.csv").rename(TASK / "tickets.csv")
+    columns = 'test = { file = "tickets.csv", input = "message", target = "qeue" }'
+    change("task.toml", lambda text: f"{text}\n[splits]\n{columns}\n")
+    refused(shell("compare", str(TASK), "--candidates", "nearest"), "tickets.csv:2", "no column 'qeue'", "'queue'?")
+
+
 def change(name: str, edit: Callable[[str], str]) -> None:
     path = TASK / name
     path.write_text(edit(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -29,7 +29,7 @@ def score(name: str, target: Target | None, answer: str, output: Output | None =
 @pytest.mark.parametrize(("text", "number"), [
     ("4 + 7 = 11", "11"), ("The answer is 12.", "12"), ("$1,234.50", "1234.50"), ("\u22123", "-3"), ("3-4", "4"),
     ("about .5 of it", ".5"), ("2e3", "2e3"), ("x2 H2O", None), ("no", None), ("12abc", None), ("1.", "1"),
-    ("50%", "50"), ("version 1.2.3", "1.2"), ("7\n\nQ: 8", "8"), ("1e999999999999999999999", None), ("", None)])
+    ("50%", "50"), ("1,5", "5"), ("1 000", "0"), ("version 1.2.3", "1.2"), ("7\n\nQ: 8", "8"), ("1e999999999999999999999", None), ("", None)])
 def test_last_number(text: str, number: str | None) -> None:
     assert last_number(text) == (None if number is None else Decimal(number))
 
@@ -114,7 +114,7 @@ def test_contains_whole_words_or_a_pattern() -> None:
     assert not score("contains", "a.c", "abc").passed
     assert score("contains", "cat", "Answer: cat", pattern="^(Answer: )?{target}$").passed
     assert not score("contains", "cat", "not a cat", pattern="^(Answer: )?{target}$").passed
-    with pytest.raises(UserError, match="does not mention"):
+    with pytest.raises(UserError, match=r"does not mention.*assertions"):
         graders.load("contains", {"pattern": "x"})
 
 
