@@ -1,5 +1,5 @@
 """The checks that a row brings along, in promptfoo's words: row.metadata["assert"] is a list of
-`{type, value, threshold?}`.  The value is the share of checks met, the answer passes when all are met.
+`{type, value, threshold?, metric?}`.  The value is the share of checks met, the answer passes when all are met.
 
 Only the deterministic types of https://www.promptfoo.dev/docs/configuration/expected-outputs/ are known;
 a check that needs a model or runs code is refused when the row is read (`check_assertions`), never skipped.
@@ -41,7 +41,9 @@ def check_assertions(assertions: Any) -> str:
         kind = str(assertion.get("type", ""))
         if kind.removeprefix("not-") not in (*CHECKS, "levenshtein"):
             return f"assertion type {kind!r} is not known (known: {', '.join(CHECKS)}, levenshtein, not-...)"
-        extra = assertion.keys() - {"type", "value", "threshold"}
+        extra = assertion.keys() - {"type", "value", "threshold", "metric"}
+        if assertion.get("weight") == 1:
+            extra -= {"weight"}  # all count alike
         if extra or ("threshold" in assertion and not kind.endswith("levenshtein")):
             return f"assertion {kind!r} has options that are not known: {', '.join(sorted(extra)) or 'threshold'}"
         if kind.endswith("is-json") and assertion.get("value") is not None:
@@ -70,7 +72,7 @@ def _value_problem(kind: str, assertion: Mapping[str, Any]) -> str:
 
 
 class Grader:
-    """No options.  Parts: one per check, named after its type and number."""
+    """No options.  Parts: one per check, named after its metric, else its type, and its number."""
 
     async def grade(self, row: Row, answer: str) -> Score:
         assertions = row.metadata.get("assert", ())
@@ -80,7 +82,7 @@ class Grader:
         if not answer.strip():
             return Score(0.0, False, explanation="no answer")  # else an empty answer would meet every not-...
         parts = {
-            f"{assertion['type']} {number}": float(_met(assertion, answer))
+            f"{assertion.get('metric') or assertion['type']} {number}": float(_met(assertion, answer))
             for number, assertion in enumerate(assertions, 1)
         }
         value = sum(parts.values()) / len(parts)

@@ -1,6 +1,7 @@
 """The target occurs in the answer: as a text, or as a regular expression built around it.
 
-Long answers that list everything pass; prefer `exact` or `choice` where an answer can be short.
+Where each row has a pattern of its own, use `assertions`.  Long answers that list everything pass; prefer `exact` or
+`choice` where an answer can be short.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ class Grader:
 
     def __init__(self, *, pattern: str = WORD, ignore_case: bool = True) -> None:
         if "{target}" not in pattern:
-            raise ValueError(f"pattern {pattern!r} does not mention {{target}}")
+            raise ValueError(f"pattern {pattern!r} does not mention {{target}}; patterns of rows go with `assertions`")
         self.pattern, self.flags = pattern, re.IGNORECASE if ignore_case else re.NOFLAG
         try:
             re.compile(pattern.replace("{target}", "x"))

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import jsonschema
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
 
 from posttrain.types import RolloutError, Row, Score
 
@@ -27,6 +30,36 @@ def read_object(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def schema_problem(schema: Mapping[str, Any]) -> str:
+    """What is wrong with a JSON schema, or "".  Its `$ref`s may lead to other places in it only."""
+    try:
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        return str(error.message)
+    except RecursionError:
+        return "nested too deeply"
+    root = DRAFT202012.create_resource(schema)
+    left, seen = [(root, Registry().resolver_with_root(root))], set()
+    while left:
+        part, resolver = left.pop()
+        if id(part.contents) in seen or not isinstance(part.contents, Mapping):
+            continue
+        seen.add(id(part.contents))
+        for reference in [part.contents[key] for key in ("$ref", "$dynamicRef") if key in part.contents]:
+            try:
+                found = resolver.lookup(reference)
+            except (Unresolvable, ValueError):  # the latter: a word where a list has numbers
+                return f"$ref {reference!r} leads to nothing in the schema"
+            left.append((DRAFT202012.create_resource(found.contents), found.resolver))
+        left += [(one, resolver.in_subresource(one)) for one in part.subresources()]
+    return ""
+
+
+def validator(schema: Mapping[str, Any]) -> Any:
+    """What checks records against the schema.  Its registry is empty: a `$ref` never touches the network."""
+    return jsonschema.Draft202012Validator(schema, registry=Registry())
+
+
 class Grader:
     """Option: `ignore_case`, for the texts in fields.  The schema is the task's `[output] schema`, if it has one.
 
@@ -36,13 +69,19 @@ class Grader:
 
     def __init__(self, *, ignore_case: bool = False, schema: Mapping[str, Any] | None = None) -> None:
         self.ignore_case = ignore_case
-        self.validator = None if schema is None else jsonschema.Draft202012Validator(schema)
+        self.validator = None if schema is None else validator(schema)
 
     async def grade(self, row: Row, answer: str) -> Score:
         target = read_object(row.target) if isinstance(row.target, str) else row.target
         if not target:
             raise RolloutError("grader", f"the target of row {row.id} is not a record")
         given = read_object(answer)
+        try:
+            return self._score(target, given)
+        except RecursionError:  # nested beyond all sense
+            return self._score(target, None)
+
+    def _score(self, target: Mapping[str, Any], given: Mapping[str, Any] | None) -> Score:
         valid = given is not None and (self.validator is None or self.validator.is_valid(given))
         fields = {
             name: float(given is not None and name in given and self._same(given[name], wanted))

@@ -1,6 +1,7 @@
 """The last number in the answer is the target, within a tolerance.
 
-Decimal, not binary, arithmetic: 0.1 and 0.10 are one number, and a tolerance means what it says.
+Decimal, not binary, arithmetic: 0.1 and 0.10 are one number, and a tolerance means what it says.  Numbers are written
+the English way: "1,234.5".  "1,5" and "1 000" are two numbers each, of which the last, 5 and 0, is the answer.
 """
 
 from __future__ import annotations

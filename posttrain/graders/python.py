@@ -24,7 +24,7 @@ FILES = ("grade.py", "task.py")
 class GraderRaised(RolloutError):
     """The task's own function failed; `place` is the file and line where it did."""
 
-    def __init__(self, error: Exception, row: Row, place: str) -> None:
+    def __init__(self, error: BaseException, row: Row, place: str) -> None:
         self.place, self.reason = place, f"{type(error).__name__}: {error}"
         super().__init__("grader", f"{place}: {self.reason} (row {row.id})")
 
@@ -51,7 +51,7 @@ class Grader:
             if inspect.isawaitable(verdict):
                 verdict = await verdict
             return self._score(verdict)
-        except Exception as error:  # somebody else's code: whatever it raises is the grader's failure
+        except (Exception, SystemExit) as error:  # somebody else's code: whatever it raises is the grader's failure
             defined = getattr(getattr(self.function, "__code__", None), "co_firstlineno", 0)
             raise GraderRaised(error, row, _place(error, self.path, otherwise=defined)) from error
 
@@ -76,7 +76,7 @@ def _checked(score: Score) -> Score:
     return score
 
 
-def _place(error: Exception, path: Path, otherwise: int = 0) -> str:
+def _place(error: BaseException, path: Path, otherwise: int = 0) -> str:
     """`file:line` of the last line of `path` that ran before the error, or of its line `otherwise`."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f"{path}:{error.lineno}"
@@ -104,7 +104,7 @@ def _run(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # somebody else's code
+    except (Exception, SystemExit) as error:  # somebody else's code
         raise UserError(
             f"cannot be loaded: {type(error).__name__}: {error}", place=_place(error, path), remedy="mend the file"
         ) from error

@@ -11,10 +11,9 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-import jsonschema
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from posttrain.graders.json import read_object
+from posttrain.graders.json import read_object, schema_problem, validator
 
 Tools = Sequence[Mapping[str, Any]]
 Call = dict[str, Any]
@@ -39,10 +38,8 @@ class _AsSent(BaseModel):
 
 
 def _schema(schema: dict[str, Any]) -> dict[str, Any]:
-    try:
-        jsonschema.Draft202012Validator.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        raise ValueError(f"not a JSON schema: {error.message}") from error
+    if problem := schema_problem(schema):
+        raise ValueError(f"not a JSON schema: {problem}")
     return schema
 
 
@@ -112,9 +109,7 @@ def _call(written: Any, shown: Mapping[str, Mapping[str, Any]]) -> Call | None:
     if not isinstance(name, str) or name not in shown or not isinstance(arguments, dict):
         return None
     function = shown[name]
-    if function.get("strict") and not jsonschema.Draft202012Validator(function.get("parameters") or {}).is_valid(
-        arguments
-    ):
+    if function.get("strict") and not validator(function.get("parameters") or {}).is_valid(arguments):
         return None
     return {
         "id": f"call_{uuid.uuid4().hex}",

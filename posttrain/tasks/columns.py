@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from posttrain.tasks.records import Record
-from posttrain.tasks.rows import Columns, plain_text
+from posttrain.tasks.rows import OF_THEIR_OWN, Columns, plain_text
 from posttrain.tasks.shapes import shape_of
 from posttrain.types import UserError
 
@@ -134,10 +134,13 @@ def guess_columns(records: Sequence[Record], file: str, asked: str = "", wanted:
             remedy=f"say --input COLUMN --target COLUMN; columns: {', '.join(columns)}",
         )
     guessed = " (guessed; --input and --target say otherwise)" if not (asked and wanted) else ""
-    unused = [name for name in columns if name not in (*inputs, *targets, "id", "slices", "contexts", "answer")]
+    unused = [name for name in columns if name not in (*inputs, *targets, *OF_THEIR_OWN)]
     notes = [f"{len(records):,} rows read from {file}", f"asked: {_words(inputs)}; wanted: {_words(targets)}{guessed}"]
     if unused:
         notes.append(f"not used: {_words(unused)}")
+    data = next((name for name in (*inputs, *targets) if _like_data(name, records)), None)
+    if data is not None:
+        notes.append(f"is there a header? {data!r} was taken as a column's name; if it is data, write names above it")
     return Guess(Columns(inputs, targets), tuple(notes))
 
 
@@ -160,7 +163,7 @@ def input_column(records: Sequence[Record]) -> Columns | None:
 def answer_columns(records: Sequence[Record], *, need_input: bool) -> Columns:
     """The columns of a file of answers: what was asked (unless ids say it) and what was said, as a target."""
     first = records[0]
-    free = [name for name in first.fields if name.casefold() not in NEITHER]
+    free = [name for name in first.fields if name.casefold() not in NEITHER and name not in first.binary]
     inputs = _named(free, ASKED) if need_input or len(free) > 1 else ()
     rest = [name for name in free if name not in inputs]
     said = _named(rest, SAID) or tuple(rest if len(rest) == 1 else ())
@@ -193,6 +196,11 @@ def _guess_input(free: Sequence[str], records: Sequence[Record]) -> tuple[str, .
     named = _named(free, ASKED)
     longest = sorted(free, key=lambda name: -sum(map(len, _texts(name, records))))
     return named or tuple(longest[:1])
+
+
+def _like_data(name: str, records: Sequence[Record]) -> bool:
+    """Whether a column's name is a sentence, or one of the column's own values: a file without a header."""
+    return len(name.split()) > 4 or name in _texts(name, records)
 
 
 def _texts(name: str, records: Sequence[Record]) -> list[str]:

@@ -55,7 +55,7 @@ def create(
     asked, wanted = _names(guess)
     proposal = propose(everything, grader=grader, asked=asked, wanted=wanted)
     graders.load(proposal.grader, proposal.options, folder, proposal.output)  # refuse before anything is written
-    splits, split_notes = _split(everything, len(rows.get("test", ())), proposal, seed)
+    splits, split_notes = _split(file, everything, len(rows.get("test", ())), proposal, seed)
     if instructions:
         proposal = replace(proposal, instructions=instructions)
         split_notes.append("instructions: the system prompt that every row begins with")
@@ -92,6 +92,9 @@ def _rows(records: Mapping[str, Sequence[Record]], guess: Guess) -> tuple[dict[s
                 f"{len(left_out):,} of {len(given):,} rows left out: they have no input or no target "
                 f"(first: {left_out[0]})"
             )
+    kept = {key: None for part in rows.values() for row in part for key in row.metadata if key != "assert"}
+    if kept:
+        notes.append(f"kept as metadata, which only a python grader sees: {', '.join(kept)}")
     ids = Counter(row.id for part in rows.values() for row in part)
     own = any(record.fields.get("id") is not None for part in records.values() for record in part)
     if own and max(ids.values()) > 1:
@@ -155,7 +158,9 @@ def _names(guess: Guess) -> tuple[str, str]:
     return ("text" if asked == "input" else asked), ("answer" if wanted in ("target", "output") else wanted)
 
 
-def _split(rows: Sequence[Row], tests: int, proposal: Proposal, seed: int) -> tuple[dict[str, list[Row]], list[str]]:
+def _split(
+    file: str | Path, rows: Sequence[Row], tests: int, proposal: Proposal, seed: int
+) -> tuple[dict[str, list[Row]], list[str]]:
     """The splits; the last `tests` rows are the test split when there are any."""
     near = groups(["\n".join(message.content for message in row.messages) for row in rows])
     rest = len(rows) - tests
@@ -167,6 +172,7 @@ def _split(rows: Sequence[Row], tests: int, proposal: Proposal, seed: int) -> tu
         raise UserError(
             f"{rest} row{'s' * (rest != 1)} cannot be split: none left for {' and '.join(empty)} "
             "(near-duplicates stay together)",
+            place=str(file),
             remedy="give more rows, or a test file with --test",
         )
     sizes = ", ".join(f"{len(given):,} {split}" for split, given in splits.items())

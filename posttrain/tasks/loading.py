@@ -13,7 +13,7 @@ import jsonschema
 
 from posttrain import graders
 from posttrain.discovery import names
-from posttrain.graders.json import read_object
+from posttrain.graders.json import read_object, validator
 from posttrain.tasks.documents import read_documents
 from posttrain.tasks.hashing import content_hash
 from posttrain.tasks.readers import HUB, formats, read_records
@@ -206,7 +206,11 @@ def _fitted_target(target: Any, output: Output, place: str) -> Any:
     record = read_object(target) if isinstance(target, str) else target
     if record is None:
         raise UserError(f"the target {target!r} is not a record", place=place, remedy="write an object with its fields")
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(output.schema).iter_errors(record))
+    try:
+        error = jsonschema.exceptions.best_match(validator(output.schema).iter_errors(record))
+    except RecursionError as endless:
+        remedy = "correct the row, or a $ref of the schema that leads back to itself"
+        raise UserError("too deep to hold against the schema", place=place, remedy=remedy) from endless
     if error is not None:
         field = ".".join(map(str, error.absolute_path))
         raise UserError(

@@ -11,7 +11,7 @@ from posttrain.types import Message, Role, UserError
 ROLES = {"developer": "system", "human": "user", "ai": "assistant", "model": "assistant"}
 """What others call the four roles."""
 CALL = '{"id": ..., "type": "function", "function": {"name": ..., "arguments": "{...}"}}'
-KNOWN = {"role", "type", "content", "weight", "tool_calls", "tool_call_id", "name"}
+KNOWN = {"role", "type", "content", "weight", "tool_calls", "tool_call_id"}
 
 
 def messages(value: Any, place: str) -> tuple[Message, ...]:
@@ -26,11 +26,13 @@ def messages(value: Any, place: str) -> tuple[Message, ...]:
 def _message(item: Any, which: str, place: str) -> Message:
     if not isinstance(item, Mapping):
         raise UserError(f"{which} is not an object", place=place, remedy="give it a role and content")
-    unknown = sorted(key for key, value in item.items() if key not in KNOWN and value not in (None, [], {}, ""))
-    if unknown:
-        raise UserError(f"{which} has {unknown[0]!r}, which is not understood", place=place, remedy="remove it")
     given = str(item.get("role") or item.get("type") or "")
     role = ROLES.get(given, given)
+    known = {*KNOWN, "name"} if role == "tool" else KNOWN  # the tool's name is that of the call it answers
+    unknown = sorted(key for key, value in item.items() if key not in known and value not in (None, [], {}, ""))
+    if unknown:
+        remedy = "remove it, or write it into the content"
+        raise UserError(f"{which} has {unknown[0]!r}, which is not understood", place=place, remedy=remedy)
     if role not in get_args(Role):
         raise UserError(f"{which} has the role {given!r}", place=place, remedy=f"use {', '.join(get_args(Role))}")
     weight = 1.0 if item.get("weight") is None else item["weight"]

@@ -3,6 +3,7 @@
 A test is `{vars, assert}`.  Its assertions stay with the row and are graded by `assertions`; a single `equals` is a
 target as well, so that a file of nothing else can be taught and graded like any other.  The input is the prompt with
 its `{{variables}}` filled in where the file has one inline prompt, else the only variable, else all, one a line.
+In a table each column is a variable, but for `__expected`, which has an assertion as `type:value`, or the text wanted.
 """
 
 from __future__ import annotations
@@ -14,12 +15,19 @@ from typing import Any
 from posttrain.graders.assertions import check_assertions
 from posttrain.types import UserError
 
-KNOWN = {"vars", "assert", "description", "prompt", "metadata", "id", "answer", "contexts", "slices"}
+OURS = ("id", "answer", "contexts", "slices")
+KNOWN = {"vars", "assert", "description", "prompt", "metadata", *OURS}
+EXPECTED = re.compile(r"__expected\d*")
+WRITTEN = re.compile(r"([a-z]+(?:-[a-z]+)*)(?:\((\d+(?:\.\d+)?)\))?:(.*)", re.DOTALL)
+"""An assertion in a table: its type, perhaps a threshold, its value."""
 
 
 def tests(document: Mapping[str, Any], place: str) -> list[Any]:
     """The tests of a configuration, with its default test and its prompt put into each."""
     given = document.get("tests")
+    if isinstance(given, str):
+        remedy = f"give that file instead: {given.removeprefix('file://')}"
+        raise UserError("the tests are in another file", place=place, remedy=remedy)
     if not isinstance(given, list):
         raise UserError(
             "a document without a list `tests`",
@@ -39,6 +47,28 @@ def _merged(test: Mapping[str, Any], default: Mapping[str, Any], prompt: str | N
     return {**merged, "prompt": prompt} if prompt else merged
 
 
+def table_fields(fields: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The fields of a row for one line of a table.  Raises UserError as `row_fields` does."""
+    expected = [value for name, value in fields.items() if EXPECTED.fullmatch(name) and value is not None]
+    test: dict[str, Any] = {"vars": {}, "assert": [_written(str(text)) for text in expected]}
+    for name, value in fields.items():
+        if not name.startswith("__") and name not in OURS:
+            test["vars"][name] = "" if value is None else value
+        elif value is not None and name != "__description" and not EXPECTED.fullmatch(name):
+            test[name] = value
+    return row_fields(test, place)
+
+
+def _written(text: str) -> dict[str, Any]:
+    if text.removeprefix("not-") in ("is-json", "contains-json"):
+        return {"type": text}
+    found = WRITTEN.fullmatch(text)
+    if not found:
+        return {"type": "equals", "value": text}
+    kind, threshold, value = found.groups()
+    return {"type": kind, "value": value.strip()} | ({"threshold": float(threshold)} if threshold else {})
+
+
 def row_fields(fields: Mapping[str, Any], place: str) -> dict[str, Any]:
     """The fields of a row for one test.  Raises UserError for an assertion that cannot be graded here."""
     unknown = sorted(fields.keys() - KNOWN)
@@ -52,7 +82,7 @@ def row_fields(fields: Mapping[str, Any], place: str) -> dict[str, Any]:
         raise UserError(f"the variable {several!r} has several values", place=place, remedy="write a test for each")
     if isinstance(assertions, list):
         assertions = [_filled(one, variables, place) for one in assertions]
-    row = {key: fields[key] for key in ("id", "answer", "contexts", "slices") if fields.get(key) is not None}
+    row = {key: fields[key] for key in OURS if fields.get(key) is not None}
     row["input"] = _input(variables, fields.get("prompt"), place)
     problem = check_assertions(assertions)
     if problem:

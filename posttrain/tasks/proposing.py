@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import statistics
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from posttrain.graders.json import read_object
+from posttrain.tasks.findings import some
 from posttrain.tasks.rows import plain_text
 from posttrain.types import Output, Row, Target, UserError, target_text
 
@@ -69,8 +71,9 @@ def propose(rows: Sequence[Row], *, grader: str = "", asked: str = "text", wante
     # No tokenizer here: two bytes a token is more tokens than any known tokenizer needs for ordinary text.
     output = Output(form.labels, form.schema, max(8, longest // 2 + 8))
     strata = [_stratum(target, form) for target in targets]
+    notes = (form.note, *_mixed(records), *_seen_once(rows, form.labels))
     return Proposal(
-        form.grader, form.options, output, _instructions(form, asked, wanted), tuple(strata), (form.note,), as_records
+        form.grader, form.options, output, _instructions(form, asked, wanted), tuple(strata), notes, as_records
     )
 
 
@@ -124,14 +127,43 @@ def _class_numbers(counts: Counter[str]) -> bool:
 
 
 def _closed(counts: Counter[str]) -> bool:
-    """A closed set: short values, three rows or more for each on average, nearly all seen more than once."""
-    repeated = sum(count > 1 for count in counts.values())
+    """A closed set: short values, three rows or more for each on average; what is seen once is the exception.
+
+    Slips of the pen are seen once: at most one row in twenty, and no more of them than of real values.
+    """
+    once = sum(count == 1 for count in counts.values())
     return (
         1 < len(counts) <= MOST_LABELS
         and max(map(len, counts)) <= LONGEST_LABEL
         and counts.total() >= 3 * len(counts)
-        and repeated >= 0.9 * len(counts)
+        and once <= 0.05 * counts.total()
+        and once <= len(counts) / 2
+        and len(counts) - once > 1
     )
+
+
+def _mixed(records: Sequence[Mapping[str, Any] | None]) -> list[str]:
+    """A note where some targets are records, and some (None) are texts: no grader of ours judges both well."""
+    texts = records.count(None)
+    if texts in (0, len(records)):
+        return []
+    return [
+        f"{len(records) - texts:,} targets are records or tool calls, {texts:,} are texts: make two tasks of them, "
+        "or judge them with a python grader"
+    ]
+
+
+def _seen_once(rows: Sequence[Row], labels: Sequence[str]) -> list[str]:
+    """A note of the labels that one row has, each with its place and the label that may have been meant."""
+    counts = Counter(target_text(row.target) for row in rows if row.target is not None)
+    others = [label for label in labels if counts[label] > 1]
+    found = []
+    for row in rows:
+        label = target_text(row.target or "")
+        if label in labels and counts[label] == 1:
+            nearest = difflib.get_close_matches(label, others, n=1)
+            found.append(f"{label!r} ({row.place}{f'; did you mean {nearest[0]!r}?' if nearest else ''})")
+    return [f"labels that one row has: {some(found)}"] if found else []
 
 
 def _records(records: Sequence[Mapping[str, Any]], grader: str) -> Form:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,10 +16,25 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Record:
-    """`place` is `file:line` (or `file:record` where a format has no lines); an absent value is None."""
+    """`place` is `file:line`, where a format has no lines `file, item N` or `file, row N`; an absent value is None.
+
+    So is one made of bytes that are not text, as pictures are; `binary` names it.  `check` asks that none is needed.
+    """
 
     place: str
     fields: Mapping[str, Any]
+    binary: tuple[str, ...] = ()
+
+    def check(self, names: Collection[str]) -> None:
+        """Raises UserError when one of these fields is binary."""
+        for name in self.binary:
+            if name in names:
+                remedy = "name other columns with --input and --target, or leave it out"
+                raise UserError(f"the column {name!r} has bytes that are not text", place=self.place, remedy=remedy)
+
+
+class _Binary(Exception):
+    """Bytes that are not text."""
 
 
 class Unreadable(UserError):
@@ -30,6 +45,14 @@ class Unreadable(UserError):
         message = f"{first.message} (and {more:,} more like it)" if more else first.message
         super().__init__(message, place=first.place, remedy=first.remedy)
         self.problems, self.records = tuple(problems), tuple(records)
+
+
+class NotJson(ValueError):
+    """No JSON from `line` on.  The message has the column only: what is a line of a file has a place of its own."""
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 def gather(items: Iterable[tuple[str, T]], fields: Callable[[T, str], Mapping[str, Any]]) -> list[Record]:
@@ -49,20 +72,58 @@ def gather(items: Iterable[tuple[str, T]], fields: Callable[[T, str], Mapping[st
             problems.append(error)
             break
         try:
-            records.append(Record(place, plain(fields(item, place), place)))
+            records.append(_record(fields(item, place), place))
         except UserError as error:
             problems.append(error)
+        except RecursionError:
+            remedy = "flatten it; in YAML, let no alias stand within what it names"
+            problems.append(UserError("nested too deeply", place=place, remedy=remedy))
     if problems:
         raise Unreadable(problems, records)
     return records
+
+
+def _record(fields: Mapping[str, Any], place: str) -> Record:
+    values: dict[str, Any] = {}
+    binary = []
+    for name, value in fields.items():
+        try:
+            values[str(name)] = plain(value, place)
+        except _Binary:
+            values[str(name)] = None
+            binary.append(str(name))
+    return Record(place, values, tuple(binary))
 
 
 def parse_json(text: str) -> Any:
     """Strict JSON.  Raises ValueError for anything else: NaN, a key given twice, nesting beyond all sense."""
     try:
         return json.loads(text, parse_constant=_refuse, object_pairs_hook=_once)
+    except json.JSONDecodeError as error:
+        raise NotJson(f"{error.msg} (column {error.colno})", error.lineno) from error
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def parsed(value: Any, what: str, place: str) -> Any:
+    """A value that tables hold as the text of its JSON.  Raises UserError when the text is none."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_json(value)
+    except ValueError as error:
+        raise UserError(f"{what} is not valid JSON: {error}", place=place, remedy="mend it") from error
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.  Raises UserError, with the line where it is known."""
+    try:
+        return parse_json(read_text(path))
+    except ValueError as error:
+        line = f":{error.line}" if isinstance(error, NotJson) else ""
+        several = "Extra data" in str(error)
+        remedy = "call the file .jsonl if it has an object a line, else mend it" if several else "mend the file"
+        raise UserError(f"not valid JSON: {error}", place=f"{path}{line}", remedy=remedy) from error
 
 
 def _refuse(name: str) -> Any:
@@ -99,7 +160,7 @@ def plain(value: Any, place: str) -> Any:
         try:
             return plain(value.decode(), place)
         except UnicodeDecodeError as error:
-            raise UserError("bytes that are not text", place=place, remedy="only text can be learnt here") from error
+            raise _Binary from error
     return str(value)  # dates and decimals
 
 

@@ -9,11 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from posttrain.tasks.messages import messages
-from posttrain.tasks.records import Record
-from posttrain.tasks.shapes import FIELDS, Fields, listed, translate
+from posttrain.tasks.records import Record, parsed
+from posttrain.tasks.shapes import FIELDS, Fields, listed, metadata, translate
 from posttrain.types import Message, Row, Target, UserError, target_text
 
 TOOLS = '[{"type": "function", "function": {"name": ..., "parameters": {...}}}]'
+
+OF_THEIR_OWN = ("id", "slices", "answer", "contexts")
+"""Columns of a table that are taken without being named."""
 
 
 class Incomplete(UserError):
@@ -25,7 +28,7 @@ class Columns:
     """Which columns of a table are asked and which are wanted; several targets make a record.
 
     Several inputs are written one below the other with their names.  Columns not named are left out, but for
-    `id`, `slices`, `answer` and `contexts`.
+    `OF_THEIR_OWN`.
     """
 
     input: tuple[str, ...]
@@ -39,9 +42,10 @@ class Columns:
                 raise UserError(
                     f"no column {column!r}", place=record.place, remedy=f"{hint}columns: {', '.join(record.fields)}"
                 )
+        record.check((*self.input, *self.target, *OF_THEIR_OWN))
         fields = {
             key: record.fields[key]
-            for key in ("id", "slices", "answer", "contexts")
+            for key in OF_THEIR_OWN
             if key in record.fields and key not in (*self.input, *self.target)
         }
         if len(self.input) == 1:
@@ -78,7 +82,8 @@ def make_rows(
 ) -> tuple[dict[str, Row], list[UserError]]:
     """Rows by the place each came from, and what was wrong with the records that gave none.
 
-    A row without an id of its own is `prefix-N`, N counting from 1.  `strict` refuses fields we do not know.
+    A row without an id of its own is `prefix-N`, N counting from 1.  Fields we do not know become metadata; `strict`
+    refuses them.
     """
     rows: dict[str, Row] = {}
     problems: list[UserError] = []
@@ -99,11 +104,12 @@ def make_rows(
 
 
 def _row(fields: Fields, default_id: str, place: str, strict: bool) -> Row:
-    unknown = [key for key in fields if key not in FIELDS]
+    unknown = {key: value for key, value in fields.items() if key not in FIELDS and value is not None}
     if unknown and strict:
-        nearest = difflib.get_close_matches(unknown[0], FIELDS, n=1)
+        key = next(iter(unknown))
+        nearest = difflib.get_close_matches(key, FIELDS, n=1)
         hint = f"did you mean {nearest[0]!r}? else " if nearest else ""
-        raise UserError(f"no field {unknown[0]!r} in a row", place=place, remedy=f"{hint}put it under metadata")
+        raise UserError(f"no field {key!r} in a row", place=place, remedy=f"{hint}put it under metadata")
     conversation, spoken = _conversation(fields, place)
     target, answer = _target(fields.get("target"), place), fields.get("answer")
     if spoken is not None:
@@ -126,7 +132,7 @@ def _row(fields: Fields, default_id: str, place: str, strict: bool) -> Row:
         contexts=tuple(_texts(fields.get("contexts"))),
         tools=tuple(_tools(fields.get("tools"), place)),
         slices=tuple(_texts(fields.get("slices"))),
-        metadata=_metadata(fields.get("metadata"), place),
+        metadata=unknown | metadata(fields.get("metadata"), place),
         place=place,
     )
 
@@ -143,7 +149,7 @@ def _conversation(fields: Fields, place: str) -> tuple[tuple[Message, ...], Targ
     elif fields.get("input") is not None:
         raise UserError("both input and messages", place=place, remedy="keep one of them")
     elif isinstance(given, str):
-        given = _parsed(given, "messages", place)
+        given = parsed(given, "messages", place)
     conversation = list(messages(given, place))
     spoken = None
     if conversation[-1].role == "assistant":
@@ -175,18 +181,21 @@ def answered(row: Row) -> Row | None:
     if not spoken or not spoken[-1] or row.messages[spoken[-1] - 1].role not in ("user", "tool"):
         return None
     last = spoken[-1]
-    return replace(row, messages=row.messages[:last], target=_spoken(row.messages[last], row.id))
+    return replace(row, messages=row.messages[:last], target=_spoken(row.messages[last], row.place))
 
 
 def _spoken(message: Message, place: str) -> Target:
     """What an assistant message says; calls of tools are a record of name and arguments."""
     if not message.tool_calls:
         return message.content
+    if message.content.strip():
+        remedy = "an answer is a text or calls: remove one of them"
+        raise UserError("an answer has text beside its tool calls", place=place, remedy=remedy)
     calls = []
     for call in message.tool_calls:
         function = call.get("function", {})
         calls.append(
-            {"name": function.get("name"), "arguments": _parsed(function.get("arguments") or "{}", "arguments", place)}
+            {"name": function.get("name"), "arguments": parsed(function.get("arguments") or "{}", "arguments", place)}
         )
     return calls[0] if len(calls) == 1 else {"tool_calls": calls}
 
@@ -229,19 +238,3 @@ def are_tools(value: Any) -> bool:
         return False
     functions = [tool.get("function", tool) for tool in value]
     return all(isinstance(function, Mapping) and isinstance(function.get("name"), str) for function in functions)
-
-
-def _metadata(value: Any, place: str) -> Mapping[str, Any]:
-    parsed = _parsed(value, "metadata", place) if isinstance(value, str) else value or {}
-    if not isinstance(parsed, Mapping):
-        raise UserError("metadata is not an object", place=place, remedy='write {"key": value}')
-    return parsed
-
-
-def _parsed(value: Any, what: str, place: str) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError as error:
-        raise UserError(f"{what} is not valid JSON: {error}", place=place, remedy="mend it") from error

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-import jsonschema
-
 from posttrain.discovery import names
-from posttrain.tasks.records import read_text
+from posttrain.graders.json import schema_problem
+from posttrain.tasks.records import read_json, read_text
 from posttrain.tasks.rows import TOOLS, Columns, are_tools
 from posttrain.types import Output, ScoredBy, Split, UserError
 
@@ -65,10 +63,7 @@ class Settings:
 def read_settings(path: Path) -> Settings:
     """The settings in a task.toml.  Raises UserError with file and line."""
     text = read_text(path)
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"not valid TOML: {error}", place=str(path), remedy="mend the file") from error
+    table = _parsed(path, text)
     check = _Check(path, text)
     check.keys(table, TYPES, "")
     output = _output(table.get("output", {}), check)
@@ -106,6 +101,17 @@ def read_settings(path: Path) -> Settings:
     )
 
 
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        message, _, line = str(error).partition(" (at line ")
+        place = f"{path}:{line.partition(',')[0]}" if line else str(path)
+        raise UserError(f"not valid TOML: {message}", place=place, remedy="mend the file") from error
+    except RecursionError as error:
+        raise UserError("not valid TOML: nested too deeply", place=str(path), remedy="mend the file") from error
+
+
 def _output(table: Mapping[str, Any], check: _Check) -> Output:
     check.keys(table, OUTPUT_TYPES, "output.")
     labels, schema = table.get("labels", []), table.get("schema")
@@ -117,10 +123,8 @@ def _output(table: Mapping[str, Any], check: _Check) -> Output:
         raise check.error("a label is given twice", "labels", "remove one")
     if schema is not None:
         schema = check.file_or_value(schema, dict, "schema")
-        try:
-            jsonschema.Draft202012Validator.check_schema(schema)
-        except jsonschema.SchemaError as error:
-            raise check.error(f"not a JSON schema: {error.message}", "schema", "correct the schema") from error
+        if problem := schema_problem(schema):
+            raise check.error(f"not a JSON schema: {problem}", "schema", "correct the schema")
     if table.get("max_tokens", 1) < 1:
         raise check.error("max_tokens is below 1", "max_tokens", "give the longest answer's length in tokens")
     return Output(tuple(labels), schema, table.get("max_tokens", Output.max_tokens))
@@ -172,10 +176,7 @@ class _Check:
         """A value given in the file itself, or as the name of a JSON file beside it."""
         if isinstance(value, str):
             place = self.path.parent / value
-            try:
-                value = json.loads(read_text(place))
-            except ValueError as error:
-                raise UserError(f"not valid JSON: {error}", place=str(place), remedy="mend the file") from error
+            value = read_json(place)
             if not isinstance(value, expected):
                 raise UserError(f"not a JSON {expected.__name__}", place=str(place), remedy=f"see {key} in task.toml")
         return value

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from posttrain.tasks import promptfoo
-from posttrain.tasks.records import Record
+from posttrain.tasks.records import Record, parsed
 from posttrain.types import UserError
 
 FIELDS = ("id", "messages", "input", "target", "rejected", "answer", "contexts", "tools", "slices", "metadata")
@@ -23,6 +23,7 @@ RAGAS = {"user_input": "input", "retrieved_contexts": "contexts", "response": "a
 RAGAS_0_1 = {"question": "input", "contexts": "contexts", "answer": "answer", "ground_truth": "target"}
 COMPLETION = {"prompt": "input", "completion": "target"}
 CHOSEN = {"prompt": "input", "chosen": "target", "rejected": "rejected"}
+PREFERENCE = {"input", "preferred_output", "non_preferred_output"}
 SHARED = ("id", "slices", "tools", "metadata")
 
 
@@ -41,8 +42,14 @@ def _with_rest(fields: Fields, rest: Mapping[str, Any], record: Record) -> Field
             fields[key] = record.fields[key]
     extra = {key: value for key, value in rest.items() if value is not None}
     if extra:
-        fields["metadata"] = {**extra, **(fields.get("metadata") or {})}
+        fields["metadata"] = extra | metadata(fields.get("metadata"), record.place)
     return fields
+
+
+def _chat(record: Record) -> Fields:
+    """OpenAI's rows for fine-tuning.  Whether several tools may be called at once, the answers themselves show."""
+    fields = dict(record.fields)
+    return _with_rest(fields, {"parallel_tool_calls": fields.pop("parallel_tool_calls", None)}, record)
 
 
 def _preference(record: Record) -> Fields:
@@ -53,9 +60,12 @@ def _preference(record: Record) -> Fields:
         "target": record.fields["preferred_output"],
         "rejected": record.fields["non_preferred_output"],
     }
-    if isinstance(given, Mapping) and given.get("tools"):
-        fields["tools"] = given["tools"]
-    return _with_rest(fields, {}, record)
+    rest = {key: value for key, value in record.fields.items() if key not in (*PREFERENCE, *SHARED)}
+    if isinstance(given, Mapping):
+        rest |= {key: value for key, value in given.items() if key not in ("messages", "tools")}
+        if given.get("tools"):
+            fields["tools"] = given["tools"]
+    return _with_rest(fields, rest, record)
 
 
 def _log(record: Record) -> Fields:
@@ -93,15 +103,17 @@ def _instruction(record: Record) -> Fields:
 
 
 SHAPES: tuple[tuple[str, set[str], Callable[[Record], Fields]], ...] = (
-    ("OpenAI preference pairs", {"input", "preferred_output", "non_preferred_output"}, _preference),
+    ("OpenAI preference pairs", PREFERENCE, _preference),
     ("promptfoo tests", {"vars"}, lambda record: promptfoo.row_fields(record.fields, record.place)),
+    ("a table of promptfoo tests", {"__expected"}, lambda record: promptfoo.table_fields(record.fields, record.place)),
+    ("a table of promptfoo tests", {"__expected1"}, lambda record: promptfoo.table_fields(record.fields, record.place)),
     ("logged chat completions", {"request", "response"}, _log),
     ("instruction, input and output", {"instruction", "input", "output"}, _instruction),
     ("preference pairs", {"prompt", "chosen", "rejected"}, _renamed(CHOSEN)),
     ("prompt and completion", {"prompt", "completion"}, _renamed(COMPLETION)),
     ("ragas columns", {"user_input"}, _renamed(RAGAS)),
     ("ragas columns (before 0.2)", {"question", "ground_truth"}, _renamed(RAGAS_0_1)),
-    ("chat rows", {"messages"}, lambda record: dict(record.fields)),
+    ("chat rows", {"messages"}, _chat),
     ("input and target", {"input", "target"}, lambda record: dict(record.fields)),
 )
 
@@ -113,10 +125,18 @@ def shape_of(record: Record) -> str:
 
 def translate(record: Record) -> Fields:
     """The row fields of a record of a known shape; of any other record, its own fields."""
+    record.check(record.fields)
     for _, keys, function in SHAPES:
         if keys <= record.fields.keys():
             return function(record)
     return dict(record.fields)
+
+
+def metadata(value: Any, place: str) -> dict[str, Any]:
+    given = parsed(value, "metadata", place) or {}
+    if not isinstance(given, Mapping):
+        raise UserError("metadata is not an object", place=place, remedy='write {"key": value}')
+    return dict(given)
 
 
 def listed(value: Any) -> list[Any]:
@@ -128,7 +148,7 @@ def listed(value: Any) -> list[Any]:
             for parse in (json.loads, ast.literal_eval):
                 try:
                     return list(parse(value))
-                except (ValueError, SyntaxError):
+                except (ValueError, SyntaxError, RecursionError):
                     continue
         return [value]
     return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -14,7 +14,10 @@ import pytest
 from command_line import Said, Shell
 
 TASK = Path("tasks/tickets")
-BROKEN_GRADER = "def grade(row, answer):\n    raise ValueError('the grader is broken')\n"
+BROKEN_GRADERS = {
+    "raises": "def grade(row, answer):\n    raise ValueError('the grader is broken')\n",
+    "exits": "import sys\ndef grade(row, answer):\n    sys.exit('the grader is broken')\n",
+}
 
 
 def refused(said: Said, *parts: str) -> None:
@@ -35,6 +38,21 @@ def test_malformed_jsonl(shell: Shell) -> None:
 def test_a_missing_column(shell: Shell) -> None:
     said = shell("init", "tickets.csv", "--input", "mesage", "--target", "queue")
     refused(said, "tickets.csv:2", "no column 'mesage'", "did you mean 'message'?")
+
+
+def test_columns_that_cannot_be_told_are_listed(shell: Shell) -> None:
+    Path("plain.csv").write_text("one,two,three\n" + "".join(f"a{n},b{n},c{n}\n" for n in range(9)))
+    said = shell("compare", "plain.csv", "--candidates", "nearest")
+    refused(said, "plain.csv:2", "cannot tell which column is asked", "say --input COLUMN", "columns: one, two, three")
+    assert not Path("tasks").exists()
+
+
+def test_a_column_that_task_toml_names_and_the_file_lacks(shell: Shell) -> None:
+    shell("init", "tickets.csv")
+    Path("tickets.csv").rename(TASK / "tickets.csv")
+    columns = 'test = { file = "tickets.csv", input = "message", target = "qeue" }'
+    change("task.toml", lambda text: f"{text}\n[splits]\n{columns}\n")
+    refused(shell("compare", str(TASK), "--candidates", "nearest"), "tickets.csv:2", "no column 'qeue'", "'queue'?")
 
 
 def change(name: str, edit: Callable[[str], str]) -> None:
@@ -93,11 +111,13 @@ def test_a_refused_comparison_leaves_no_run_behind(shell: Shell) -> None:
     assert shell("show", "latest").code == 0
 
 
-@pytest.mark.parametrize("candidates", ["nearest", "constant,nearest"])
-def test_a_grader_that_raises(candidates: str, shell: Shell) -> None:
+@pytest.mark.parametrize(
+    ("how", "candidates"), [("raises", "nearest"), ("raises", "constant,nearest"), ("exits", "nearest")]
+)
+def test_a_grader_that_raises(how: str, candidates: str, shell: Shell) -> None:
     shell("init", "tickets.csv", "--grader", "choice")
     change("task.toml", lambda text: text.replace('name = "choice"', 'name = "python"'))
-    (TASK / "grade.py").write_text(BROKEN_GRADER)
+    (TASK / "grade.py").write_text(BROKEN_GRADERS[how])
     checked = shell("check", str(TASK))
     assert checked.code == 1
     assert "the grader fails on 90 rows" in checked.out

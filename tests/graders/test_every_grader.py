@@ -88,6 +88,18 @@ def test_unknown_options_are_refused(name: str, tmp_path: Path) -> None:
         graders.load(name, {"tolerence": 1}, tmp_path, EXAMPLES[name][0].output)
 
 
+@pytest.mark.parametrize(("name", "option", "value", "message"), [
+    ("exact", "ignore_case", "no", "ignore_case of grader exact is a str"), ("number", "tolerance", True, "is a bool"),
+    ("number", "tolerance", "0.1", "is a str"), ("contains", "pattern", 5, "is a int"), ("exact", "ignore_case", 0, "is a int"),
+])
+def test_options_have_types(name: str, option: str, value: Any, message: str, tmp_path: Path) -> None:
+    (tmp_path / "task.toml").write_text(f'[grader]\nname = "{name}"\n{option} = ...\n')
+    with pytest.raises(UserError, match=message) as error:
+        graders.load(name, {option: value}, tmp_path)
+    assert error.value.place == f"{tmp_path / 'task.toml'}:3" and error.value.remedy
+    assert graders.load("number", {"tolerance": 1})
+
+
 def test_a_row_without_a_target_is_the_graders_failure(tmp_path: Path) -> None:
     (tmp_path / "grade.py").write_text("def grade(row, answer):\n    return answer == row.target.strip()\n")
     for name, (example, *_) in EXAMPLES.items():

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from referencing.exceptions import Unresolvable
 from rouge_score import rouge_scorer
 
 from posttrain import graders
@@ -28,7 +29,7 @@ def score(name: str, target: Target | None, answer: str, output: Output | None =
 @pytest.mark.parametrize(("text", "number"), [
     ("4 + 7 = 11", "11"), ("The answer is 12.", "12"), ("$1,234.50", "1234.50"), ("\u22123", "-3"), ("3-4", "4"),
     ("about .5 of it", ".5"), ("2e3", "2e3"), ("x2 H2O", None), ("no", None), ("12abc", None), ("1.", "1"),
-    ("50%", "50"), ("version 1.2.3", "1.2"), ("7\n\nQ: 8", "8"), ("1e999999999999999999999", None), ("", None)])
+    ("50%", "50"), ("1,5", "5"), ("1 000", "0"), ("version 1.2.3", "1.2"), ("7\n\nQ: 8", "8"), ("1e999999999999999999999", None), ("", None)])
 def test_last_number(text: str, number: str | None) -> None:
     assert last_number(text) == (None if number is None else Decimal(number))
 
@@ -77,6 +78,19 @@ def test_json_true_is_not_one() -> None:
     assert score("json", {"n": "A"}, '{"n": "a"}', ignore_case=True).passed
 
 
+def test_json_nested_beyond_all_sense_is_no_record() -> None:
+    deep = score("json", {"k": "v"}, '{"k": ' + "[" * 600 + "]" * 600 + "}")
+    assert (deep.value, deep.explanation) == (0.0, "not a JSON object")
+
+
+def test_json_fetches_no_schema_from_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("socket.create_connection", lambda *arguments, **_: asked.append(str(arguments)))
+    with pytest.raises(Unresolvable):
+        score("json", {"k": "v"}, "{}", Output(schema={"$ref": "http://localhost:9/schema"}))
+    assert not asked
+
+
 def test_choice_forgives_quotes_not_sentences() -> None:
     output = Output(labels=("Refund", "other"))
     for answer in ("refund", ' "Refund". ', "**Refund**"):
@@ -100,7 +114,7 @@ def test_contains_whole_words_or_a_pattern() -> None:
     assert not score("contains", "a.c", "abc").passed
     assert score("contains", "cat", "Answer: cat", pattern="^(Answer: )?{target}$").passed
     assert not score("contains", "cat", "not a cat", pattern="^(Answer: )?{target}$").passed
-    with pytest.raises(UserError, match="does not mention"):
+    with pytest.raises(UserError, match=r"does not mention.*assertions"):
         graders.load("contains", {"pattern": "x"})
 
 
@@ -121,6 +135,7 @@ def whole(row, answer): return Score(1.0, True)
 def broken(row, answer): return 1 / 0
 def outside(row, answer): return 1.5
 def unknown(row, answer): return float("nan")
+def ends(row, answer): raise SystemExit(3)
 """
 
 
@@ -132,7 +147,8 @@ def test_python_grader_takes_every_kind_of_verdict(tmp_path: Path) -> None:
     assert score("python", "x", "", folder=tmp_path, function="fields") == Score(0.5, True, {}, "fine")
     assert score("python", "x", "", folder=tmp_path, function="whole").passed
     for function, message in (("broken", r"task\.py:8: ZeroDivisionError: division by zero \(row r\)"),
-                              ("outside", r"task\.py:9: .*1\.5"), ("unknown", r"task\.py:10: .*nan")):
+                              ("outside", r"task\.py:9: .*1\.5"), ("unknown", r"task\.py:10: .*nan"),
+                              ("ends", r"task\.py:11: SystemExit: 3 \(row r\)")):
         with pytest.raises(RolloutError, match=message) as error:
             score("python", "x", "", folder=tmp_path, function=function)
         assert error.value.layer == "grader"
@@ -149,6 +165,10 @@ def test_python_grader_that_cannot_be_loaded(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="JSONDecodeError") as error:
         graders.load("python", {}, tmp_path)
     assert error.value.place == f"{tmp_path / 'grade.py'}:3"
+    (tmp_path / "grade.py").write_text("import sys\nsys.exit('not today')\n")
+    with pytest.raises(UserError, match="SystemExit: not today") as error:
+        graders.load("python", {}, tmp_path)
+    assert error.value.place == f"{tmp_path / 'grade.py'}:2"
     (tmp_path / "grade.py").write_text("x = 1\n")
     with pytest.raises(UserError, match="no function grade"):
         graders.load("python", {}, tmp_path)
@@ -170,4 +190,6 @@ def test_assertions_follow_promptfoo() -> None:
         assert check_assertions(wrong)
         with pytest.raises(RolloutError):
             score("assertions", None, "answer", metadata={"assert": wrong})
+    named = [{"type": "contains", "value": "a", "metric": "polite", "weight": 1}, {"type": "contains", "value": "b"}]
+    assert score("assertions", None, "a", metadata={"assert": named}).parts == {"polite 1": 1.0, "contains 2": 0.0}
     assert "weight" in check_assertions([{"type": "equals", "value": "x", "weight": 2}])

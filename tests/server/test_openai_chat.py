@@ -280,6 +280,8 @@ def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
     ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0].type"),
     ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "thing"}}}]},
      "tools[0].function.parameters"),
+    ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"$ref": "http://localhost:9/f"}}}]},
+     "tools[0].function.parameters"),
     ({"tools": [LOOK], "tool_choice": "required"}, "tool_choice"),
     ({"tools": [LOOK], "tool_choice": "none"}, "tool_choice"),
     ({"tools": [LOOK], "model": "floor"}, "tools"),

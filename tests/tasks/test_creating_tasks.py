@@ -93,6 +93,17 @@ def test_the_grader_fits_the_targets(targets: list[Any], grader: str, tmp_path: 
     assert not [finding for finding in tasks.check(tmp_path / "task") if finding.level == "error"]
 
 
+def test_a_label_seen_once_is_told_and_changes_no_grader(tmp_path: Path) -> None:
+    lines = [f"{text},{['billing', 'shipping', 'other'][n % 3]}" for n, text in enumerate(sentences(60))]
+    file = csv_file(tmp_path / "a.csv", "text,queue", [*lines, "where is it,shiping"])
+    task = tasks.create(file, folder=tmp_path / "task")
+    assert task.output.labels == ("billing", "other", "shiping", "shipping") and gold_passes(task)
+    assert f"labels that one row has: 'shiping' ({file}:62; did you mean 'shipping'?)" in task.notes
+    texts = [f"{text},{'none' if n % 5 else f'R-{n}'}" for n, text in enumerate(sentences(60))]
+    task = tasks.create(csv_file(tmp_path / "b.csv", "text,reference", texts), folder=tmp_path / "free")
+    assert not task.output.labels, "one value that repeats, beside many that do not, is no closed set"
+
+
 def test_a_grader_may_be_chosen(tmp_path: Path) -> None:
     file = csv_file(tmp_path / "a.csv", "question,answer", [f"{text},{n % 2}" for n, text in enumerate(sentences(40))])
     assert tasks.create(file, folder=tmp_path / "n", grader="number").output.labels == ()
@@ -121,6 +132,22 @@ def test_a_full_column_is_likelier_than_one_with_gaps(tmp_path: Path) -> None:
     lines = [f"{text},{'ab'[n % 2]},{'' if n % 2 else n}" for n, text in enumerate(sentences(40))]
     task = tasks.create(csv_file(tmp_path / "a.csv", "message,queue,reference", lines), folder=tmp_path / "task")
     assert task.output.labels == ("a", "b") and "not used: column reference" in task.notes
+
+
+@pytest.mark.parametrize("header", ["where is it,refund", "please tell me where it is,queue"])
+def test_a_file_without_a_header_is_asked_about(header: str, tmp_path: Path) -> None:
+    lines = [f"{text},{['refund', 'other'][n % 2]}" for n, text in enumerate(sentences(40))]
+    task = tasks.create(csv_file(tmp_path / "a.csv", header, lines), folder=tmp_path / "task")
+    assert "is there a header?" in "\n".join(task.notes)
+    task = tasks.create(csv_file(tmp_path / "b.csv", "what they wrote,queue", lines), folder=tmp_path / "named")
+    assert "is there a header?" not in "\n".join(task.notes)
+
+
+def test_texts_and_tool_calls_in_one_file_are_told(tmp_path: Path) -> None:
+    lines = [{"input": text, "target": "I cannot." if n % 2 else {"name": "find", "arguments": {}}}
+             for n, text in enumerate(sentences(40))]
+    task = tasks.create(log(tmp_path / "a.jsonl", lines), folder=tmp_path / "task")
+    assert "20 targets are records or tool calls, 20 are texts" in "\n".join(task.notes)
 
 
 def test_columns_that_cannot_be_guessed_are_asked_for(tmp_path: Path) -> None:
@@ -198,6 +225,14 @@ def test_a_conversation_that_goes_on_asks_for_its_last_assistant_message(tmp_pat
     assert all(row.text != "thanks" for row in task.rows("train")) and "10 conversations go on" in "\n".join(task.notes)
 
 
+def test_fields_beside_a_known_shape_are_kept_and_told(tmp_path: Path) -> None:
+    lines = [{"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": ["here", "there"][n % 2]}],
+              "customer_tier": "gold", "ticket": n or None} for n, text in enumerate(sentences(40))]
+    task = tasks.create(log(tmp_path / "log.jsonl", lines), folder=tmp_path / "task")
+    assert "kept as metadata, which only a python grader sees: customer_tier, ticket" in task.notes
+    assert all(row.metadata["customer_tier"] == "gold" for row in task.rows("train"))
+
+
 def test_a_log_without_answers_says_what_to_do(tmp_path: Path) -> None:
     lines = [{"messages": [{"role": "user", "content": text}]} for text in sentences(4)]
     with pytest.raises(UserError, match="no row has both an input and a wanted answer") as error:
@@ -219,9 +254,9 @@ def test_rows_that_are_all_the_same_cannot_be_split(tmp_path: Path) -> None:
 
 
 def test_few_rows_and_missing_labels(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="1 row cannot be split"):
+    with pytest.raises(UserError, match="1 row cannot be split") as error:
         tasks.create(csv_file(tmp_path / "one.csv", "text,label", ["a,b"]), folder=tmp_path / "one")
-    assert not (tmp_path / "one").exists()
+    assert error.value.place == str(tmp_path / "one.csv") and not (tmp_path / "one").exists()
     lines = [f"{text},{'' if n < 5 else n % 2}" for n, text in enumerate(sentences(45))]
     task = tasks.create(csv_file(tmp_path / "a.csv", "text,label", lines), folder=tmp_path / "task")
     assert sum(map(len, task.splits.values())) == 40

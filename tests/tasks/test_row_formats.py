@@ -15,6 +15,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from posttrain.tasks.columns import answer_columns, guess_columns
 from posttrain.tasks.readers import read_records
 from posttrain.tasks.records import Record, Unreadable
 from posttrain.tasks.rows import Columns, make_rows
@@ -43,10 +44,15 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def row(fields: dict[str, Any], **options: Any) -> Row:
-    rows, problems = make_rows([Record("f:1", fields)], "row", **options)
+    return row_of([Record("f:1", fields)], **options)
+
+
+def row_of(records: list[Record], columns: Columns | None = None, **options: Any) -> Row:
+    rows, problems = make_rows(records, "row", columns=columns, **options)
     if problems:
         raise problems[0]
-    return rows["f:1"]
+    (made,) = rows.values()
+    return made
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "ndjson", "csv", "tsv", "parquet", "json", "yaml", "yml"])
@@ -69,6 +75,7 @@ def test_hub_data_sets_name_their_classes(tmp_path: Path, monkeypatch: pytest.Mo
     records = read_records(f"hub:{tmp_path / 'set'}")
     assert [dict(record.fields) for record in records] == [{"text": "a", "label": "yes"}, {"text": "b", "label": "no"},
                                                            {"text": "c", "label": None}]
+    assert records[2].place == f"hub:{tmp_path / 'set'}@train, row 3"
     with pytest.raises(UserError, match="cannot load"):
         read_records(f"hub:{tmp_path / 'set'}@nosuch")
 
@@ -85,6 +92,16 @@ def test_bom_and_crlf_and_semicolons(tmp_path: Path) -> None:
     records = read_records(path)
     assert records[0].fields["input"] == "a\u2028b\u0085"
     assert [record.place for record in records] == [f"{path}:1", f"{path}:3"]
+
+
+@pytest.mark.parametrize("content", [
+    'text, or so;label\n"a, b";x\n"c";y\n', "text, or so\tlabel\na, b\tx\nc\ty\n", '"text, or so",label\n"a, b",x\nc,y\n',
+    "text, or so;label\na, b;x\nc;y\n", '"text, or so","label"\n"a, b","x"\n"c","y"\n',
+])
+def test_a_columns_name_may_hold_what_might_be_the_delimiter(content: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    assert [dict(record.fields) for record in read_records(tmp_path / "a.csv")] == [
+        {"text, or so": "a, b", "label": "x"}, {"text, or so": "c", "label": "y"}]
 
 
 def test_what_spreadsheets_add_is_no_data(tmp_path: Path) -> None:
@@ -115,9 +132,21 @@ def test_parquet_with_nulls_bytes_and_nested_values(tmp_path: Path) -> None:
     rows, problems = make_rows(read_records(path), "row")
     made, = rows.values()
     assert (made.text, made.target, made.contexts, made.slices) == ("raw", {"a": [1, None], "b": {"c": None}}, ("one",), ())
-    assert problems[0].place == f"{path}:2"
-    with pytest.raises(UserError, match="bytes that are not text"):
-        read_records(write(path, [{"input": b"\xff"}]))
+    assert problems[0].place == f"{path}, row 2"
+
+
+def test_a_binary_column_is_refused_when_it_is_needed(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", [{"text": "a", "label": "b", "image": {"bytes": b"\xff", "path": "a.png"}}])
+    records = read_records(path)
+    assert row_of(records, Columns(("text",), ("label",))).target == "b"
+    assert guess_columns(records, "a.parquet").notes[1:] == (
+        "asked: column text; wanted: column label (guessed; --input and --target say otherwise)", "not used: column image")
+    for columns in (None, Columns(("image",), ("label",))):
+        with pytest.raises(UserError, match="the column 'image' has bytes that are not text") as error:
+            row_of(records, columns)
+        assert error.value.place == f"{path}, row 1"
+    with pytest.raises(UserError, match="cannot tell which column is the answer"):
+        answer_columns(read_records(write(path, [{"input": "a", "answer": b"\xff"}])), need_input=True)
 
 
 def test_a_very_long_line(tmp_path: Path) -> None:
@@ -127,7 +156,8 @@ def test_a_very_long_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "content", "message", "line"), [
-    ("a.jsonl", '{"input": 1}\n{"input": \n', "not valid JSON", ":2"),
+    ("a.jsonl", '{"input": 1}\n{"input": \n', r"not valid JSON: Expecting value \(column 11\)", ":2"),
+    ("a.json", '[{"a": 1},\n  oops]', r"not valid JSON: Expecting value \(column 3\)", ":2"),
     ("a.jsonl", '\n[1]\n', "a list, not an object", ":2"),
     ("a.jsonl", '{"input": NaN}\n', "NaN is not JSON", ":1"),
     ("a.jsonl", '{"input": 1e999}\n', "infinite", ":1"),
@@ -137,6 +167,7 @@ def test_a_very_long_line(tmp_path: Path) -> None:
     ("a.jsonl", b"ok\n\xff\n", "not UTF-8", ":2"),
     ("a.csv", "", "no rows", ""),
     ("a.csv", "text,label\n", "no rows", ""),
+    ("a.csv", "text,label\n\0\0,a\n", "a NUL character", ":2"),
     ("a.csv", "\n\ntext,text\na,b\n", "is there twice", ":3"),
     ("a.csv", "text,label\na\nb,c\nd,e,f\n", r"1 cells.*\(and 1 more", ":2"),
     ("a.jsonl", "[" * 100_000, "nested too deeply", ":1"),
@@ -145,8 +176,11 @@ def test_a_very_long_line(tmp_path: Path) -> None:
     ("a.csv", 'text,label\na,b\n"x\ny",z,w\n', "3 cells, but the header has 2", ":3"),
     ("a.csv", 'text,label\na,b\nc,"d\n', "not a valid table", ":3"),
     ("a.json", "{}", "promptfoo", ""),
-    ("a.json", "[1]", "not an object", ":1"),
+    ("a.json", "[1]", "not an object", ", item 1"),
+    ("a.jsonl", '{"a": ' + "[" * 900 + "]" * 900 + "}", "nested too deeply", ":1"),
     ("a.yaml", "a: [\n", "not valid YAML", ":2"),
+    ("a.yaml", "[" * 5000, "not valid YAML: nested too deeply", ""),
+    ("a.yaml", "- &x {input: a, target: *x}\n", "nested too deeply", ", item 1"),
     ("a.parquet", "no", "not a Parquet file", ""),
     ("a.docx", "x", "cannot read .docx", ""),
 ])
@@ -157,6 +191,13 @@ def test_broken_files_say_where(name: str, content: str | bytes, message: str, l
         read_records(path)
     assert error.value.place == f"{path}{line}"
     assert error.value.remedy
+
+
+def test_json_lines_under_the_name_of_json_are_told_to_be_renamed(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"input": "a", "target": "b"}\n{"input": "c", "target": "d"}\n')
+    with pytest.raises(UserError, match="not valid JSON: Extra data") as error:
+        read_records(tmp_path / "a.json")
+    assert error.value.place == f"{tmp_path / 'a.json'}:2" and "call the file .jsonl" in error.value.remedy
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
@@ -170,7 +211,7 @@ def test_empty_cells_and_nan_are_absent(tmp_path: Path) -> None:
     write(path, [{"input": "a", "target": 1.5}, {"input": "b", "target": float("nan")}])
     rows, problems = make_rows(read_records(path), "row", need_target=True)
     assert [one.target for one in rows.values()] == ["1.5"]
-    assert "no target" in problems[0].message and problems[0].place == f"{path}:2"
+    assert "no target" in problems[0].message and problems[0].place == f"{path}, row 2"
 
 
 def test_numbers_and_records_as_targets() -> None:
@@ -191,11 +232,11 @@ def test_openai_chat_rows_with_weights_and_tools() -> None:
         {"role": "assistant", "content": "Hello", "weight": 0},
         {"role": "user", "content": "Find x"},
         {"role": "assistant", "content": None, "tool_calls": [call], "refusal": None},
-        {"role": "tool", "tool_call_id": "c1", "content": "found"},
+        {"role": "tool", "tool_call_id": "c1", "name": "find", "content": "found"},
         {"role": "assistant", "content": "It is x.", "weight": 1},
         {"role": "user", "content": "thanks"},
-        {"role": "assistant", "content": "bye", "weight": 0}], "tools": tools}, strict=True)
-    assert made.target == "It is x." and made.tools == tuple(tools)
+        {"role": "assistant", "content": "bye", "weight": 0}], "tools": tools, "parallel_tool_calls": False}, strict=True)
+    assert made.target == "It is x." and made.tools == tuple(tools) and made.metadata == {"parallel_tool_calls": False}
     assert [message.role for message in made.messages] == ["system", "user", "assistant", "user", "assistant", "tool"]
     assert made.messages[2] == Message("assistant", "Hello", 0.0)
     assert made.messages[4].tool_calls == (call,) and made.messages[5].tool_call_id == "c1"
@@ -218,6 +259,10 @@ def test_openai_chat_rows_with_weights_and_tools() -> None:
         {"function": {"name": "f", "arguments": "{"}}]}], "not a JSON object"),
     ([{"role": "user", "content": [{"type": "text"}]}], "message 1 is empty"),
     ([{"role": "user", "content": "x", "audio": {"id": 1}}], "audio"),
+    ([{"role": "user", "content": "x", "name": "ann"}], "'name', which is not understood"),
+    ("[" * 100_000, "nested too deeply"),
+    ([{"role": "user", "content": "x"}, {"role": "assistant", "content": "Let me look.", "tool_calls": [
+        {"function": {"name": "f", "arguments": "{}"}}]}], "text beside its tool calls"),
 ])
 def test_conversations_nothing_may_be_lost_from(messages: Any, problem: str) -> None:
     with pytest.raises(UserError, match=problem) as error:
@@ -228,8 +273,11 @@ def test_conversations_nothing_may_be_lost_from(messages: Any, problem: str) -> 
 def test_what_teams_already_have() -> None:
     ragas = row({"user_input": "q", "retrieved_contexts": "['one', 'two']", "response": "said", "reference": "gold"})
     assert (ragas.text, ragas.contexts, ragas.answer, ragas.target) == ("q", ("one", "two"), "said", "gold")
+    assert row({"input": "q", "contexts": "[" * 100_000}).contexts == ("[" * 100_000,)
     old = row({"question": "q", "contexts": ["one"], "answer": "said", "ground_truth": "gold", "topic": "t"})
     assert (old.contexts, old.answer, old.target, old.metadata) == (("one",), "said", "gold", {"topic": "t"})
+    table = row({"user_input": "q", "reference": "gold", "topic": "t", "metadata": '{"by": "ann"}'})
+    assert table.metadata == {"topic": "t", "by": "ann"}
     log = row({"request": {"messages": [{"role": "user", "content": "q"}], "model": "m"},
                "response": {"choices": [{"message": {"role": "assistant", "content": "said"}}]}})
     assert (log.text, log.answer, log.target) == ("q", "said", None)
@@ -240,10 +288,11 @@ def test_what_teams_already_have() -> None:
     conversation = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "said"}]
     chat = row({"messages": conversation, "target": "gold"})
     assert (chat.answer, chat.target) == ("said", "gold")
-    pair = row({"input": {"messages": [{"role": "user", "content": "q"}]},
+    pair = row({"by": "ann", "input": {"messages": [{"role": "user", "content": "q"}], "parallel_tool_calls": True},
                 "preferred_output": [{"role": "assistant", "content": "good"}],
                 "non_preferred_output": [{"role": "assistant", "content": "bad"}]})
     assert (pair.text, pair.target, pair.rejected) == ("q", "good", "bad")
+    assert pair.metadata == {"by": "ann", "parallel_tool_calls": True}
     trl = row({"prompt": "q", "chosen": [{"role": "assistant", "content": "good"}], "rejected": "bad"})
     assert (trl.target, trl.rejected) == ("good", "bad")
     alpaca = row({"instruction": "Add.", "input": "", "output": "3"})
@@ -282,6 +331,34 @@ def test_promptfoo(tmp_path: Path) -> None:
     path.write_text(PROMPTFOO.replace("icontains", "llm-rubric"))
     _, problems = make_rows(read_records(path), "row")
     assert "llm-rubric" in problems[0].message
+
+
+def test_promptfoo_tests_in_another_file(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("prompts: [x]\ntests: file://tests.csv\n")
+    with pytest.raises(UserError, match="the tests are in another file") as error:
+        read_records(tmp_path / "a.yaml")
+    assert "tests.csv" in error.value.remedy and error.value.place == str(tmp_path / "a.yaml")
+
+
+def test_a_table_of_promptfoo_tests(tmp_path: Path) -> None:
+    path = tmp_path / "tests.csv"
+    path.write_text("""text,tone,slices,__expected1,__expected2,__description
+hello,,short,bonjour,,greets
+cat,dry,short,icontains: katze,"not-contains-any: sorry, pardon",
+dog,,short,levenshtein(2): Hund,is-json,
+""")
+    rows, problems = make_rows(read_records(path), "row", need_target=True)
+    first, second, third = rows.values()
+    assert not problems and (first.text, first.target, first.slices) == ("text: hello\ntone: ", "bonjour", ("short",))
+    assert second.text == "text: cat\ntone: dry" and second.target is None
+    assert second.metadata["assert"] == [{"type": "icontains", "value": "katze"},
+                                         {"type": "not-contains-any", "value": "sorry, pardon"}]
+    assert third.metadata["assert"][0] == {"type": "levenshtein", "value": "Hund", "threshold": 2.0}
+    for column, cell, message in (("__expected", "llm-rubric: nice", "llm-rubric"), ("__expected", "similar(0.8): x", "similar"),
+                                  ("__expected,__prefix", "x,Say: ", "'__prefix', which is not understood")):
+        path.write_text(f"text,{column}\nhello,{cell}\n")
+        _, problems = make_rows(read_records(path), "row")
+        assert message in problems[0].message and problems[0].place == f"{path}:2"
 
 
 def test_strict_rows_name_the_nearest_field() -> None:

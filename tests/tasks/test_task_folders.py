@@ -76,11 +76,17 @@ def test_a_record_may_be_written_as_text(tmp_path: Path) -> None:
     ('max_tokens = 40', 'max_tokens = 0', "below 1", 15),
     ('max_tokens = 40', 'labels = ["a"]', "both labels and a schema", 14),
     ('name = "json"', 'name = "jason"', "no grader called 'jason'", None),
-    ('name = "json"', 'name = "json"\nignorecase = true', "no option 'ignorecase'", None),
+    ('name = "json"', 'name = "json"\nignorecase = true', "no option 'ignorecase'", 12),
+    ('name = "json"', 'name = "json"\nignore_case = "no"', "ignore_case of grader json is a str", 12),
     ('[grader]', 'environment = "world"\n[grader]', "no environment 'world'", 10),
     ('documents = "documents"', 'documents = "docs"', "no such folder", None),
     ('enum = ["a", "b"]', 'enum = "a"', "not a JSON schema", 14),
-    ('[grader]', '[grader', "not valid TOML", None),
+    ('enum = ["a", "b"]', '"$ref" = "#/$defs/queue"', "'#/\\$defs/queue' leads to nothing", 14),
+    ('enum = ["a", "b"]', '"$ref" = "http://localhost:9/queue"', "'http://localhost:9/queue' leads to nothing", 14),
+    ('enum = ["a", "b"]', '"$ref" = "#/required/first"', "leads to nothing", 14),
+    ('[grader]', '[grader', "not valid TOML", 10),
+    ('ceiling = 0.9', f'ceiling = {"[" * 5000}', "nested too deeply", None),
+    ('required = ["queue", "reference"]', f'not = {"{ not = " * 150}{{}}{" }" * 150}', "nested too deeply", 14),
 ])
 def test_wrong_settings_name_the_line(old: str, new: str, message: str, line: int | None, tmp_path: Path) -> None:
     path = folder(tmp_path / "t", TOML.replace(old, new, 1))
@@ -95,6 +101,24 @@ def test_the_nearest_key_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         tasks.load(folder(tmp_path / "t", TOML.replace("ceiling", "cieling")))
     assert "'ceiling'" in error.value.remedy
+
+
+def test_a_file_beside_task_toml_is_strict_json(tmp_path: Path) -> None:
+    path = folder(tmp_path / "t", 'tools = "tools.json"\n[grader]\nname = "exact"\n')
+    for content, message in (("[" * 100_000, "nested too deeply"), ('[{"name": "f", "name": "g"}]', "given twice")):
+        (path / "tools.json").write_text(content)
+        with pytest.raises(UserError, match=f"not valid JSON: .*{message}") as error:
+            tasks.load(path)
+        assert error.value.place.startswith(str(path / "tools.json"))
+
+
+def test_a_schema_may_refer_to_its_own_parts_but_not_round_in_circles(tmp_path: Path) -> None:
+    own = TOML.replace('enum = ["a", "b"]', '"$ref" = "#/properties/reference"')
+    assert tasks.load(folder(tmp_path / "own", own)).rows("train")
+    circle = folder(tmp_path / "circle", TOML.replace('enum = ["a", "b"]', '"$ref" = "#/properties/queue"'))
+    with pytest.raises(UserError, match="too deep to hold against the schema") as error:
+        tasks.load(circle)
+    assert error.value.place == f"{circle}/train.jsonl:1"
 
 
 @pytest.mark.parametrize(("change", "message"), [

@@ -6,25 +6,42 @@ import csv
 import io
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 from posttrain.tasks.records import Record, gather, read_text
 from posttrain.types import UserError
 
 csv.field_size_limit(sys.maxsize)  # a cell may hold a whole document
+LOOKED_AT = 50
+"""Lines, where the delimiter is in doubt."""
 
 
 def read(path: Path) -> list[Record]:
     text = read_text(path)
     header = text.lstrip().removeprefix("sep=").split("\n", 1)[0]
-    return read_table(path, text, next((one for one in ",;\t" if one in header), ","))
+    possible = [delimiter for delimiter in ",;\t" if delimiter in header] or [","]
+    if len(possible) == 1:
+        return read_table(path, text, possible[0])
+    return read_table(path, text, max(possible, key=lambda delimiter: _like_the_header(text, delimiter)))
+
+
+def _like_the_header(text: str, delimiter: str) -> int:
+    """How many of the first lines have as many cells as the header: what else is in it is part of a name."""
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    table = [cells for cells in islice(lines, LOOKED_AT) if cells]
+    width = len(_trimmed(table[0], 0))
+    return sum(len(_trimmed(cells, width)) == width for cells in table)
 
 
 def read_table(path: Path, text: str, delimiter: str) -> list[Record]:
     """The records of a table.  An empty cell is None; white space before a cell is not part of it.
 
-    Raises UserError for a doubtful header, Unreadable for ragged lines.
+    Raises UserError for a doubtful header or what is no text, Unreadable for ragged lines.
     """
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise UserError("a NUL character", place=f"{path}:{line}", remedy="write the file again as UTF-8 text")
     lines = _lines(path, text, delimiter)
     top, names = next(lines, ("", []))
     header = _trimmed([name.strip() for name in names], 0)

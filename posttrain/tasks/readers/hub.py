@@ -25,7 +25,7 @@ def read(source: str) -> list[Record]:
             row[column] = None if value is None or value < 0 else labels[value]  # -1: not labelled
         return row
 
-    return gather(((f"{place}:{number}", row) for number, row in enumerate(data, 1)), fields)
+    return gather(((f"{place}, row {number}", row) for number, row in enumerate(data, 1)), fields)
 
 
 def splits(source: str) -> list[str]:

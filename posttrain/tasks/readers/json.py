@@ -7,16 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from posttrain.tasks.promptfoo import tests
-from posttrain.tasks.records import Record, gather, parse_json, read_text
+from posttrain.tasks.records import Record, gather, read_json
 from posttrain.types import UserError
 
 
 def read(path: Path) -> list[Record]:
-    try:
-        value = parse_json(read_text(path))
-    except ValueError as error:
-        raise UserError(f"not valid JSON: {error}", place=str(path), remedy="mend the file") from error
-    return records_of(value, path)
+    return records_of(read_json(path), path)
 
 
 def records_of(value: Any, path: Path) -> list[Record]:
@@ -28,7 +24,7 @@ def records_of(value: Any, path: Path) -> list[Record]:
             place=str(path),
             remedy="write one object a line in a .jsonl file",
         )
-    return gather(((f"{path}:{number}", item) for number, item in enumerate(items, 1)), _fields)
+    return gather(((f"{path}, item {number}", item) for number, item in enumerate(items, 1)), _fields)
 
 
 def _fields(item: Any, place: str) -> Mapping[str, Any]:

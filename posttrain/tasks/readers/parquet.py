@@ -18,5 +18,5 @@ def read(path: Path) -> list[Record]:
         raise UserError("no such file", place=str(path), remedy="check the path") from error
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"not a Parquet file: {error}", place=str(path), remedy="write it again") from error
-    rows = ((f"{path}:{number}", row) for number, row in enumerate(table.to_pylist(), 1))
+    rows = ((f"{path}, row {number}", row) for number, row in enumerate(table.to_pylist(), 1))
     return gather(rows, lambda row, _: row)

@@ -19,4 +19,6 @@ def read(path: Path) -> list[Record]:
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         problem = getattr(error, "problem", None) or error
         raise UserError(f"not valid YAML: {problem}", place=place, remedy="mend the file") from error
+    except RecursionError as error:
+        raise UserError("not valid YAML: nested too deeply", place=str(path), remedy="mend the file") from error
     return records_of(value, path) if value is not None else []
