@@ -104,12 +104,13 @@ def make_rows(
 
 
 def _row(fields: Fields, default_id: str, place: str, strict: bool) -> Row:
-    unknown = {key: value for key, value in fields.items() if key not in FIELDS and value is not None}
+    unknown = {key: value for key, value in fields.items() if key not in FIELDS}
     if unknown and strict:
         key = next(iter(unknown))
         nearest = difflib.get_close_matches(key, FIELDS, n=1)
         hint = f"did you mean {nearest[0]!r}? else " if nearest else ""
         raise UserError(f"no field {key!r} in a row", place=place, remedy=f"{hint}put it under metadata")
+    present = {key: value for key, value in unknown.items() if value is not None}
     conversation, spoken = _conversation(fields, place)
     target, answer = _target(fields.get("target"), place), fields.get("answer")
     if spoken is not None:
@@ -132,7 +133,7 @@ def _row(fields: Fields, default_id: str, place: str, strict: bool) -> Row:
         contexts=tuple(_texts(fields.get("contexts"))),
         tools=tuple(_tools(fields.get("tools"), place)),
         slices=tuple(_texts(fields.get("slices"))),
-        metadata=unknown | metadata(fields.get("metadata"), place),
+        metadata=present | metadata(fields.get("metadata"), place),
         place=place,
     )
 

@@ -365,6 +365,8 @@ def test_strict_rows_name_the_nearest_field() -> None:
     with pytest.raises(UserError, match="no field 'taget'") as error:
         row({"input": "a", "taget": "b"}, strict=True)
     assert "'target'" in error.value.remedy
+    with pytest.raises(UserError, match="no field 'taget'"):
+        row({"input": "a", "taget": None}, strict=True)
 
 
 def test_columns_of_a_table() -> None:
