@@ -72,12 +72,14 @@ def test_a_module_says_its_idea() -> None:
 
 
 def test_own_modules_are_imported_at_the_top() -> None:
-    """An import inside a function is how a cycle hides."""
+    """An import inside a function is how a cycle hides.  The exceptions load a large library that few commands need."""
+    late = ("from posttrain import losses", "from posttrain.comparison import html", "from posttrain.server.app import")
     lazy = [
         f"{place}: {ast.unparse(node)}"
         for place, function in functions()
         for node in ast.walk(function)
         if isinstance(node, ast.Import | ast.ImportFrom) and "posttrain" in ast.unparse(node)
+        if not ast.unparse(node).startswith(late)
     ]
     assert not lazy
 

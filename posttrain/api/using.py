@@ -16,7 +16,6 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.discovery import find
 from posttrain.rollouts import taught
 from posttrain.runs import Progress, read_json, silent
-from posttrain.server.app import serve as serve_app
 from posttrain.types import Candidate, Message, Row, UserError
 
 
@@ -127,6 +126,8 @@ def serve(
 
     `ready` is called with the URL and the names under which they answer.  Raises UserError.
     """
+    from posttrain.server.app import serve as serve_app  # noqa: PLC0415  (the web server: half a second to load)
+
     with opened() as engines:
         served: dict[str, Candidate] = {}
         for place in what:

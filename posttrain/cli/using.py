@@ -18,7 +18,7 @@ from posttrain.api.using import Conversation, conversation
 from posttrain.cli import documents, show
 from posttrain.cli.options import Input, Json, Runs
 from posttrain.runs import disk_errors
-from posttrain.server.app import how_to_call
+from posttrain.server.calling import how_to_call
 
 
 def add(app: typer.Typer) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 
 from posttrain.candidates.given import GivenCandidate
 from posttrain.candidates.policy import PolicyCandidate
-from posttrain.comparison import html
 from posttrain.comparison.bench import Bench
 from posttrain.comparison.conclude import Record, Settings, conclude, folder_name
 from posttrain.comparison.estimate import Forecast, calibrate, forecast
@@ -228,6 +227,8 @@ class Comparing:
 
 def write(comparison: ComparisonResult, folder: Path) -> None:
     """Writes report.json and report.html."""
+    from posttrain.comparison import html  # noqa: PLC0415  (the charts' library takes half a second to load)
+
     write_json(folder / "report.json", comparison.to_report())
     html.render(comparison, [result.evaluation for result in comparison.candidates], folder / "report.html")
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import shlex
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -90,16 +88,3 @@ def _listen(host: str, port: int) -> socket.socket:
             place=f"{host}:{port}",
             remedy="choose another --port (0 takes a free one) or --host",
         ) from error
-
-
-def how_to_call(url: str, model: str) -> str:
-    """Two ready-made calls to a server at `url`: with curl and with OpenAI's Python client."""
-    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "..."}]})
-    return f'''curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d {shlex.quote(body)}
-
-from openai import OpenAI
-
-client = OpenAI(base_url="{url}/v1", api_key="none")
-answer = client.chat.completions.create(model={json.dumps(model)}, messages=[{{"role": "user", "content": "..."}}])
-print(answer.choices[0].message.content)
-'''

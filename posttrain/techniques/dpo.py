@@ -12,7 +12,6 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from posttrain import losses
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.evaluation.drawing import drawn
 from posttrain.rollouts import play, taught
@@ -64,6 +63,8 @@ async def train(
     policy: Policy, candidate: PolicyCandidate, pairs: Sequence[tuple[Row, str, str]], run: Run, config: Config
 ) -> dict[str, float]:
     """Trains `policy`, which begins as the candidate's, on (row, chosen, rejected); what came of it, for the report."""
+    from posttrain import losses  # noqa: PLC0415  (torch: a second that only training needs)
+
     data = await anchored(
         [
             taught(candidate, row, target, group=row.id)

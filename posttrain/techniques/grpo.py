@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from posttrain import losses
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.evaluation.drawing import drawn
 from posttrain.evaluation.evaluate import score_and_grade, scored_outcomes
@@ -216,6 +215,8 @@ class Training:
         return {key: _mean([metrics[key] for metrics in learnt]) for key in learnt[0]}
 
     async def _update(self, data: list[Datum]) -> dict[str, float]:
+        from posttrain import losses  # noqa: PLC0415  (torch: a second that only training needs)
+
         if self.reference:
             data = await anchored(data, self.reference)
         loss = losses.clipped_policy_gradient(

@@ -12,7 +12,6 @@ import operator
 import random
 from dataclasses import dataclass, replace
 
-from posttrain import losses
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.evaluation.drawing import drawn
 from posttrain.evaluation.evaluate import quick_score
@@ -167,6 +166,8 @@ class Training:
 
     async def one_epoch(self, epoch: int) -> bool:
         """One pass over the rows in a new order; False when the budget ended it early."""
+        from posttrain import losses  # noqa: PLC0415  (torch: a second that only training needs)
+
         order = random.Random(f"{self.run.seed}:{epoch}").sample(self.data, len(self.data))
         total = self.config.epochs * self.steps_per_epoch
         for start in range(0, len(order), self.batch_size):

@@ -16,7 +16,8 @@ import pytest
 from babbler import Babbler
 from live_server import serving
 
-from posttrain.server.app import how_to_call, serve
+from posttrain.server.app import serve
+from posttrain.server.calling import how_to_call
 from posttrain.types import Completion, Rollout, UserError
 
 
