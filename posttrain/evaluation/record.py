@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from posttrain.evaluation.form import has_form
 from posttrain.evaluation.statistics import (
     Difference,
     Interval,
@@ -22,14 +23,15 @@ from posttrain.evaluation.statistics import (
     wilson_interval,
 )
 from posttrain.runs import SCHEMA, write_text
-from posttrain.types import Rollout, ScoredBy, Task, UserError, target_text
+from posttrain.types import Output, Rollout, ScoredBy, Task, UserError, target_text
 
 
 @dataclass(frozen=True)
 class Attempt:
     """One row, once.  `messages` are {role, content} as sent; `error` is "layer: message" of a failed rollout.
 
-    `valid` says whether the answer had the form the task asks for; None where its grader does not say.
+    `valid` says whether the answer had the form the task asks for, by its grader or else its output; None where any
+    text will do, and for a failed rollout.
     `prompt_tokens` and `completion_tokens` are 0 where there is no model.
     """
 
@@ -51,11 +53,12 @@ class Attempt:
     seconds: float = 0.0
 
     @staticmethod
-    def from_rollout(rollout: Rollout) -> Attempt:
+    def from_rollout(rollout: Rollout, output: Output) -> Attempt:
         """The record of a graded rollout.  Raises ValueError when it has neither a score nor an error."""
         row, score, completion = rollout.row, rollout.score, rollout.completion
         if score is None and not rollout.error:
             raise ValueError(f"the rollout of row {row.id} was never graded")
+        valid = score.parts.get("valid", has_form(rollout.answer, output)) if score else None
         return Attempt(
             row_id=row.id,
             slices=row.slices,
@@ -66,7 +69,7 @@ class Attempt:
             value=score.value if score else 0.0,
             passed=bool(score and score.passed),
             parts=dict(score.parts) if score else {},
-            valid=bool(score.parts["valid"]) if score and "valid" in score.parts else None,
+            valid=None if valid is None else bool(valid),
             error=rollout.error,
             prompt_tokens=completion.prompt_tokens if completion else 0,
             completion_tokens=completion.completion_tokens if completion else 0,
@@ -100,7 +103,7 @@ class Evaluation:
     @staticmethod
     def from_rollouts(candidate: str, task: Task, split: str, rollouts: Sequence[Rollout]) -> Evaluation:
         """The record of graded rollouts, one a row."""
-        attempts = tuple(Attempt.from_rollout(rollout) for rollout in rollouts)
+        attempts = tuple(Attempt.from_rollout(rollout, task.output) for rollout in rollouts)
         if len({attempt.row_id for attempt in attempts}) != len(attempts):
             raise ValueError("an evaluation has one attempt a row")
         return Evaluation(candidate, task.name, task.hash, split, attempts, task.scored_by)

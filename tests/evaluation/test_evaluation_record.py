@@ -47,9 +47,24 @@ def test_a_failed_rollout_is_not_right_and_is_counted() -> None:
     assert found.parts() == {"valid": 1.0, "a": pytest.approx(2.5 / 3)}
 
 
-def test_valid_rate_is_unknown_when_no_grader_says() -> None:
+def test_valid_rate_is_unknown_when_any_text_will_do() -> None:
     plain = Rollout(Row("r", (Message("user", "q"),)), (), Completion("a", "stop"), Score(1.0, True))
     assert Evaluation.from_rollouts("one", TASK, "test", [plain]).valid_rate is None
+
+
+@pytest.mark.parametrize(("output", "answer", "valid"), [
+    (Output(labels=("a b", "c")), "a b", True), (Output(labels=("a b", "c")), " c\n", True),
+    (Output(labels=("a b", "c")), "C", False), (Output(schema={"required": ["x"]}), '{"x": 1}', True),
+    (Output(schema={"required": ["x"]}), '{"y": 1}', False), (Output(schema={}), "no record", False),
+    (Output(schema={"properties": {"x": {"enum": [1]}}}), '{"x": 2}', False), (Output(), "anything", None),
+])
+def test_the_output_says_what_is_valid_where_the_grader_does_not(output: Output, answer: str, valid: bool | None) -> None:
+    graded = Rollout(Row("r", (Message("user", "q"),)), (), Completion(answer, "stop"), Score(1.0, True))
+    (attempt,) = Evaluation.from_rollouts("one", replace(TASK, output=output), "test", [graded]).attempts
+    assert attempt.valid is valid
+    told = replace(graded, score=Score(1.0, True, {"valid": 0.0}))
+    (attempt,) = Evaluation.from_rollouts("one", replace(TASK, output=output), "test", [told]).attempts
+    assert attempt.valid is False, "the grader knows better"
 
 
 def test_ungraded_or_repeated_rollouts_are_refused() -> None:
