@@ -2,66 +2,141 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from posttrain.engines.constraints import Constraint
 from posttrain.types import Sampling
 
+LINES = 32
+"""Distributions over the vocabulary that are looked at together: few enough to stay in the processor's cache."""
 
-class NextToken:
-    """What the model says of the next token, as logits [vocabulary].
+BLOCK = 256
+"""Tokens whose probabilities are added up first, and looked into only where the draw falls."""
 
-    Completions that are alike so far draw from it each for itself; what their draws have in common is computed once.
+
+class Drawer(Protocol):
+    """A completion that wants its next token."""
+
+    sampling: Sampling
+    constraint: Constraint | None
+    generator: random.Random
+
+
+class Drawn(NamedTuple):
+    """A token, its log-probability under the policy at the sampling temperature (greedy: at 1), and the
+    log-probability of that choice among what the constraint allowed."""
+
+    token: int
+    logprob: float
+    log_confidence: float
+
+
+class _Way(NamedTuple):
+    """Rows that draw in one way are drawn for together."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    constrained: bool
+
+
+def draw(logits: Tensor, lines: Sequence[int], rows: Sequence[Drawer]) -> list[Drawn]:
+    """The next token of every row; row i draws from logits[lines[i]] (logits [lines, vocabulary]).
+
+    Many rows may draw from one line, as a group of answers does that begin alike.  What is drawn for a row is the same
+    whatever other rows there are.
     """
-
-    def __init__(self, logits: Tensor) -> None:
-        self.logits = logits
-        self._logprobs: dict[float, Tensor] = {}
-        self._masses: dict[tuple[float, int, float], Tensor] = {}
-
-    def logprobs(self, temperature: float) -> Tensor:
-        """Log-probabilities [vocabulary] at a temperature (0: greedy, which has those of temperature 1)."""
-        if temperature not in self._logprobs:
-            self._logprobs[temperature] = (self.logits.float() / (temperature or 1.0)).log_softmax(dim=0)
-        return self._logprobs[temperature]
-
-    def draw(
-        self, sampling: Sampling, constraint: Constraint | None, generator: torch.Generator
-    ) -> tuple[int, float]:
-        """The next token, and the log-probability of that choice among what the constraint allows."""
-        logprobs = self.logprobs(sampling.temperature)
-        allowed = constraint.allowed(logprobs.shape[0]).to(logprobs.device) if constraint else None
-        if allowed is not None:
-            logprobs = logprobs[allowed].log_softmax(dim=0)
-        if sampling.temperature == 0:
-            choice = int(logprobs.argmax())
-        else:
-            mass = self._mass(sampling) if allowed is None else _cumulated(logprobs, sampling)
-            # inverse transform: one random number for each token, whatever the size of the vocabulary
-            point = torch.rand((), generator=generator, dtype=torch.float64).to(mass.device) * mass[-1]
-            choice = int(torch.searchsorted(mass, point, right=True))
-        return choice if allowed is None else int(allowed[choice]), float(logprobs[choice])
-
-    def _mass(self, sampling: Sampling) -> Tensor:
-        key = (sampling.temperature, sampling.top_k, sampling.top_p)
-        if key not in self._masses:
-            self._masses[key] = _cumulated(self.logprobs(sampling.temperature), sampling)
-        return self._masses[key]
+    ways: dict[_Way, list[int]] = {}
+    for i, row in enumerate(rows):
+        sampling = row.sampling
+        constrained = row.constraint is not None
+        ways.setdefault(_Way(sampling.temperature, sampling.top_k, sampling.top_p, constrained), []).append(i)
+    drawn: dict[int, Drawn] = {}
+    for way, members in ways.items():
+        for used, piece in _pieces(members, lines):
+            logprobs = (logits[used].float() / (way.temperature or 1.0)).log_softmax(dim=1)
+            number = {line: i for i, line in enumerate(used)}
+            own = [number[lines[i]] for i in piece]
+            some = [rows[i] for i in piece]
+            draw_some = _constrained if way.constrained else _free
+            drawn.update(zip(piece, draw_some(logprobs, own, some, way), strict=True))
+    return [drawn[i] for i in range(len(rows))]
 
 
-def _cumulated(logprobs: Tensor, sampling: Sampling) -> Tensor:
-    """Probabilities [choices] after truncation, each added to those before it."""
-    return truncate(logprobs, sampling.top_k, sampling.top_p).double().exp().cumsum(dim=0)
+def _pieces(members: Sequence[int], lines: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
+    """Cuts rows into pieces that draw from at most `LINES` lines: (those lines, the rows)."""
+    by_line: dict[int, list[int]] = {}
+    for i in members:
+        by_line.setdefault(lines[i], []).append(i)
+    for start in range(0, len(by_line), LINES):
+        used = list(by_line)[start : start + LINES]
+        yield used, [i for line in used for i in by_line[line]]
+
+
+def _constrained(logprobs: Tensor, lines: Sequence[int], rows: Sequence[Drawer], way: _Way) -> Iterator[Drawn]:
+    """One by one: each has a constraint of its own."""
+    for line, row in zip(lines, rows, strict=True):
+        assert row.constraint is not None
+        allowed = row.constraint.allowed(logprobs.shape[1]).to(logprobs.device)
+        among = logprobs[line, allowed].log_softmax(dim=0)
+        choice = int(_choices(among[None], [0], [row], way)[0])
+        token = int(allowed[choice])
+        yield Drawn(token, float(logprobs[line, token]), float(among[choice]))
+
+
+def _free(logprobs: Tensor, lines: Sequence[int], rows: Sequence[Drawer], way: _Way) -> list[Drawn]:
+    choices = _choices(logprobs, lines, rows, way)
+    of_choices = logprobs[lines, choices].tolist()
+    return [Drawn(*each) for each in zip(choices.tolist(), of_choices, of_choices, strict=True)]
+
+
+def _choices(logprobs: Tensor, lines: Sequence[int], rows: Sequence[Drawer], way: _Way) -> Tensor:
+    """What each row chooses of logprobs[line], [rows]."""
+    if way.temperature == 0:
+        return logprobs.argmax(dim=1)[lines]
+    points = [row.generator.random() for row in rows]
+    masses = truncate(logprobs, way.top_k, way.top_p).exp()
+    return pick(masses, lines, torch.tensor(points, dtype=torch.float64, device=logprobs.device))
+
+
+def pick(masses: Tensor, lines: Sequence[int], points: Tensor) -> Tensor:
+    """The choices [rows] at which the cumulated masses[line], [lines, choices] and not negative, pass the share
+    `points` [rows], in [0, 1), of their sum: inverse transform sampling.
+
+    One random number for each row, whatever the number of choices.  Sums are in float64; first over blocks, so that
+    most of the masses are read once.
+    """
+    count = masses.shape[1]
+    blocks = pad(masses, (0, -count % BLOCK)).unflatten(1, (-1, BLOCK))
+    sums = blocks.sum(dim=2, dtype=torch.float64).cumsum(dim=1)[lines]  # [rows, blocks]
+    wanted = points * sums[:, -1]
+    block = _passed(sums, wanted)
+    before = torch.where(block > 0, sums.gather(1, (block - 1).clamp(min=0)[:, None])[:, 0], 0.0)
+    inside = blocks[lines, block].double().cumsum(dim=1)  # [rows, BLOCK]
+    return block * BLOCK + _passed(inside, wanted - before)
+
+
+def _passed(cumulated: Tensor, wanted: Tensor) -> Tensor:
+    """The first places [rows] at which `cumulated` [rows, places] is more than `wanted` [rows]; where rounding leaves
+    none, the last one that adds anything."""
+    first = (cumulated <= wanted[:, None]).sum(dim=1)
+    last = (cumulated < cumulated[:, -1:]).sum(dim=1)
+    return torch.minimum(first, last)
 
 
 def truncate(logprobs: Tensor, top_k: int, top_p: float) -> Tensor:
-    """Log-probabilities [choices], -inf but for the `top_k` likeliest (0: all), and of these the smallest set of mass
-    `top_p`."""
-    if top_k and top_k < logprobs.shape[0]:
-        logprobs = logprobs.masked_fill(logprobs < logprobs.topk(top_k).values[-1], float("-inf"))
+    """Log-probabilities [lines, choices], -inf but for the `top_k` likeliest (0: all) of each line, and of these the
+    smallest set of mass `top_p`."""
+    if top_k and top_k < logprobs.shape[1]:
+        logprobs = logprobs.masked_fill(logprobs < logprobs.topk(top_k).values[:, -1:], float("-inf"))
     if top_p < 1:
-        ordered, order = logprobs.softmax(dim=0).sort(descending=True)
-        beyond = order[ordered.cumsum(0) - ordered >= top_p]
-        logprobs = logprobs.index_fill(0, beyond, float("-inf"))
+        ordered, order = logprobs.softmax(dim=1).sort(dim=1, descending=True)
+        beyond = ordered.cumsum(1) - ordered >= top_p
+        logprobs = logprobs.masked_fill(beyond.gather(1, order.argsort(dim=1)), float("-inf"))
     return logprobs

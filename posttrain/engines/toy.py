@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from posttrain.engines._toy_words import STOP, WordConstraints, WordRenderer, Words
-from posttrain.engines.next_token import NextToken
+from posttrain.engines.next_token import draw
 from posttrain.engines.writing import Writing, generator_for
 from posttrain.runs import disk_errors
 from posttrain.types import (
@@ -222,7 +222,7 @@ class ToyPolicy:
         row.force()
         while (reason := row.ended({STOP})) is None and not any(stop in self._text(row) for stop in sampling.stop):
             tokens = prompt + tuple(row.tokens)
-            row.take(NextToken(self._logits(tokens, [len(tokens)])[0]), {STOP})
+            row.take(draw(self._logits(tokens, [len(tokens)]), [0], [row])[0], {STOP})
         text = self._text(row)
         text = text[: min((text.find(stop) for stop in sampling.stop if stop in text), default=len(text))]
         if show and text:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-import torch
-
 from posttrain.engines.constraints import Constraint
-from posttrain.engines.next_token import NextToken
+from posttrain.engines.next_token import Drawn
 from posttrain.types import Sampling, StopReason
 
 
@@ -20,11 +19,12 @@ class Writing:
     prompt: tuple[int, ...]
     sampling: Sampling
     constraint: Constraint | None
-    generator: torch.Generator
+    generator: random.Random
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     chosen: list[bool] = field(default_factory=list)
     log_confidence: float = 0.0
+    read: int = 0  # so many tokens are known not to end it
 
     def force(self) -> list[int]:
         """Writes, and gives back, the tokens about which the constraint leaves no choice."""
@@ -34,22 +34,22 @@ class Writing:
         self.chosen += [False] * len(forced)
         return forced
 
-    def take(self, following: NextToken, stop_tokens: Collection[int]) -> list[int]:
-        """Draws the next token, and writes it and what it forces.  Gives back the tokens written."""
-        token, confidence = following.draw(self.sampling, self.constraint, self.generator)
-        self.tokens.append(token)
-        self.logprobs.append(float(following.logprobs(self.sampling.temperature)[token]))
+    def take(self, drawn: Drawn, stop_tokens: Collection[int]) -> list[int]:
+        """Writes the token drawn for it, and what that forces.  Gives back the tokens written."""
+        self.tokens.append(drawn.token)
+        self.logprobs.append(drawn.logprob)
         self.chosen.append(True)
-        self.log_confidence += confidence
-        if self.constraint is None or token in stop_tokens:
-            return [token]
-        self.constraint.accept(token)
-        return [token, *self.force()]
+        self.log_confidence += drawn.log_confidence
+        if self.constraint is None or drawn.token in stop_tokens:
+            return [drawn.token]
+        self.constraint.accept(drawn.token)
+        return [drawn.token, *self.force()]
 
     def ended(self, stop_tokens: Collection[int]) -> StopReason | None:
         """Why the completion is at its end, or None.  What was forced beyond that is cut off."""
-        end = next((i for i, token in enumerate(self.tokens) if token in stop_tokens), None)
+        end = next((i for i in range(self.read, len(self.tokens)) if self.tokens[i] in stop_tokens), None)
         length, limit = len(self.tokens) if end is None else end + 1, self.sampling.max_tokens
+        self.read = length
         reason: StopReason | None = None if end is None else "stop"
         if length > limit or (reason is None and length == limit):
             length, reason = limit, "length"
@@ -57,7 +57,7 @@ class Writing:
         return reason
 
 
-def generator_for(sampling: Sampling, prompt: Sequence[int], number: int) -> torch.Generator:
+def generator_for(sampling: Sampling, prompt: Sequence[int], number: int) -> random.Random:
     """The random stream of completion `number` of a prompt: the same whatever else is in the batch."""
     digest = hashlib.sha256(f"{sampling.seed}:{number}:{','.join(map(str, prompt))}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return random.Random(int.from_bytes(digest[:8], "big"))

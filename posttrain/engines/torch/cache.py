@@ -84,7 +84,7 @@ def worth_sharing(prompts: Sequence[tuple[int, ...]]) -> int:
 
 def room(tokens: int) -> int:
     """What a slot for so many tokens has room for: few sizes, so that it seldom grows."""
-    return -(-tokens // 32) * 32
+    return -(-tokens // 16) * 16
 
 
 class SlotCache:

@@ -14,7 +14,7 @@ from itertools import pairwise
 SHORTEST_SHARED = 8
 """Prefixes shorter than this are computed twice: one more segment would cost more than a few tokens."""
 
-SMALLEST_PART = 16
+SMALLEST_PART = 48
 """Tokens: a smaller part takes as long as one of this size, for all weights are read."""
 
 MOST_SHARED = 0.25

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from posttrain.engines.next_token import NextToken
+from posttrain.engines.next_token import draw
 from posttrain.engines.torch.cache import Trunk, TrunkCache, room, worth_sharing
 from posttrain.engines.torch.decoding import DecodingLayout
 from posttrain.engines.torch.forest import cut, deal
@@ -204,17 +204,16 @@ class Sampler:
 
     def _write(self, stems: Sequence[Stem], logits: Tensor) -> None:
         """Samples the next token of each row from the logits [stems, vocabulary], and what that token forces."""
-        written: list[list[tuple[Slotted, list[int]]]] = []
+        written: list[list[tuple[Slotted, list[int]]]] = [[] for _ in stems]
         ended: list[tuple[Slotted, Completion]] = []
-        for stem, of_stem in zip(stems, logits, strict=True):
-            following, going_on = NextToken(of_stem), []
-            for row in stem.rows:
-                tokens = row.take(following, self.stop_tokens)
-                if completion := self._ended(row):
-                    ended.append((row, completion))
-                else:
-                    going_on.append((row, tokens))
-            written.append(going_on)
+        lines = [i for i, stem in enumerate(stems) for _ in stem.rows]
+        rows = [row for stem in stems for row in stem.rows]
+        for i, row, drawn in zip(lines, rows, draw(logits, lines, rows), strict=True):
+            tokens = row.take(drawn, self.stop_tokens)
+            if completion := self._ended(row):
+                ended.append((row, completion))
+            else:
+                written[i].append((row, tokens))
         self.stems.branch(stems, written)
         for row, completion in ended:  # those who wait are told when nothing is left of it
             row.done(completion)

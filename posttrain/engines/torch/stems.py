@@ -103,7 +103,8 @@ class Stems:
         if parted:
             first = len(self.all)
             self.all += parted
-            self.slots.reserve(len(self.all), 0)
+            if (needed := len(self.all)) > self.slots.slots:  # with some to spare: where a few have parted, more will
+                self.slots.reserve(max(needed, min(len(self.rows), needed * 3 // 2)), 0)
             places = list(range(first, len(self.all)))
             self.slots.copy(sources, places, max(stem.in_slot for stem in parted))
         self.drop(lambda _: False)
