@@ -115,7 +115,7 @@ def _with_targets(made: Made, records: Mapping[str, Sequence[Record]]) -> tuple[
         return made, []
     if not any(has_target(row) for row in rows) and any(row.answer is not None for row in rows):
         copied = {
-            part: {place: replace(row, target=row.answer, answer=None) for place, row in given.items()}
+            part: {place: replace(row, target=_wanted(row.answer), answer=None) for place, row in given.items()}
             for part, given in made.items()
         }
         return copied, [
@@ -131,6 +131,11 @@ def _with_targets(made: Made, records: Mapping[str, Sequence[Record]]) -> tuple[
         f"{shortened:,} conversations go on after the last assistant message: that message is wanted, the rest left out"
     )
     return cut, [note] if shortened else []
+
+
+def _wanted(answer: str | None) -> str | None:
+    """An answer as a target: an empty one is none."""
+    return answer if answer and answer.strip() else None
 
 
 def _stripped(row: Row) -> Row:

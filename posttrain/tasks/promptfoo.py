@@ -82,7 +82,7 @@ def row_fields(fields: Mapping[str, Any], place: str) -> dict[str, Any]:
         raise UserError(f"the variable {several!r} has several values", place=place, remedy="write a test for each")
     if isinstance(assertions, list):
         assertions = [_filled(one, variables, place) for one in assertions]
-    row = {key: fields[key] for key in OURS if fields.get(key) is not None}
+    row = {key: fields.get(key) for key in OURS}
     row["input"] = _input(variables, fields.get("prompt"), place)
     problem = check_assertions(assertions)
     if problem:

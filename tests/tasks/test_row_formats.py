@@ -386,7 +386,7 @@ text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lamb
 @given(st.builds(Row, id=text, messages=st.lists(text, min_size=1, max_size=3).map(
     lambda texts: tuple(Message("user", one) for one in texts)),
     target=st.one_of(text, st.dictionaries(text, st.one_of(st.none(), text, st.integers(), st.booleans()), min_size=1)),
-    answer=st.one_of(st.none(), text), contexts=st.lists(text).map(tuple), slices=st.lists(text).map(tuple),
+    answer=st.one_of(st.none(), st.just(""), text), contexts=st.lists(text).map(tuple), slices=st.lists(text).map(tuple),
     metadata=st.dictionaries(text, text)))
 def test_any_row_survives_writing_and_reading(tmp_path: Path, made: Row) -> None:
     path = tmp_path / "rows.jsonl"
