@@ -13,7 +13,7 @@ from posttrain import graders
 from posttrain.discovery import find
 from posttrain.graders.json import read_object
 from posttrain.runs import write_text
-from posttrain.tasks.columns import Guess, guess_columns
+from posttrain.tasks.columns import Guess, guess_columns, taken
 from posttrain.tasks.loading import load
 from posttrain.tasks.near_duplicates import groups
 from posttrain.tasks.proposing import Proposal, propose
@@ -101,7 +101,7 @@ def _rows(records: Mapping[str, Sequence[Record]], guess: Guess) -> tuple[dict[s
         notes.append("ids repeat, so rows are numbered anew")
     if not own or max(ids.values()) > 1:
         rows = {part: [replace(row, id="") for row in given] for part, given in rows.items()}
-    return rows, notes
+    return rows, [*taken(records[""], [row for part in rows.values() for row in part]), *notes]
 
 
 Made = dict[str, dict[str, Row]]
