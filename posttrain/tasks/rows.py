@@ -194,7 +194,7 @@ def _spoken(message: Message, place: str) -> Target:
         raise UserError("an answer has text beside its tool calls", place=place, remedy=remedy)
     calls = []
     for call in message.tool_calls:
-        function = call.get("function", {})
+        function = call.get("function", call)
         calls.append(
             {"name": function.get("name"), "arguments": parsed(function.get("arguments") or "{}", "arguments", place)}
         )

@@ -245,6 +245,17 @@ def test_openai_chat_rows_with_weights_and_tools() -> None:
     assert row(json.loads(row_line(made, with_id=True)), strict=True) == made
 
 
+@pytest.mark.parametrize("arguments", [{"q": "x"}, '{"q": "x"}'])
+def test_a_bare_tool_call_is_the_call_that_it_is_when_wrapped(arguments: Any) -> None:
+    bare = {"name": "find", "arguments": arguments}
+    asked = {"role": "user", "content": "Find x"}
+    called, wrapped = (row({"messages": [asked, {"role": "assistant", "tool_calls": [call]}]})
+                       for call in (bare, {"type": "function", "function": bare}))
+    assert called.target == wrapped.target == {"name": "find", "arguments": {"q": "x"}}
+    twice = row({"messages": [asked, {"role": "assistant", "tool_calls": [bare, {"name": "stop", "arguments": None}]}]})
+    assert twice.target == {"tool_calls": [called.target, {"name": "stop", "arguments": {}}]}
+
+
 @pytest.mark.parametrize(("messages", "problem"), [
     ([], "not a list"), ("hi", "not valid JSON"), ([{"role": "robot", "content": "x"}], "role 'robot'"),
     ([{"role": "assistant", "content": "x"}], "nobody asks"), ([{"role": "system", "content": "x"}], "nobody asks"),
