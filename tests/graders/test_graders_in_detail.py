@@ -193,3 +193,22 @@ def test_assertions_follow_promptfoo() -> None:
     named = [{"type": "contains", "value": "a", "metric": "polite", "weight": 1}, {"type": "contains", "value": "b"}]
     assert score("assertions", None, "a", metadata={"assert": named}).parts == {"polite 1": 1.0, "contains 2": 0.0}
     assert "weight" in check_assertions([{"type": "equals", "value": "x", "weight": 2}])
+
+
+@pytest.mark.parametrize(("answer", "met"), [
+    ('{"a": 1}', True), ("[1, 2]", True), ("7", True), ('"text"', True), ("null", True), ("```json\n[1]\n```", True),
+    ("[1, 2", False), ("text", False), ("NaN", False), ('{"a": 1, "a": 2}', False), ("[" * 100_000, False)])
+def test_is_json_asks_for_any_json(answer: str, met: bool) -> None:
+    assert score("assertions", None, answer, metadata={"assert": [{"type": "is-json"}]}).passed == met
+    assert score("assertions", None, answer, metadata={"assert": [{"type": "not-is-json"}]}).passed != met
+
+
+@pytest.mark.parametrize(("value", "right", "wrong"), [
+    (True, ("true", " true\n", "True"), ("yes", "1")), (False, ("false", "False"), ("true", "0")),
+    (14.0, ("14", "14.0"), ("14.5",)), (7, ("7",), ("7.0",)), ("True", ("True",), ("true",))])
+def test_equals_takes_a_value_as_json_writes_it(value: Any, right: tuple[str, ...], wrong: tuple[str, ...]) -> None:
+    checks = {"assert": [{"type": "equals", "value": value}]}
+    assert not check_assertions(checks["assert"])
+    assert all(score("assertions", None, answer, metadata=checks).passed for answer in right)
+    assert not any(score("assertions", None, answer, metadata=checks).passed for answer in wrong)
+    assert score("assertions", None, f"It is {right[0].strip()}.", metadata={"assert": [{"type": "contains", "value": value}]}).passed
