@@ -114,8 +114,27 @@ def test_contains_whole_words_or_a_pattern() -> None:
     assert not score("contains", "a.c", "abc").passed
     assert score("contains", "cat", "Answer: cat", pattern="^(Answer: )?{target}$").passed
     assert not score("contains", "cat", "not a cat", pattern="^(Answer: )?{target}$").passed
-    with pytest.raises(UserError, match=r"does not mention.*assertions"):
-        graders.load("contains", {"pattern": "x"})
+    with pytest.raises(UserError, match="is not a regular expression"):
+        graders.load("contains", {"pattern": "("})
+
+
+def test_contains_a_pattern_that_every_right_answer_matches() -> None:
+    for answer, right in (("GB-12 and more", True), ("no code", False), ("", False), (" \n", False)):
+        assert score("contains", "GB-12", answer, pattern=r"^[A-Z]{2}-\d+|^\s*$").passed == right
+
+
+def test_contains_a_target_that_is_a_regular_expression_itself() -> None:
+    for answer, right in (("The colour of it", True), ("colors", True), ("colr", False), ("colou?r", False), ("", False)):
+        assert score("contains", "colou?r", answer, regex=True).passed == right
+    assert score("contains", r"(?i)^\d+ KG$", "12 kg", regex=True, ignore_case=False).passed
+    assert not score("contains", "KG", "12 kg", regex=True, ignore_case=False).passed
+    assert not score("contains", ".*", "", regex=True).passed
+    row = Row("r", (Message("user", "?"),), target="(", place="rows.csv:7")
+    with pytest.raises(UserError, match=r"the target '\(' is not a regular expression") as error:
+        asyncio.run(graders.load("contains", {"regex": True}).grade(row, "x"))
+    assert error.value.place == "rows.csv:7" and error.value.remedy
+    with pytest.raises(UserError, match="do not go together"):
+        graders.load("contains", {"regex": True, "pattern": "{target}"})
 
 
 @given(st.lists(st.sampled_from(["the", "cat", "sat", "on", "mat", "2"])), st.lists(st.sampled_from(["the", "cat"])))
