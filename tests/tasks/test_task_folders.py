@@ -188,6 +188,28 @@ def test_the_hash_covers_a_python_grader(tmp_path: Path) -> None:
     assert tasks.load(path).hash != before
 
 
+def test_the_hash_covers_what_a_python_grader_may_import(tmp_path: Path) -> None:
+    path = folder(tmp_path / "t", 'name = "t"\n[grader]\nname = "python"\n', train=[{"input": "a", "target": "b"}])
+    grade = "def grade(row, answer):\n    return answer == row.target\n"
+    (path / "grade.py").write_text(grade)
+    alone = tasks.load(path).hash
+    assert alone == "894c7e1199f9183b8840bb072d33de2adfb82cd45e449f68044abc7a558a6a2a"  # as it was before
+    (path / "grade.py").write_text("import sys\nfrom pathlib import Path\nsys.path.insert(0, str(Path(__file__).parent))\n"
+                                   "import rules_of_t\n" + grade)
+    (path / "rules_of_t.py").write_text("LEAST = 1\n")
+    hashes = [tasks.load(path).hash]
+    (path / "rules_of_t.py").write_text("LEAST = 2\n")
+    hashes.append(tasks.load(path).hash)
+    (path / "more").mkdir()
+    (path / "more" / "rules.py").write_text("")
+    hashes.append(tasks.load(path).hash)
+    assert len({alone, *hashes}) == 4
+    (path / "rules_of_t.py").write_bytes(b"LEAST = 2\r\n")  # as another machine may check it out
+    (path / ".hidden.py").write_text("")
+    (path / "notes.txt").write_text("")
+    assert tasks.load(path).hash == hashes[-1]
+
+
 def test_targets_may_be_regular_expressions(tmp_path: Path) -> None:
     toml = '[grader]\nname = "contains"\nregex = true\n'
     splits = {split: [{"input": f"{split} {n} {'abc'[n] * 9}", "target": f"{split}s?|{n}"} for n in range(3)]
