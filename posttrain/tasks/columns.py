@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from posttrain.tasks import promptfoo
 from posttrain.tasks.records import Record
 from posttrain.tasks.rows import OF_THEIR_OWN, Columns, plain_text
 from posttrain.tasks.shapes import shape_of
@@ -109,7 +110,8 @@ def guess_columns(records: Sequence[Record], file: str, asked: str = "", wanted:
     first = records[0]
     shape = shape_of(first)
     if shape and not asked and not wanted:
-        return Guess(None, (f"{len(records):,} rows read from {file} ({shape})",))
+        said = first.fields.get(promptfoo.NOTE)
+        return Guess(None, (f"{len(records):,} rows read from {file} ({shape})", *([said] if said else [])))
     columns = list(dict.fromkeys(name for record in records[:1000] for name in record.fields))
     free = [
         name
