@@ -79,8 +79,9 @@ def question(
         _refuse_change(config, task, seed if resume else None, earlier)
     said = {name: str(file) for name, file in (answers or config.get("answers") or {}).items()}
     given = [GivenCandidate(name, tasks.match_answers(task, file)) for name, file in said.items()]
-    if not given and all(row.answer is not None for row in task.rows("test")):
+    if not given and any(row.answer is not None for row in task.rows("test")):
         given = [GivenCandidate.of("yours", task.rows("test"))]
+    task = replace(task, notes=(*task.notes, *_unanswered(given, task)))
     chosen = tuple(candidates) or tuple(config.get("candidates", ()))
     chosen_models = tuple(models) or tuple(config.get("models", ())) or (EMBEDDED,)
     if like and earlier:
@@ -104,6 +105,17 @@ def question(
         resume=earlier if resume else None,
         like=earlier if like else Path(config["like"]) if config.get("like") else None,
     )
+
+
+def _unanswered(given: Sequence[GivenCandidate], task: Task) -> list[str]:
+    """A note for each running system of the test rows that it has no answer to: there it fails."""
+    rows, notes = task.rows("test"), []
+    for system in given:
+        missing = [row for row in rows if row.id not in system.answers]
+        if missing:
+            count = f"{len(missing):,} of {len(rows):,} test rows"
+            notes.append(f"{system.name}: no answer to {count} (first: {missing[0].id}), which count as not right")
+    return notes
 
 
 def _earlier(resume: str | Path | None, like: str | Path | None, models: Sequence[str], runs: Path) -> Path | None:

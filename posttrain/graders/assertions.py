@@ -7,26 +7,43 @@ a check that needs a model or runs code is refused when the row is read (`check_
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from rapidfuzz.distance import Levenshtein
 
-from posttrain.graders.json import read_object
+from posttrain.graders.json import read_value
 from posttrain.types import RolloutError, Row, Score
 
+
+def _text(value: Any) -> str:
+    """A value as promptfoo writes it, which is as in JSON: YAML's yes is `true`, 14.0 is 14."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _is_json(answer: str) -> bool:
+    try:
+        read_value(answer)
+    except ValueError:
+        return False
+    return True
+
+
 CHECKS: dict[str, Callable[[str, Any], bool]] = {
-    "equals": lambda answer, value: answer.strip() == str(value).strip(),
-    "contains": lambda answer, value: str(value) in answer,
-    "icontains": lambda answer, value: str(value).casefold() in answer.casefold(),
-    "contains-any": lambda answer, value: any(str(item) in answer for item in _items(value)),
-    "contains-all": lambda answer, value: all(str(item) in answer for item in _items(value)),
-    "icontains-any": lambda answer, value: any(str(item).casefold() in answer.casefold() for item in _items(value)),
-    "icontains-all": lambda answer, value: all(str(item).casefold() in answer.casefold() for item in _items(value)),
-    "starts-with": lambda answer, value: answer.startswith(str(value)),
-    "regex": lambda answer, value: re.search(str(value), answer) is not None,
-    "is-json": lambda answer, _: read_object(answer) is not None,
+    "equals": lambda answer, value: answer.strip() in (_text(value).strip(), str(value).strip()),
+    "contains": lambda answer, value: _text(value) in answer,
+    "icontains": lambda answer, value: _text(value).casefold() in answer.casefold(),
+    "contains-any": lambda answer, value: any(_text(item) in answer for item in _items(value)),
+    "contains-all": lambda answer, value: all(_text(item) in answer for item in _items(value)),
+    "icontains-any": lambda answer, value: any(_text(item).casefold() in answer.casefold() for item in _items(value)),
+    "icontains-all": lambda answer, value: all(_text(item).casefold() in answer.casefold() for item in _items(value)),
+    "starts-with": lambda answer, value: answer.startswith(_text(value)),
+    "regex": lambda answer, value: re.search(_text(value), answer) is not None,
+    "is-json": lambda answer, _: _is_json(answer),
 }
 """Each check by promptfoo's name.  `not-NAME` is its opposite; `levenshtein` is apart, for its threshold."""
 
@@ -65,7 +82,7 @@ def _value_problem(kind: str, assertion: Mapping[str, Any]) -> str:
         return f"assertion {kind!r} has the threshold {threshold!r}"
     if kind.endswith("regex"):
         try:
-            re.compile(str(value))
+            re.compile(_text(value))
         except re.error as error:
             return f"{value!r} is not a regular expression: {error}"
     return ""
@@ -98,7 +115,7 @@ def _met(assertion: Mapping[str, Any], answer: str) -> bool:
     kind, value = str(assertion["type"]), assertion.get("value")
     name = kind.removeprefix("not-")
     if name == "levenshtein":
-        met = Levenshtein.distance(answer, str(value)) <= assertion.get("threshold", 5)
+        met = Levenshtein.distance(answer, _text(value)) <= assertion.get("threshold", 5)
     else:
         met = CHECKS[name](answer, value)
     return met != kind.startswith("not-")

@@ -17,15 +17,23 @@ from posttrain.types import RolloutError, Row, Score
 FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
 
 
-def read_object(text: str) -> dict[str, Any] | None:
-    """The JSON object that `text` is, a Markdown fence around it forgiven; None when it is anything else.
+def read_value(text: str) -> Any:
+    """The JSON value that `text` is, a Markdown fence around it forgiven.  Raises ValueError when it is none.
 
     A key given twice, NaN and Infinity are not JSON.
     """
     fenced = FENCE.fullmatch(text)
     try:
-        value = json.loads(fenced.group(1) if fenced else text, object_pairs_hook=_once, parse_constant=_refuse)
-    except (ValueError, RecursionError):
+        return json.loads(fenced.group(1) if fenced else text, object_pairs_hook=_once, parse_constant=_refuse)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def read_object(text: str) -> dict[str, Any] | None:
+    """As `read_value`, but None for anything that is no object."""
+    try:
+        value = read_value(text)
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None
 

@@ -2,11 +2,12 @@
 
 It may be async, and returns a bool, a number in [0, 1], a `Score`, or a mapping: either the fields of a Score
 (`value`, and optionally `passed`, `parts`, `explanation`) or named parts, whose mean is then the value.
-The file is run as it is: load only tasks you trust.
+The file is run as it is: load only tasks you trust.  All Python files of the folder are part of the task's hash.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import inspect
 import math
@@ -37,8 +38,8 @@ class Grader:
         self, *, file: str = "", function: str = "grade", threshold: float = 1.0, folder: Path | None = None
     ) -> None:
         self.path = path = _file(folder, file)
-        self.source = path.read_text(encoding="utf-8")
-        """The text of the file: part of the task's hash."""
+        self.source = "\n".join([path.read_text(encoding="utf-8"), *_beside(path, folder or path.parent)])
+        """The text of the file, and what tells versions of those beside it apart: part of the task's hash."""
         self.threshold = threshold
         found = getattr(_run(path), function, None)
         if not callable(found):
@@ -96,6 +97,17 @@ def _file(folder: Path | None, file: str) -> Path:
         place=str(folder),
         remedy="write one with a function grade(row, answer)",
     )
+
+
+def _beside(grader: Path, folder: Path) -> list[str]:
+    """Name and SHA-256 of every other Python file of the folder: the grader may import any of them."""
+    found = []
+    for path in sorted(folder.rglob("*.py")):
+        inside = path.relative_to(folder)
+        if path.is_file() and not path.samefile(grader) and not any(part.startswith(".") for part in inside.parts):
+            content = path.read_bytes().replace(b"\r\n", b"\n")  # the same on every machine
+            found.append(f"{inside.as_posix()} {hashlib.sha256(content).hexdigest()}")
+    return found
 
 
 def _run(path: Path) -> ModuleType:

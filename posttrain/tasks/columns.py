@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from posttrain.tasks import promptfoo
 from posttrain.tasks.records import Record
 from posttrain.tasks.rows import OF_THEIR_OWN, Columns, plain_text
 from posttrain.tasks.shapes import shape_of
-from posttrain.types import UserError
+from posttrain.types import Row, UserError
 
 ASKED = (
     "input",
@@ -81,6 +82,16 @@ SAID = (
     "text",
 )
 """Names of columns that hold what a system said, likeliest first."""
+TAKEN = {
+    "id": (("id",), "the rows' own ids"),
+    "slices": (("slices",), "groups that reports show apart"),
+    "contexts": (("contexts", "retrieved_contexts"), "passages your system had retrieved; candidates see them too"),
+    "answer": (
+        ("answer", "response"),
+        "what your running system said; it is compared as `yours`, unless --answers is given",
+    ),
+}
+"""What a row may have beside what is asked and wanted: the columns that hold it, and what it is taken as."""
 FULL = 0.9
 """Share of rows with a value from which a column counts as filled in."""
 NEITHER = ("", "id", "index", "idx", "unnamed: 0", "uuid", "split", "slices", "contexts", "date", "timestamp")
@@ -99,7 +110,8 @@ def guess_columns(records: Sequence[Record], file: str, asked: str = "", wanted:
     first = records[0]
     shape = shape_of(first)
     if shape and not asked and not wanted:
-        return Guess(None, (f"{len(records):,} rows read from {file} ({shape})",))
+        said = first.fields.get(promptfoo.NOTE)
+        return Guess(None, (f"{len(records):,} rows read from {file} ({shape})", *([said] if said else [])))
     columns = list(dict.fromkeys(name for record in records[:1000] for name in record.fields))
     free = [
         name
@@ -142,6 +154,20 @@ def guess_columns(records: Sequence[Record], file: str, asked: str = "", wanted:
     if data is not None:
         notes.append(f"is there a header? {data!r} was taken as a column's name; if it is data, write names above it")
     return Guess(Columns(inputs, targets), tuple(notes))
+
+
+def taken(records: Sequence[Record], rows: Sequence[Row]) -> list[str]:
+    """Notes of what the rows of these records have without anybody having named it, and how to say otherwise."""
+    notes = []
+    for field, (columns, meaning) in TAKEN.items():
+        if not any(row.answer is not None if field == "answer" else getattr(row, field) for row in rows):
+            continue
+        column = next((name for name in columns if any(name in record.fields for record in records)), "")
+        plain = column and not any(isinstance(record.fields.get(column), Mapping) for record in records)
+        wanted = f"say --target {column} if it is what is wanted, " if field == "answer" else ""
+        otherwise = f" ({wanted}rename it if it is something else)" if plain else ""
+        notes.append(f"{column or 'the last assistant message'}: taken as {meaning}{otherwise}")
+    return notes
 
 
 def input_column(records: Sequence[Record]) -> Columns | None:

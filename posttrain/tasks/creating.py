@@ -13,7 +13,7 @@ from posttrain import graders
 from posttrain.discovery import find
 from posttrain.graders.json import read_object
 from posttrain.runs import write_text
-from posttrain.tasks.columns import Guess, guess_columns
+from posttrain.tasks.columns import Guess, guess_columns, taken
 from posttrain.tasks.loading import load
 from posttrain.tasks.near_duplicates import groups
 from posttrain.tasks.proposing import Proposal, propose
@@ -101,7 +101,7 @@ def _rows(records: Mapping[str, Sequence[Record]], guess: Guess) -> tuple[dict[s
         notes.append("ids repeat, so rows are numbered anew")
     if not own or max(ids.values()) > 1:
         rows = {part: [replace(row, id="") for row in given] for part, given in rows.items()}
-    return rows, notes
+    return rows, [*taken(records[""], [row for part in rows.values() for row in part]), *notes]
 
 
 Made = dict[str, dict[str, Row]]
@@ -115,7 +115,7 @@ def _with_targets(made: Made, records: Mapping[str, Sequence[Record]]) -> tuple[
         return made, []
     if not any(has_target(row) for row in rows) and any(row.answer is not None for row in rows):
         copied = {
-            part: {place: replace(row, target=row.answer, answer=None) for place, row in given.items()}
+            part: {place: replace(row, target=_wanted(row.answer), answer=None) for place, row in given.items()}
             for part, given in made.items()
         }
         return copied, [
@@ -131,6 +131,11 @@ def _with_targets(made: Made, records: Mapping[str, Sequence[Record]]) -> tuple[
         f"{shortened:,} conversations go on after the last assistant message: that message is wanted, the rest left out"
     )
     return cut, [note] if shortened else []
+
+
+def _wanted(answer: str | None) -> str | None:
+    """An answer as a target: an empty one is none."""
+    return answer if answer and answer.strip() else None
 
 
 def _stripped(row: Row) -> Row:

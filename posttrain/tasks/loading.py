@@ -20,7 +20,7 @@ from posttrain.tasks.readers import HUB, formats, read_records
 from posttrain.tasks.records import Record, Unreadable
 from posttrain.tasks.rows import make_rows
 from posttrain.tasks.settings import SPLITS, Settings, Source, read_settings
-from posttrain.types import Document, Message, Output, Row, Task, UserError, target_text
+from posttrain.types import Document, Grader, Message, Output, Row, Task, UserError, target_text
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _unknown(source: str | Path) -> UserError:
 def _read_folder(folder: Path) -> Reading:
     settings = read_settings(folder / "task.toml")
     grader = graders.load(settings.grader, settings.options, folder, settings.output)
-    splits, places, problems = _read_splits(folder, settings)
+    splits, places, problems = _read_splits(folder, settings, grader)
     documents: tuple[Document, ...] = ()
     if settings.documents:
         try:
@@ -120,11 +120,12 @@ def _read_folder(folder: Path) -> Reading:
 
 
 def _read_splits(
-    folder: Path, settings: Settings
+    folder: Path, settings: Settings, grader: Grader
 ) -> tuple[dict[str, tuple[Row, ...]], dict[str, str], list[UserError]]:
     splits: dict[str, tuple[Row, ...]] = {}
     places: dict[str, str] = {}
     problems: list[UserError] = []
+    prepared = getattr(grader, "prepared", lambda row: row)  # where a grader takes targets in its own way
     for split in SPLITS:
         source = settings.splits.get(split) or _found(folder, split)
         if source is None:
@@ -143,7 +144,7 @@ def _read_splits(
                         remedy="give every row of the task an id of its own",
                     )
                 places[row.id] = place
-                kept.append(_fitted(row, settings, place))
+                kept.append(_fitted(prepared(row), settings, place))
             except UserError as error:
                 problems.append(error)
         splits[split] = tuple(kept)

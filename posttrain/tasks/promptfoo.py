@@ -1,22 +1,29 @@
 """promptfoo's tests (https://www.promptfoo.dev/docs/configuration/test-cases/) as rows.
 
 A test is `{vars, assert}`.  Its assertions stay with the row and are graded by `assertions`; a single `equals` is a
-target as well, so that a file of nothing else can be taught and graded like any other.  The input is the prompt with
-its `{{variables}}` filled in where the file has one inline prompt, else the only variable, else all, one a line.
+target as well, so that a file of nothing else can be taught and graded like any other.  The input is the first prompt
+with its `{{variables}}` filled in, where the file has prompts; else the only variable, else all, one a line.
 In a table each column is a variable, but for `__expected`, which has an assertion as `type:value`, or the text wanted.
 """
 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from posttrain.graders.assertions import check_assertions
+from posttrain.tasks.file_links import followed, followed_text, is_link
 from posttrain.types import UserError
 
 OURS = ("id", "answer", "contexts", "slices")
-KNOWN = {"vars", "assert", "description", "prompt", "metadata", *OURS}
+NOTE = "__note"
+"""The field of a test that has what is to be said of its configuration."""
+KNOWN = {"vars", "assert", "description", "prompt", "metadata", NOTE, *OURS}
+BETWEEN_PROMPTS = re.compile(r"^---[ \t]*$", re.M)
+"""Between the prompts of one text file."""
 EXPECTED = re.compile(r"__expected\d*")
 WRITTEN = re.compile(r"([a-z]+(?:-[a-z]+)*)(?:\((\d+(?:\.\d+)?)\))?:(.*)", re.DOTALL)
 """An assertion in a table: its type, perhaps a threshold, its value."""
@@ -34,17 +41,61 @@ def tests(document: Mapping[str, Any], place: str) -> list[Any]:
             place=place,
             remedy="give a list of rows, or a promptfoo configuration with its tests inline",
         )
-    default = document.get("defaultTest") or {}
-    prompts = document.get("prompts") or []
-    prompt = prompts[0] if len(prompts) == 1 and isinstance(prompts[0], str) and "{{" in prompts[0] else None
-    return [_merged(test, default, prompt) if isinstance(test, dict) else test for test in given]
+    folder = Path(place).parent
+    default = linked(document.get("defaultTest") or {}, folder, f"{place}, defaultTest")
+    prompt, note = _prompt(document.get("prompts") or [], folder, place)
+    return [
+        _merged(linked(test, folder, f"{place}, item {number}"), default, prompt, note)
+        if isinstance(test, dict)
+        else test
+        for number, test in enumerate(given, 1)
+    ]
 
 
-def _merged(test: Mapping[str, Any], default: Mapping[str, Any], prompt: str | None) -> dict[str, Any]:
-    merged = {**default, **test}
-    merged["vars"] = {**(default.get("vars") or {}), **(test.get("vars") or {})}
-    merged["assert"] = [*(default.get("assert") or []), *(test.get("assert") or [])]
-    return {**merged, "prompt": prompt} if prompt else merged
+def _prompt(prompts: Any, folder: Path, place: str) -> tuple[Any, str]:
+    """The first prompt, a text or messages (None where the variables alone are asked), and what is to be said of it."""
+    given = prompts if isinstance(prompts, list) else [prompts]
+    if not given:
+        return None, ""
+    named = given[0].get("raw") or given[0].get("id") if isinstance(given[0], Mapping) else given[0]
+    first, *more = followed(named, folder, place), *given[1:]
+    if is_link(named) and named.endswith(".txt"):
+        first, *others = [text.strip() for text in BETWEEN_PROMPTS.split(first)]
+        more += others
+    if not isinstance(first, (str, list)):
+        raise UserError("a prompt is neither a text nor messages", place=place, remedy="write its text under prompts")
+    shown = textwrap.shorten(str(named), 60)
+    if "{{" not in str(first):
+        return None, f"prompts: {shown!r} has no {{{{variable}}}}, so the variables alone are asked"
+    return first, f"prompts: the first of {len(more) + 1} is asked, {shown!r}" if more else ""
+
+
+def linked(test: Any, folder: Path, place: str) -> dict[str, Any]:
+    """A test with what the files hold that its `file://` name, in `folder`.  Raises UserError for one that is none."""
+    test = followed(test, folder, place)
+    if not isinstance(test, Mapping):
+        raise UserError(f"a test is a {type(test).__name__}", place=place, remedy="write vars and assert under it")
+    variables = followed(test.get("vars") or {}, folder, place)
+    if not isinstance(variables, Mapping):
+        remedy = "write name: value under vars, or file://NAME.yaml"
+        raise UserError(f"vars is a {type(variables).__name__}, not names with values", place=place, remedy=remedy)
+    assertions = followed(test.get("assert") or [], folder, place)
+    if not isinstance(assertions, list):
+        raise UserError("assert is not a list of {type, value}", place=place, remedy="write - type: ... under assert")
+    checks = [followed(one, folder, place) for one in assertions]
+    return {
+        **test,
+        "vars": {name: followed_text(value, folder, place) for name, value in variables.items()},
+        "assert": [
+            {**one, "value": followed(one.get("value"), folder, place)} if isinstance(one, Mapping) else one
+            for one in checks
+        ],
+    }
+
+
+def _merged(test: Mapping[str, Any], default: Mapping[str, Any], prompt: Any, note: str) -> dict[str, Any]:
+    merged = {**default, **test, "vars": default["vars"] | test["vars"], "assert": default["assert"] + test["assert"]}
+    return merged | ({"prompt": prompt} if prompt else {}) | ({NOTE: note} if note else {})
 
 
 def table_fields(fields: Mapping[str, Any], place: str) -> dict[str, Any]:
@@ -82,7 +133,12 @@ def row_fields(fields: Mapping[str, Any], place: str) -> dict[str, Any]:
         raise UserError(f"the variable {several!r} has several values", place=place, remedy="write a test for each")
     if isinstance(assertions, list):
         assertions = [_filled(one, variables, place) for one in assertions]
-    row = {key: fields[key] for key in OURS if fields.get(key) is not None}
+        checked = [one.get("value") for one in assertions if isinstance(one, Mapping)]
+        link = next((value for value in (*variables.values(), *checked) if is_link(value)), None)
+        if link is not None:
+            remedy = "write what is in the file; files are read for tests in YAML or JSON only"
+            raise UserError(f"{link} is not read", place=place, remedy=remedy)
+    row = {key: fields.get(key) for key in OURS}
     row["input"] = _input(variables, fields.get("prompt"), place)
     problem = check_assertions(assertions)
     if problem:
@@ -93,9 +149,10 @@ def row_fields(fields: Mapping[str, Any], place: str) -> dict[str, Any]:
     return row
 
 
-def _input(variables: Mapping[str, Any], prompt: str | None, place: str) -> str:
+def _input(variables: Mapping[str, Any], prompt: Any, place: str) -> Any:
+    """What is asked: a text, or the messages of a prompt that has some."""
     if prompt:
-        return str(_filled(prompt, variables, place))
+        return _filled(prompt, variables, place)
     if len(variables) == 1:
         return str(next(iter(variables.values())))
     return "\n".join(f"{name}: {value}" for name, value in variables.items())

@@ -129,7 +129,7 @@ def _row(fields: Fields, default_id: str, place: str, strict: bool) -> Row:
         messages=conversation,
         target=target,
         rejected=_text(fields.get("rejected"), place),
-        answer=_text(answer, place),
+        answer=answer if isinstance(answer, str) else _text(answer, place),  # an empty answer is an answer, too
         contexts=tuple(_texts(fields.get("contexts"))),
         tools=tuple(_tools(fields.get("tools"), place)),
         slices=tuple(_texts(fields.get("slices"))),
@@ -194,7 +194,7 @@ def _spoken(message: Message, place: str) -> Target:
         raise UserError("an answer has text beside its tool calls", place=place, remedy=remedy)
     calls = []
     for call in message.tool_calls:
-        function = call.get("function", {})
+        function = call.get("function", call)
         calls.append(
             {"name": function.get("name"), "arguments": parsed(function.get("arguments") or "{}", "arguments", place)}
         )

@@ -90,7 +90,7 @@ def _log(record: Record) -> Fields:
             remedy="a request has messages, a response has choices",
         ) from error
     rest = {key: value for key, value in record.fields.items() if key not in ("request", "response", "target", *SHARED)}
-    return _with_rest({key: value for key, value in fields.items() if value is not None}, rest, record)
+    return _with_rest(fields, rest, record)
 
 
 def _instruction(record: Record) -> Fields:

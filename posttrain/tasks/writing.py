@@ -69,9 +69,10 @@ def row_line(row: Row, *, with_id: bool) -> str:
     else:
         fields["messages"] = [_message(message) for message in row.messages]
     fields["target"] = row.target
+    if row.answer is not None:
+        fields["answer"] = row.answer
     optional = {
         "rejected": row.rejected,
-        "answer": row.answer,
         "contexts": row.contexts,
         "tools": row.tools,
         "slices": row.slices,

@@ -30,7 +30,8 @@ SCHEMA = {"type": "object", "properties": {"queue": {"enum": ["a", "b"]}, "refer
 EXAMPLES = {
     "exact": [Example("Paris", "London"), Example("Ünïcode  text", "no", {"ignore_case": True}),
               Example("a-b", "ac", {"ignore_punctuation": True})],
-    "contains": [Example("Paris", "London"), Example("C++ (2.0)", "C"), Example("7", "17")],
+    "contains": [Example("Paris", "London"), Example("C++ (2.0)", "C"), Example("7", "17"),
+                 Example("GB-12", "12", {"pattern": r"^[A-Z]{2}-\d+$"}), Example("P.ris", "London", {"regex": True})],
     "choice": [Example("card_lost", "card", output=Output(labels=("card_lost", "other"))),
                Example("1", "2", output=Output(labels=("1", "2")))],
     "number": [Example("11", "12"), Example("-3.5", "3.5"), Example("1,234", "1"), Example("0", "1"),

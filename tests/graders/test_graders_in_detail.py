@@ -114,8 +114,27 @@ def test_contains_whole_words_or_a_pattern() -> None:
     assert not score("contains", "a.c", "abc").passed
     assert score("contains", "cat", "Answer: cat", pattern="^(Answer: )?{target}$").passed
     assert not score("contains", "cat", "not a cat", pattern="^(Answer: )?{target}$").passed
-    with pytest.raises(UserError, match=r"does not mention.*assertions"):
-        graders.load("contains", {"pattern": "x"})
+    with pytest.raises(UserError, match="is not a regular expression"):
+        graders.load("contains", {"pattern": "("})
+
+
+def test_contains_a_pattern_that_every_right_answer_matches() -> None:
+    for answer, right in (("GB-12 and more", True), ("no code", False), ("", False), (" \n", False)):
+        assert score("contains", "GB-12", answer, pattern=r"^[A-Z]{2}-\d+|^\s*$").passed == right
+
+
+def test_contains_a_target_that_is_a_regular_expression_itself() -> None:
+    for answer, right in (("The colour of it", True), ("colors", True), ("colr", False), ("colou?r", False), ("", False)):
+        assert score("contains", "colou?r", answer, regex=True).passed == right
+    assert score("contains", r"(?i)^\d+ KG$", "12 kg", regex=True, ignore_case=False).passed
+    assert not score("contains", "KG", "12 kg", regex=True, ignore_case=False).passed
+    assert not score("contains", ".*", "", regex=True).passed
+    row = Row("r", (Message("user", "?"),), target="(", place="rows.csv:7")
+    with pytest.raises(UserError, match=r"the target '\(' is not a regular expression") as error:
+        asyncio.run(graders.load("contains", {"regex": True}).grade(row, "x"))
+    assert error.value.place == "rows.csv:7" and error.value.remedy
+    with pytest.raises(UserError, match="do not go together"):
+        graders.load("contains", {"regex": True, "pattern": "{target}"})
 
 
 @given(st.lists(st.sampled_from(["the", "cat", "sat", "on", "mat", "2"])), st.lists(st.sampled_from(["the", "cat"])))
@@ -193,3 +212,22 @@ def test_assertions_follow_promptfoo() -> None:
     named = [{"type": "contains", "value": "a", "metric": "polite", "weight": 1}, {"type": "contains", "value": "b"}]
     assert score("assertions", None, "a", metadata={"assert": named}).parts == {"polite 1": 1.0, "contains 2": 0.0}
     assert "weight" in check_assertions([{"type": "equals", "value": "x", "weight": 2}])
+
+
+@pytest.mark.parametrize(("answer", "met"), [
+    ('{"a": 1}', True), ("[1, 2]", True), ("7", True), ('"text"', True), ("null", True), ("```json\n[1]\n```", True),
+    ("[1, 2", False), ("text", False), ("NaN", False), ('{"a": 1, "a": 2}', False), ("[" * 100_000, False)])
+def test_is_json_asks_for_any_json(answer: str, met: bool) -> None:
+    assert score("assertions", None, answer, metadata={"assert": [{"type": "is-json"}]}).passed == met
+    assert score("assertions", None, answer, metadata={"assert": [{"type": "not-is-json"}]}).passed != met
+
+
+@pytest.mark.parametrize(("value", "right", "wrong"), [
+    (True, ("true", " true\n", "True"), ("yes", "1")), (False, ("false", "False"), ("true", "0")),
+    (14.0, ("14", "14.0"), ("14.5",)), (7, ("7",), ("7.0",)), ("True", ("True",), ("true",))])
+def test_equals_takes_a_value_as_json_writes_it(value: Any, right: tuple[str, ...], wrong: tuple[str, ...]) -> None:
+    checks = {"assert": [{"type": "equals", "value": value}]}
+    assert not check_assertions(checks["assert"])
+    assert all(score("assertions", None, answer, metadata=checks).passed for answer in right)
+    assert not any(score("assertions", None, answer, metadata=checks).passed for answer in wrong)
+    assert score("assertions", None, f"It is {right[0].strip()}.", metadata={"assert": [{"type": "contains", "value": value}]}).passed

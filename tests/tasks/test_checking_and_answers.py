@@ -183,6 +183,42 @@ def test_answers_by_input_in_every_shape(task: Task, make: Any, tmp_path: Path) 
     assert answers["q0"] == "answer 2" and answers["dev-1"] == "answer 1" and len(answers) == 5
 
 
+GOLD = ["Paris", "Rome", "Bern"]
+
+
+@pytest.mark.parametrize("make", [
+    lambda text, answer, gold: {"user_input": text, "response": answer, "reference": gold},
+    lambda text, answer, gold: {"question": text, "answer": answer, "ground_truth": gold},
+    lambda text, answer, gold: {"input": text, "target": gold, "answer": answer},
+    lambda text, answer, gold: {"vars": {"q": text}, "assert": [{"type": "equals", "value": gold}], "answer": answer},
+    lambda text, answer, gold: {"request": {"messages": [{"role": "user", "content": text}]}, "target": gold,
+                                "response": {"choices": [{"message": {"content": answer}}]}},
+    lambda text, answer, _: {"text": text, "prediction": answer},
+])
+def test_what_is_wanted_is_never_taken_for_an_answer(task: Task, make: Any, tmp_path: Path) -> None:
+    file = tmp_path / "said.jsonl"
+
+    def answers(*said: str | None) -> dict[str, str]:
+        lines = [make(text, answer, gold) for text, answer, gold in zip(TEXTS[2:5], said, GOLD, strict=True)]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return tasks.match_answers(task, file)
+
+    assert answers("", "x", "") == {"q0": "", "q1": "x", "q2": ""}, "an empty answer is an answer"
+    assert answers("", "", "") == {"q0": "", "q1": "", "q2": ""}
+    assert answers(None, "x", None) == {"q1": "x"}, "of null nothing is known"
+    with pytest.raises(UserError, match="no test row has an answer"):
+        answers(None, None, None)
+
+
+@pytest.mark.parametrize(("header", "first"), [("id,input,target,answer", "q0,{},Paris,"), ("input,target,answer", "{},Paris,"),
+                                               ("id,answer", "q0,"), ("text,prediction", "{},")])
+def test_an_empty_cell_is_an_empty_answer(task: Task, header: str, first: str, tmp_path: Path) -> None:
+    file = tmp_path / "said.csv"
+    lines = [first.format(TEXTS[2]), *((first + "no").replace("q0", f"q{n}").format(TEXTS[n + 2]) for n in (1, 2))]
+    file.write_text("\n".join([header, *lines]) + "\n")
+    assert tasks.match_answers(task, file) == {"q0": "", "q1": "no", "q2": "no"}
+
+
 def test_answers_that_are_missing_are_counted(task: Task, tmp_path: Path) -> None:
     file = tmp_path / "said.jsonl"
     file.write_text(json.dumps({"input": TEXTS[3], "answer": "x"}) + "\n" + json.dumps({"input": "?", "answer": "y"}))

@@ -128,6 +128,31 @@ def test_columns_are_guessed(header: str, asked: str, wanted: str, tmp_path: Pat
     assert f"asked: column {asked}; wanted: column {wanted}" in "\n".join(task.notes)
 
 
+def test_what_is_taken_without_being_named_is_told(tmp_path: Path) -> None:
+    said = "taken as what your running system said; it is compared as `yours`, unless --answers is given"
+    lines = [f"{n},{text},{'ab'[n % 2]},because {n},{'xy'[n % 2]},[]" for n, text in enumerate(sentences(40))]
+    file = csv_file(tmp_path / "faq.csv", "id,question,category,answer,slices,contexts", lines)
+    notes = tasks.create(file, folder=tmp_path / "task").notes
+    assert notes[1].startswith("asked: column question; wanted: column category")
+    assert notes[2:5] == (
+        "id: taken as the rows' own ids (rename it if it is something else)",
+        "slices: taken as groups that reports show apart (rename it if it is something else)",
+        f"answer: {said} (say --target answer if it is what is wanted, rename it if it is something else)")
+    otherwise = tasks.create(file, folder=tmp_path / "otherwise", target=["answer"])
+    assert otherwise.rows("train")[0].answer is None and not any("running system" in note for note in otherwise.notes)
+    ragas = [{"user_input": text, "reference": "ab"[n % 2], "response": "", "retrieved_contexts": ["one"]}
+             for n, text in enumerate(sentences(40))]
+    notes = tasks.create(log(tmp_path / "ragas.jsonl", ragas), folder=tmp_path / "ragas").notes
+    assert notes[1].startswith("retrieved_contexts: taken as passages") and notes[2].startswith(f"response: {said} (say")
+    calls = [{"request": {"messages": [{"role": "user", "content": text}]}, "target": "ab"[n % 2],
+              "response": {"choices": [{"message": {"content": "a"}}]}} for n, text in enumerate(sentences(40))]
+    assert tasks.create(log(tmp_path / "log.jsonl", calls), folder=tmp_path / "log").notes[1] == f"response: {said}"
+    chats = [{"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "a"}],
+              "target": "ab"[n % 2]} for n, text in enumerate(sentences(40))]
+    notes = tasks.create(log(tmp_path / "chat.jsonl", chats), folder=tmp_path / "chat").notes
+    assert notes[1] == f"the last assistant message: {said}"
+
+
 def test_a_full_column_is_likelier_than_one_with_gaps(tmp_path: Path) -> None:
     lines = [f"{text},{'ab'[n % 2]},{'' if n % 2 else n}" for n, text in enumerate(sentences(40))]
     task = tasks.create(csv_file(tmp_path / "a.csv", "message,queue,reference", lines), folder=tmp_path / "task")

@@ -245,6 +245,17 @@ def test_openai_chat_rows_with_weights_and_tools() -> None:
     assert row(json.loads(row_line(made, with_id=True)), strict=True) == made
 
 
+@pytest.mark.parametrize("arguments", [{"q": "x"}, '{"q": "x"}'])
+def test_a_bare_tool_call_is_the_call_that_it_is_when_wrapped(arguments: Any) -> None:
+    bare = {"name": "find", "arguments": arguments}
+    asked = {"role": "user", "content": "Find x"}
+    called, wrapped = (row({"messages": [asked, {"role": "assistant", "tool_calls": [call]}]})
+                       for call in (bare, {"type": "function", "function": bare}))
+    assert called.target == wrapped.target == {"name": "find", "arguments": {"q": "x"}}
+    twice = row({"messages": [asked, {"role": "assistant", "tool_calls": [bare, {"name": "stop", "arguments": None}]}]})
+    assert twice.target == {"tool_calls": [called.target, {"name": "stop", "arguments": {}}]}
+
+
 @pytest.mark.parametrize(("messages", "problem"), [
     ([], "not a list"), ("hi", "not valid JSON"), ([{"role": "robot", "content": "x"}], "role 'robot'"),
     ([{"role": "assistant", "content": "x"}], "nobody asks"), ([{"role": "system", "content": "x"}], "nobody asks"),
@@ -340,6 +351,87 @@ def test_promptfoo_tests_in_another_file(tmp_path: Path) -> None:
     assert "tests.csv" in error.value.remedy and error.value.place == str(tmp_path / "a.yaml")
 
 
+PROMPTFOO_FILES = """
+prompts: {prompts}
+defaultTest: file://default.yaml
+tests:
+  - vars: {vars}
+    assert: {assertions}
+"""
+
+
+def promptfoo(folder: Path, prompts: str = "file://prompts/ask.txt", vars: str = "file://vars.yaml",
+              assertions: str = "file://checks.yaml") -> Path:
+    """A configuration with what it names beside it."""
+    for name, content in {"prompts/ask.txt": "Translate {{text}} to {{language}}\n", "default.yaml": "vars: {language: French}",
+                          "vars.yaml": "text: file://body.txt\n", "body.txt": "hello\nyou\n", "word.txt": "bonjour\n",
+                          "checks.yaml": "- {type: contains, value: 'file://word.txt'}", "data.json": '{"b":  1}',
+                          "two.txt": "First {{text}}\n---\nSecond {{text}}\n", "endless.yaml": "&x [*x]", "broken.json": "{",
+                          "chat.json": '[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "{{text}}"}]',
+                          "code.py": "def get_var(): ..."}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(content)
+    path = folder / "promptfooconfig.yaml"
+    path.write_text(PROMPTFOO_FILES.format(prompts=prompts, vars=vars, assertions=assertions))
+    return path
+
+
+def test_promptfoo_reads_the_files_that_it_names(tmp_path: Path) -> None:
+    made = row_of(read_records(promptfoo(tmp_path)))
+    assert made.text == "Translate hello\nyou to French"
+    assert made.metadata["assert"] == [{"type": "contains", "value": "bonjour"}]
+    inline = "[{type: equals, value: 'file://word.txt'}]"
+    for prompts in ("'{{text}} in {{language}}'", "[{raw: '{{text}} in {{language}}', label: x}]"):
+        made = row_of(read_records(promptfoo(tmp_path, prompts, "{text: 'file://data.json'}", inline)))
+        assert (made.text, made.target) == ('{"b": 1} in French', "bonjour")
+    made = row_of(read_records(promptfoo(tmp_path, "[file://chat.json]")))
+    assert made.messages == (Message("system", "Be brief."), Message("user", "hello\nyou"))
+    tests = tmp_path / "tests.yaml"
+    tests.write_text("- {vars: {text: 'file://body.txt'}, assert: 'file://checks.yaml'}")
+    assert row_of(read_records(tests)).text == "hello\nyou"
+
+
+@pytest.mark.parametrize(("named", "problem", "place"), [
+    ({"vars": "file://none.yaml"}, "no such file", "none.yaml"),
+    ({"vars": "{text: 'file://code.py'}"}, "file://code.py is no file that can be read", "promptfooconfig.yaml, item 1"),
+    ({"vars": "{text: 'file://*.txt'}"}, "no such file", "*.txt"), ({"vars": "file://broken.json"}, "not valid JSON", "broken.json:1"),
+    ({"vars": "file://body.txt"}, "vars is a str, not names", "promptfooconfig.yaml, item 1"),
+    ({"vars": "vars.yaml"}, "vars is a str, not names", "promptfooconfig.yaml, item 1"),
+    ({"vars": "{text: 'file://endless.yaml'}"}, "nested too deeply", "endless.yaml"),
+    ({"assertions": "file://data.json"}, "assert is not a list", "promptfooconfig.yaml, item 1"),
+    ({"assertions": "5"}, "assert is not a list", "promptfooconfig.yaml, item 1"),
+    ({"prompts": "file://make.js"}, "is no file that can be read", "promptfooconfig.yaml"),
+    ({"prompts": "{ask.txt: label}"}, "neither a text nor messages", "promptfooconfig.yaml"),
+    ({"prompts": "[5]"}, "neither a text nor messages", "promptfooconfig.yaml"),
+    ({"prompts": "file://data.json"}, "neither a text nor messages", "promptfooconfig.yaml"),
+])
+def test_promptfoo_files_that_cannot_be_read(named: dict[str, str], problem: str, place: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=problem) as error:
+        read_records(promptfoo(tmp_path, **named))
+    assert error.value.place == str(tmp_path / place) and error.value.remedy
+
+
+@pytest.mark.parametrize(("prompts", "asked", "note"), [
+    ("['To {{language}}: {{text}}', 'Other {{text}}', file://code.py]", "To French: hello\nyou",
+     "prompts: the first of 3 is asked, 'To {{language}}: {{text}}'"),
+    ("file://two.txt", "First hello\nyou", "prompts: the first of 2 is asked, 'file://two.txt'"),
+    ("ask.txt", "language: French\ntext: hello\nyou", "prompts: 'ask.txt' has no {{variable}}, so the variables alone are asked"),
+    ("[]", "language: French\ntext: hello\nyou", None)])
+def test_promptfoo_says_which_prompt_is_asked(prompts: str, asked: str, note: str | None, tmp_path: Path) -> None:
+    records = read_records(promptfoo(tmp_path, prompts))
+    assert row_of(records).text == asked and not row_of(records).metadata.keys() - {"assert"}
+    assert guess_columns(records, "a.yaml").notes == ("1 rows read from a.yaml (promptfoo tests)", *([note] if note else []))
+
+
+def test_a_file_named_in_a_table_of_tests_is_refused(tmp_path: Path) -> None:
+    for name, content in {"a.csv": "text,__expected\nfile://body.txt,x\n", "b.csv": "text,__expected\nx,contains: file://x.txt\n",
+                          "a.jsonl": '{"vars": {"text": "file://x.txt"}, "assert": [{"type": "equals", "value": "x"}]}'}.items():
+        (tmp_path / name).write_text(content)
+        _, problems = make_rows(read_records(tmp_path / name), "row")
+        assert "is not read" in problems[0].message and problems[0].place.startswith(str(tmp_path / name))
+    assert "assert is not a list" in make_rows([Record("f:1", {"vars": {"a": "b"}, "assert": 5})], "row")[1][0].message
+
+
 def test_a_table_of_promptfoo_tests(tmp_path: Path) -> None:
     path = tmp_path / "tests.csv"
     path.write_text("""text,tone,slices,__expected1,__expected2,__description
@@ -386,7 +478,7 @@ text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lamb
 @given(st.builds(Row, id=text, messages=st.lists(text, min_size=1, max_size=3).map(
     lambda texts: tuple(Message("user", one) for one in texts)),
     target=st.one_of(text, st.dictionaries(text, st.one_of(st.none(), text, st.integers(), st.booleans()), min_size=1)),
-    answer=st.one_of(st.none(), text), contexts=st.lists(text).map(tuple), slices=st.lists(text).map(tuple),
+    answer=st.one_of(st.none(), st.just(""), text), contexts=st.lists(text).map(tuple), slices=st.lists(text).map(tuple),
     metadata=st.dictionaries(text, text)))
 def test_any_row_survives_writing_and_reading(tmp_path: Path, made: Row) -> None:
     path = tmp_path / "rows.jsonl"

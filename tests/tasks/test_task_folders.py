@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from posttrain import tasks
+from posttrain.techniques._labelled import labelled
 from posttrain.types import UserError
 
 TOML = """
@@ -184,6 +186,48 @@ def test_the_hash_covers_a_python_grader(tmp_path: Path) -> None:
     before = tasks.load(path).hash
     (path / "grade.py").write_text("def grade(row, answer):\n    return answer != ''\n")
     assert tasks.load(path).hash != before
+
+
+def test_the_hash_covers_what_a_python_grader_may_import(tmp_path: Path) -> None:
+    path = folder(tmp_path / "t", 'name = "t"\n[grader]\nname = "python"\n', train=[{"input": "a", "target": "b"}])
+    grade = "def grade(row, answer):\n    return answer == row.target\n"
+    (path / "grade.py").write_text(grade)
+    alone = tasks.load(path).hash
+    assert alone == "894c7e1199f9183b8840bb072d33de2adfb82cd45e449f68044abc7a558a6a2a"  # as it was before
+    (path / "grade.py").write_text("import sys\nfrom pathlib import Path\nsys.path.insert(0, str(Path(__file__).parent))\n"
+                                   "import rules_of_t\n" + grade)
+    (path / "rules_of_t.py").write_text("LEAST = 1\n")
+    hashes = [tasks.load(path).hash]
+    (path / "rules_of_t.py").write_text("LEAST = 2\n")
+    hashes.append(tasks.load(path).hash)
+    (path / "more").mkdir()
+    (path / "more" / "rules.py").write_text("")
+    hashes.append(tasks.load(path).hash)
+    assert len({alone, *hashes}) == 4
+    (path / "rules_of_t.py").write_bytes(b"LEAST = 2\r\n")  # as another machine may check it out
+    (path / ".hidden.py").write_text("")
+    (path / "notes.txt").write_text("")
+    assert tasks.load(path).hash == hashes[-1]
+
+
+def test_targets_may_be_regular_expressions(tmp_path: Path) -> None:
+    toml = '[grader]\nname = "contains"\nregex = true\n'
+    splits = {split: [{"input": f"{split} {n} {'abc'[n] * 9}", "target": f"{split}s?|{n}"} for n in range(3)]
+              for split in ("train", "dev", "test")}
+    path = folder(tmp_path / "t", toml, **splits)
+    task = tasks.load(path)
+    assert not [finding for finding in tasks.check(path) if finding.level == "error"], "colou?r is no answer to colou?r"
+    row = task.rows("test")[1]
+    grades = [asyncio.run(task.grader.grade(row, answer)).passed for answer in ("tests", "1", "0", "")]
+    assert grades == [True, True, False, False]
+    with pytest.raises(UserError, match="no train row has a target"):
+        labelled(task)  # a pattern is taught to nobody
+    splits["dev"][2]["target"] = "(unclosed"
+    broken = folder(tmp_path / "broken", toml, **splits)
+    with pytest.raises(UserError, match="is not a regular expression") as error:
+        tasks.load(broken)
+    assert error.value.place == f"{broken}/dev.jsonl:3" and error.value.remedy
+    assert tasks.load(folder(tmp_path / "text", toml.replace("true", "false"), **splits)).hash != task.hash
 
 
 def test_splits_may_be_any_file_with_columns_named(tmp_path: Path) -> None:
