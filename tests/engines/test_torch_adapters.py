@@ -179,8 +179,16 @@ def test_layers_that_there_are_not_are_refused_with_those_that_there_are(engine:
     with pytest.raises(UserError, match="query") as caught:
         engine.base().fork("wrong", LoRA(targets=("query",)))
     assert "q_proj" in caught.value.remedy
+    with pytest.raises(UserError, match="vproj"):  # not trained without it, and no word
+        engine.base().fork("wrong", LoRA(targets=("q_proj", "vproj")))
     with pytest.raises(UserError, match="no adapter to save"):
         asyncio.run(engine.base().save(Path("nowhere")))
+
+
+@pytest.mark.parametrize("lora", [LoRA(rank=0), LoRA(rank=-2), LoRA(alpha=0.0), LoRA(alpha=float("nan")), LoRA(layers=0.0)])
+def test_shapes_that_change_nothing_are_refused(engine: TorchEngine, lora: LoRA) -> None:
+    with pytest.raises(UserError, match="an adapter o"):
+        engine.base().fork("wrong", lora)
 
 
 FULL = """

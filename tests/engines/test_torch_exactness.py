@@ -188,6 +188,15 @@ def test_the_probe_leaves_no_trace(llama: tuple[Any, TorchEngine], tiny_tokenize
     assert torch.equal(torch.rand(()), wanted), "the global random numbers are the user's"
 
 
+def test_frequencies_that_go_by_the_longest_sequence_bound_the_context(tiny_tokenizer: Any) -> None:
+    """Else a long row would change the numbers of all others in its batch."""
+    engine = open_engine(make("phi3_longrope"), tiny_tokenizer)
+    assert engine.base().context_length == 96 < engine.network.config.max_position_embeddings
+    with pytest.raises(UserError, match="do not fit into"):
+        asyncio.run(engine.base().sample([tuple(range(3, 93))], sampling=Sampling(10)))
+    engine.close()
+
+
 def test_chunked_attention_is_refused_by_name(tiny_tokenizer: Any) -> None:
     model = make("llama")
     model.config.attention_chunk_size = 8192  # far longer than any probe

@@ -35,6 +35,9 @@ EXACT: dict[str, tuple[str, dict[str, Any]]] = {
                               "layer_types": ["sliding_attention", "full_attention"]}),
     "gpt_neox": ("GPTNeoX", SHAPE),
     "phi3": ("Phi3", {**GROUPED, "sliding_window": WINDOW}),
+    "phi3_longrope": ("Phi3", {**GROUPED, "original_max_position_embeddings": 96, "rope_parameters": {
+        "rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 96,
+        "short_factor": [1.0] * 8, "long_factor": [4.0] * 8}}),  # other frequencies in calls with longer sequences
     "qwen3_moe": ("Qwen3Moe", {**EXPERTS, "head_dim": 16}),
     "opt": ("OPT", {**{key: value for key, value in SHAPE.items() if key != "intermediate_size"}, "ffn_dim": 96,
                     "word_embed_proj_dim": 64}),  # flattens tokens inside a layer

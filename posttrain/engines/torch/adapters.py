@@ -190,18 +190,9 @@ class AdapterBank:
     def create(self, name: str, lora: LoRA, seed: int) -> Adapter:
         """A fresh adapter that changes nothing yet: A as in PEFT (Kaiming-uniform, a = sqrt 5), B zero."""
         lowest = self._lowest(lora)
-        chosen = {
-            path: layer
-            for path, layer in self.layers.items()
-            if _targeted(path, lora) and layer_number(path) >= lowest
-        }
-        if not chosen:
-            leaves = sorted({path.rpartition(".")[2] for path in self.layers})
-            raise UserError(
-                f"no linear layer is called any of {', '.join(lora.targets)}",
-                place="LoRA targets",
-                remedy=f"known: {', '.join(leaves)}",
-            )
+        upper = {path: layer for path, layer in self.layers.items() if layer_number(path) >= lowest}
+        _refuse_odd(lora, upper)
+        chosen = {path: layer for path, layer in upper.items() if not lora.targets or _leaf(path) in lora.targets}
         generator = torch.Generator().manual_seed(seed)
         tensors = {}
         for path, layer in chosen.items():
@@ -239,5 +230,22 @@ class AdapterBank:
         return adapter
 
 
-def _targeted(path: str, lora: LoRA) -> bool:
-    return not lora.targets or path.rpartition(".")[2] in lora.targets
+def _leaf(path: str) -> str:
+    return path.rpartition(".")[2]
+
+
+def _refuse_odd(lora: LoRA, layers: Iterable[str]) -> None:
+    """Raises UserError for an adapter that would change nothing, or less than was asked for."""
+    if lora.rank < 1 or not 0 < lora.alpha < math.inf:
+        raise UserError(
+            f"an adapter of rank {lora.rank} and alpha {lora.alpha:g}",
+            place="LoRA rank and alpha",
+            remedy="give a rank of 1 or more, and an alpha above 0",
+        )
+    known = sorted({_leaf(path) for path in layers})
+    if unknown := [target for target in lora.targets if target not in known]:
+        raise UserError(
+            f"no linear layer is called {' or '.join(unknown)}",
+            place="LoRA targets",
+            remedy=f"known: {', '.join(known)}",
+        )

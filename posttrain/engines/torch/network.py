@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -47,7 +47,7 @@ class Network:
                 remedy=REMEDY,
             )
         self.model, self.tokenizer, self.device, self.config = model, tokenizer, device, config
-        self.context_length = int(getattr(config, "max_position_embeddings", 2048))
+        self.context_length = _context_length(config)
         self.threads = Threads(device)
         model.eval().requires_grad_(False)
         self.body = model.base_model
@@ -225,6 +225,19 @@ class Network:
 
     def detokenise(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def _context_length(config: Any) -> int:
+    """Tokens that a sequence may have.
+
+    Where the frequencies of the positions go by the longest sequence of a call (longrope, of Phi 3), sequences of one
+    call would change one another's numbers.  Up to the length that the model was first trained with they do not.
+    """
+    length = int(getattr(config, "max_position_embeddings", 2048))
+    parameters = getattr(config, "rope_parameters", None) or {}
+    by_layer_type = [each for each in parameters.values() if isinstance(each, Mapping)]
+    changing = [each for each in (parameters, *by_layer_type) if each.get("rope_type") == "longrope"]
+    return min([length, *(int(each["original_max_position_embeddings"]) for each in changing)])
 
 
 def _relative(got: Tensor, wanted: Tensor) -> Tensor:
