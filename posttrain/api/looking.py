@@ -8,17 +8,32 @@ from pathlib import Path
 
 from posttrain import tasks
 from posttrain.api import places
+from posttrain.api.engines import is_endpoint, opened
 from posttrain.api.loops import away_from_loops
 from posttrain.comparison import compare as comparing
 from posttrain.comparison.results import ComparisonResult
 from posttrain.runs import disk_errors
 from posttrain.tasks import Finding
-from posttrain.types import Task
+from posttrain.types import Task, UserError
 
 
-def check(task: Task | str | Path) -> list[Finding]:
-    """What is wrong with a task, errors first, before any model is asked.  Raises UserError when there is none."""
-    return away_from_loops(lambda: tasks.check(task))
+def check(task: Task | str | Path, *, model: str = "") -> list[Finding]:
+    """What is wrong with a task, errors first, before any model is asked.  Raises UserError when there is none.
+
+    With a `model`, lengths are counted in its tokens, and rows that do not fit into its context are errors.
+    """
+    if is_endpoint(model):
+        raise UserError(
+            "an endpoint does not say what its tokens are",
+            place=model,
+            remedy="give a local model, or leave --model out",
+        )
+
+    def look() -> list[Finding]:
+        with opened() as engines:
+            return tasks.check(task, policy=engines.policy(model) if model else None)
+
+    return away_from_loops(look)
 
 
 def show(run: str | Path = places.LATEST, *, runs: Path = places.RUNS) -> ComparisonResult:

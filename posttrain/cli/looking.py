@@ -24,12 +24,22 @@ def add(app: typer.Typer) -> None:
     app.command("clean")(clean)
 
 
-def check(source: Annotated[str, typer.Argument(metavar="TASK")], as_json: Json = False) -> None:
+def check(
+    source: Annotated[str, typer.Argument(metavar="TASK")],
+    model: Annotated[
+        str, typer.Option("--model", help="Count in this model's tokens, and hold rows against its context.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
     """Look for what is wrong with a task before any model is asked.  Exit code 1 when something must be mended.
 
-    Example: posttrain check tasks/tickets
+    Examples:
+
+      posttrain check tasks/tickets
+
+      posttrain check tasks/tickets --model smollm2
     """
-    findings = api.check(source)
+    findings = api.check(source, model=model)
     failed = any(finding.level == "error" for finding in findings)
     if as_json:
         documents.print_document({"ok": not failed, "findings": [vars(finding) for finding in findings]})

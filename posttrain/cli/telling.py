@@ -118,7 +118,8 @@ def _differences(result: ComparisonResult, voice: Voice) -> None:
             mark = f"{outcome:.2f}" if result.scored_by == "grade" else "[green]✓[/]" if outcome else "[red]✗[/]"
             voice.say(f"  {mark} {escape(f'{name:<22} {textwrap.shorten(answer, 120)}')}")
         indent = " " * (7 if result.scored_by == "grade" else 4)
-        voice.say(f"{indent}{'wanted':<22} {row.target}\n", markup=False, style="dim")
+        wanted = "" if row.target is None else f"{indent}{'wanted':<22} {row.target}\n"
+        voice.say(wanted, markup=False, style="dim")
 
 
 def contrasted(result: ComparisonResult) -> tuple[CandidateResult, CandidateResult] | None:

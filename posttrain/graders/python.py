@@ -2,17 +2,21 @@
 
 It may be async, and returns a bool, a number in [0, 1], a `Score`, or a mapping: either the fields of a Score
 (`value`, and optionally `passed`, `parts`, `explanation`) or named parts, whose mean is then the value.
-The file is run as it is: load only tasks you trust.  All Python files of the folder are part of the task's hash.
+The file is run as it is: load only tasks you trust.  It may import modules that lie beside it; all Python files of the
+folder are part of the task's hash.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import inspect
 import math
+import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -115,9 +119,27 @@ def _run(path: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None  # a .py file always has both
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        with _importing_from(path.parent):
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # somebody else's code
         raise UserError(
             f"cannot be loaded: {type(error).__name__}: {error}", place=_place(error, path), remedy="mend the file"
         ) from error
     return module
+
+
+@contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """Modules beside a grader can be imported by it, at the top of its file, and are forgotten afterwards: another
+    task may have others of the same name."""
+    known = set(sys.modules)
+    sys.path.insert(0, str(folder.resolve()))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder.resolve()))
+        for name in set(sys.modules) - known:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and Path(file).is_relative_to(folder.resolve()):
+                del sys.modules[name]

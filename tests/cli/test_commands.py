@@ -178,3 +178,18 @@ def test_check_ends_with_code_1_when_something_must_be_mended(shell: Shell) -> N
     done = shell("check", "tasks/tickets")
     assert "in train or dev too" in done.out
     assert done.code == 1
+
+
+def test_check_counts_in_the_tokens_of_a_model(shell: Shell, tiny_model_folder: Path) -> None:
+    shell("init", "tickets.csv")
+    done = shell("check", "tasks/tickets", "--model", str(tiny_model_folder))
+    assert done.code == 0 and "(longest)" in done.out and "bytes a token" not in done.out
+    settings = Path("tasks/tickets/task.toml")
+    most = json.loads((tiny_model_folder / "config.json").read_text())["max_position_embeddings"]
+    text = settings.read_text()
+    changed = re.sub(r"max_tokens = \d+", f"max_tokens = {most - 8}", text)
+    assert changed != text
+    settings.write_text(changed)
+    done = shell("check", "tasks/tickets", "--model", str(tiny_model_folder))
+    assert done.code == 1 and "leaves no room for an answer" in done.out
+    assert shell("check", "tasks/tickets", "--model", "chat:http://127.0.0.1:9#m").code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,16 @@ def test_python_grader_takes_every_kind_of_verdict(tmp_path: Path) -> None:
         with pytest.raises(RolloutError, match=message) as error:
             score("python", "x", "", folder=tmp_path, function=function)
         assert error.value.layer == "grader"
+
+
+def test_python_grader_imports_what_lies_beside_it_and_nobody_elses(tmp_path: Path) -> None:
+    for name, value in (("a", 0.25), ("b", 0.75)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rules.py").write_text(f"VALUE = {value}\n")
+        (tmp_path / name / "grade.py").write_text("from rules import VALUE\ndef grade(row, answer): return VALUE\n")
+    before = list(sys.path)
+    assert [score("python", "x", "", folder=tmp_path / name).value for name in ("a", "b", "a")] == [0.25, 0.75, 0.25]
+    assert sys.path == before and "rules" not in sys.modules
 
 
 def test_python_grader_that_cannot_be_loaded(tmp_path: Path) -> None:

@@ -344,6 +344,16 @@ def test_promptfoo(tmp_path: Path) -> None:
     assert "llm-rubric" in problems[0].message
 
 
+def test_promptfoo_variables_are_written_as_their_file_does(tmp_path: Path) -> None:
+    path = tmp_path / "promptfooconfig.yaml"
+    path.write_text("""
+prompts: ["{{on}} {{none}} {{half}} {{day}}"]
+tests:
+  - {vars: {on: true, none: null, half: 0.5, day: 2026-01-02}, assert: [{type: equals, value: x}]}
+""")
+    assert row_of(read_records(path)).text == 'true null 0.5 2026-01-02'
+
+
 def test_promptfoo_tests_in_another_file(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("prompts: [x]\ntests: file://tests.csv\n")
     with pytest.raises(UserError, match="the tests are in another file") as error:

