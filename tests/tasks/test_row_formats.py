@@ -347,9 +347,9 @@ def test_promptfoo(tmp_path: Path) -> None:
 def test_promptfoo_variables_are_written_as_their_file_does(tmp_path: Path) -> None:
     path = tmp_path / "promptfooconfig.yaml"
     path.write_text("""
-prompts: ["{{on}} {{none}} {{half}} {{day}}"]
+prompts: ["{{sure}} {{none}} {{half}} {{day}}"]
 tests:
-  - {vars: {on: true, none: null, half: 0.5, day: 2026-01-02}, assert: [{type: equals, value: x}]}
+  - {vars: {sure: true, none: null, half: 0.5, day: 2026-01-02}, assert: [{type: equals, value: x}]}
 """)
     assert row_of(read_records(path)).text == 'true null 0.5 2026-01-02'
 
