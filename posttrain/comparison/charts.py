@@ -237,12 +237,13 @@ def quality_against_cost(results: Sequence[CandidateResult], width: int) -> Any:
     y = altair.Y("score:Q", title="score, %")
     bars = base.mark_rule(opacity=0.4, strokeWidth=2).encode(y=altair.Y("low:Q"), y2="high:Q")
     dots = base.mark_point(filled=True, size=90, opacity=1).encode(y=y)
-    labels = (
-        altair.Chart(altair.Data(values=_spread(values, "score", 85 / 250)))
-        .mark_text(align="left", dx=9, fontSize=12)
-        .encode(x=x, y=altair.Y("spread:Q"), text="name:N", color=altair.value(INK))
+    label_decades = 120 / width * float(np.log10(domain[1] / domain[0]))
+    spread = altair.Chart(altair.Data(values=_spread(values, "score", 85 / 250, beside=("cost", label_decades))))
+    leaders = spread.mark_rule(opacity=0.25).encode(x=x, y=altair.Y("score:Q"), y2="spread:Q", color=altair.value(INK))
+    labels = spread.mark_text(align="left", dx=9, fontSize=12).encode(
+        x=x, y=altair.Y("spread:Q"), text="name:N", color=altair.value(INK)
     )
-    return altair.layer(bars, dots, labels).properties(width=width, height=320)
+    return altair.layer(leaders, bars, dots, labels).properties(width=width, height=320)
 
 
 def training(result: CandidateResult, width: int) -> Any:
@@ -299,17 +300,24 @@ def _cost_axis(unit: str, grid: bool = True) -> altair.Axis:
 
 
 def _spread(
-    values: Sequence[dict[str, Any]], field: str, per_pixel: float, *, logarithmic: bool = False
+    values: Sequence[dict[str, Any]],
+    field: str,
+    per_pixel: float,
+    *,
+    logarithmic: bool = False,
+    beside: tuple[str, float] | None = None,
 ) -> list[dict[str, Any]]:
     """The same values with `spread`: `field` pushed up where labels 14 pixels high would overlap.
 
-    `per_pixel` is the height of a pixel on the axis (in decades, when `logarithmic`).
+    `per_pixel` is the height of a pixel on the axis (in decades, when `logarithmic`).  `beside` is (another field, how
+    many of its decades a label is long): labels farther apart than that do not overlap.
     """
-    placed: list[dict[str, Any]] = []
-    lowest = -np.inf
+    placed: list[tuple[float, dict[str, Any]]] = []
     for value in sorted(values, key=lambda one: one[field]):
         position = float(np.log10(value[field])) if logarithmic else value[field]
-        position = max(position, lowest)
-        lowest = position + 14 * per_pixel
-        placed.append({**value, "spread": 10**position if logarithmic else position})
-    return placed
+        for taken, other in sorted(placed, key=lambda pair: pair[0]):
+            near = beside is None or abs(np.log10(value[beside[0]] / other[beside[0]])) < beside[1]
+            if near and taken - 14 * per_pixel < position < taken + 14 * per_pixel:
+                position = taken + 14 * per_pixel
+        placed.append((position, value))
+    return [{**value, "spread": 10**position if logarithmic else position} for position, value in placed]
