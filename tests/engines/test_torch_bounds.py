@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from torch_crowd import data, prompts, run, texts
 
 from posttrain import losses
+from posttrain.engines.torch import thread
 from posttrain.engines.torch.cache import SlotCache
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.types import Adam, Sampling
@@ -117,6 +119,27 @@ def test_a_long_prompt_takes_room_from_others_only_while_it_is_under_way(engine:
 
     engine.sampler.slot_tokens = 20 * 32
     assert run(crowd()) < 120, "at 20 short ones at a time: 5 x 9 steps; 2 at a time, as beside the long one: 450"
+
+
+def test_what_completions_took_is_kept_for_the_next_and_given_back_in_time(
+        engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = engine.sampler.stems.slots
+
+    async def sampled() -> None:
+        await engine.base().sample(prompts(engine), n=4, sampling=Sampling(8, temperature=1.0, seed=1))
+
+    run(sampled())
+    kept = [tensor.data_ptr() for layer in held.layers for tensor in layer]
+    assert kept
+    run(sampled())
+    assert [tensor.data_ptr() for layer in held.layers for tensor in layer] == kept, "nothing is laid out anew"
+    monkeypatch.setattr(thread, "REST_SECONDS", 0.05)
+    run(sampled())
+    for _ in range(200):
+        if not held.layers:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the memory is still held ten seconds later")
 
 
 def test_closing_tells_all_who_wait(tiny_model_folder: Path) -> None:

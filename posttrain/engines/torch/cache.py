@@ -23,7 +23,7 @@ SHORTEST_TRUNK = 24
 MOST_TRUNKS = 8
 
 WORTH_GIVING_BACK = 256 * 2**20
-"""Bytes of slots that are given back to the system when nothing is under way; a few are soon taken again."""
+"""Bytes of slots that are given back to the system when they are released; glibc may keep fewer."""
 
 
 @dataclass(eq=False)

@@ -85,6 +85,10 @@ class Sampler:
         for row in failed:
             row.done(error)
 
+    def rest(self) -> None:
+        """Gives back the slots, which are kept for the next completions."""
+        self.stems.slots.release()
+
     @torch.inference_mode()
     def step(self, held: Collection[str] = ()) -> None:
         """Admits what fits, but none of the adapters in `held`; then writes one more token (and whatever it forces) in
@@ -137,8 +141,9 @@ class Sampler:
         free = [row for row in self.waiting if row.adapter not in held]
         if not free:
             return
-        self.stems.slots.shrink(len(self.stems.all), self.stems.longest)
         ready = list(takewhile(lambda row: row.adapter == free[0].adapter, free))
+        longest = max(self.stems.longest, *(len(row.prompt) + row.sampling.max_tokens for row in ready))
+        self.stems.slots.shrink(len(self.stems.all), longest)
         prompts = list(dict.fromkeys(row.prompt for row in ready))[:room_for]
         fitting = {prompts[i] for i in next(cut([[prompt] for prompt in prompts], self.prefill_tokens))}
         self.admitting = self._fitting([row for row in ready if row.prompt in fitting])

@@ -72,8 +72,6 @@ class Stems:
         for i, j in zip(free, last, strict=True):
             self.all[i] = self.all[j]
         del self.all[left:]
-        if not self.all:
-            self.slots.release()
 
     def sort(self) -> None:
         """Lays the stems of one adapter together, so that each adapter acts on one span."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
@@ -20,6 +21,11 @@ Result = TypeVar("Result")
 
 CLOSE_SECONDS = 60
 """How long `close` waits for the job at hand."""
+
+
+REST_SECONDS = 10
+"""So long after the last completion the decoder rests.  One that comes sooner finds its memory in place, which a
+virtual machine may take longer to hand out than the completion takes."""
 
 
 class Decoder(Protocol):
@@ -43,6 +49,10 @@ class Decoder(Protocol):
         ...
 
     def fail_all(self, error: BaseException) -> None: ...
+
+    def rest(self) -> None:
+        """Gives back the memory that it keeps for more completions: none are waiting or under way."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,7 @@ class TorchThread:
         self._jobs: dict[str, deque[Job[Any]]] = {}  # by adapter, the one to be served next first; none is empty
         self._later: deque[Job[Any]] = deque()  # taken from the arrivals, but not sorted yet: one at most
         self._closed, self._lock = False, threading.Lock()
+        self._rests_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="posttrain-torch", daemon=True)
         self._thread.start()
 
@@ -118,6 +129,10 @@ class TorchThread:
                     self._decoder.step({job.adapter for job in self._pending_changes() if job.adapter})
                 except BaseException as error:  # as in Job.run: it belongs to those who wait for completions
                     self._decoder.fail(error)
+                self._rests_at = time.monotonic() + REST_SECONDS
+            elif self._rests_at and time.monotonic() >= self._rests_at:
+                self._decoder.rest()
+                self._rests_at = None
         self._decoder.fail_all(_closed())
         for job in (job for jobs in self._jobs.values() for job in jobs):
             if job.future.set_running_or_notify_cancel():
@@ -133,7 +148,7 @@ class TorchThread:
         ran_at_once = False
         while True:
             try:
-                job = self._later.popleft() if self._later else self._arrivals.get(block=idle)
+                job = self._later.popleft() if self._later else self._arrivals.get(idle, self._until_rest())
             except queue.Empty:
                 return True
             if job is None:
@@ -147,6 +162,9 @@ class TorchThread:
                 return True
             else:
                 self._jobs.setdefault(job.adapter, deque()).append(job)
+
+    def _until_rest(self) -> float | None:
+        return max(0.0, self._rests_at - time.monotonic()) if self._rests_at else None
 
     def _next_job(self) -> Job[Any] | None:
         """The first job of the adapter whose turn it is, or None when all must wait."""
