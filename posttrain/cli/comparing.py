@@ -49,11 +49,17 @@ def compare(
     target: Target = "",
     test: Annotated[Path | None, typer.Option(help="Rows to test on, if they are in a file of their own.")] = None,
     grader: Annotated[str, typer.Option(help="How to judge an answer (guessed if not given).")] = "",
-    volume: Annotated[float | None, typer.Option(help="Your requests per month, for what pays.")] = None,
-    price_per_hour: Annotated[float | None, typer.Option(help="Price of the device per hour.")] = None,
-    price_input: Annotated[float | None, typer.Option(help="Endpoint: price of a million prompt tokens.")] = None,
-    price_cached: Annotated[float | None, typer.Option(help="Endpoint: price of a million of them, cached.")] = None,
-    price_output: Annotated[float | None, typer.Option(help="Endpoint: price of a million completion tokens.")] = None,
+    volume: Annotated[float | None, typer.Option(help="Your requests per month, for what pays.", min=0)] = None,
+    price_per_hour: Annotated[float | None, typer.Option(help="Price of the device per hour.", min=0)] = None,
+    price_input: Annotated[
+        float | None, typer.Option(help="Endpoint: price of a million prompt tokens.", min=0)
+    ] = None,
+    price_cached: Annotated[
+        float | None, typer.Option(help="Endpoint: price of a million of them, cached.", min=0)
+    ] = None,
+    price_output: Annotated[
+        float | None, typer.Option(help="Endpoint: price of a million completion tokens.", min=0)
+    ] = None,
     costs: Annotated[
         Path | None, typer.Option(help="costs.toml: what the system you run costs, people, standing costs.")
     ] = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -25,6 +26,12 @@ class Settings:
     volume_per_month: float | None = None
     margin: float = 0.02
     latency: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a volume that is none."""
+        volume = self.volume_per_month
+        if volume is not None and not 0 < volume < math.inf:
+            raise UserError(f"{volume:g} is no number of requests", place="--volume", remedy="give a number above 0")
 
 
 @dataclass
