@@ -80,6 +80,8 @@ def test_a_label_outside_the_set(shell: Shell) -> None:
     ("arguments", "parts"),
     [
         (("compare", "tickets.csv", "--candidates", "lineer"), ("no technique called 'lineer'", "'linear'")),
+        (("compare", "tickets.csv", "--candidates", "nearest,linear+sft"), ("linear+sft", "linear is a floor", "by itself")),
+        (("teach", "base+nearest", "tickets.csv"), ("base+nearest", "nearest is a floor")),
         (("teach", "stf", "tickets.csv"), ("no technique called 'stf'", "'sft'")),
         (("compare", "tasks/tickts"), ("no task 'tasks/tickts'", "known: arithmetic")),
         (("check", "arithmetik"), ("no task 'arithmetik'", "did you mean 'arithmetic'?")),
