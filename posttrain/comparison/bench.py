@@ -46,10 +46,14 @@ class Bench:
     def folder(self, name: str) -> Path:
         return self.run.folder / "candidates" / folder_name(name)
 
+    def is_kept(self, name: str) -> bool:
+        """Whether a candidate finished before."""
+        return (self.folder(name) / "result.json").exists()
+
     def kept(self, name: str) -> CandidateResult | None:
         """The result of a candidate that finished before, if it did; how long its parts took goes into the record."""
         folder = self.folder(name)
-        if not (folder / "result.json").exists():
+        if not self.is_kept(name):
             return None
         report = read_json(folder / "result.json")
         if report["name"] != name:

@@ -118,7 +118,7 @@ class Comparing:
         for name, expression in self.asked[model].items():
             if expression == "base" and self._remote(model) and self.yours is None:
                 self.yours = name
-            refusal = self.timetable.refusal(expression)
+            refusal = "" if self.bench.is_kept(name) else self.timetable.refusal(expression)
             if refusal:
                 self._note(f"{name} {refusal}; give more --minutes, or fewer --candidates")
                 continue

@@ -21,7 +21,7 @@ from posttrain import graders
 from posttrain.candidates.given import GivenCandidate
 from posttrain.comparison.compare import Listener, compare, read
 from posttrain.comparison.conclude import Settings
-from posttrain.comparison.estimate import Forecast
+from posttrain.comparison.estimate import CLOSING_SECONDS, Forecast
 from posttrain.comparison.results import CandidateResult, ComparisonResult
 from posttrain.engines.chat_api import ChatApiPolicy
 from posttrain.engines.torch.engine import TorchEngine
@@ -383,6 +383,37 @@ def test_an_endpoint_is_what_everything_is_compared_with(tmp_path: Path) -> None
     assert run_one(task, tmp_path / "b", ("base", "few_shot"), policies=policies, given=True).reference == "yours"
     kept = run_one(task, tmp_path / "c", ("constant", "base"), policies={"chat:there": endpoint}, hearing=hearing)
     assert (kept.yours, kept.reference) == ("base", "base") and read(tmp_path / "c").yours == "base"
+
+
+def endpoint_for(task: Task) -> ToyPolicy:
+    """A toy that is asked as if it were somebody else's server."""
+    endpoint = ToyPolicy.open_for(task)
+    endpoint.remote = True  # type: ignore[misc]
+    return endpoint
+
+
+def test_an_endpoint_keeps_to_the_minutes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no forecast of it: each candidate may take what is left, and once that is nothing none begins."""
+    task, hearing, now = reviews(), Hearing(), [1000.0]
+    monkeypatch.setattr("posttrain.runs.time.monotonic", lambda: now[0])
+    teach, given = chain.teach, []
+
+    async def slow(expression: str, start: Any, task: Task, run: Run, **settings: Any) -> Any:
+        given.append(run.budget.minutes and run.budget.minutes * 60)
+        now[0] += 40
+        return await teach(expression, start, task, run, **settings)
+
+    monkeypatch.setattr(chain, "teach", slow)
+    budget = Budget((60 + CLOSING_SECONDS) / 60)
+    candidates = ("base", "few_shot", "knn_few_shot", "prompt_search")
+    result = run_one(task, tmp_path, candidates, policies={"chat:there": endpoint_for(task)}, hearing=hearing, budget=budget)
+    assert given == [pytest.approx(60), pytest.approx(20)]
+    assert [found.name for found in result.candidates] == ["base", "few_shot"]
+    for name in ("knn_few_shot", "prompt_search"):
+        assert f"{name} left out: no time was left; give more --minutes, or fewer --candidates" in result.notes
+    assert result.notes[-1] in hearing.said
+    again = run_one(task, tmp_path, candidates[:2], policies={"chat:there": endpoint_for(task)}, budget=Budget(CLOSING_SECONDS / 60))
+    assert [found.name for found in again.candidates] == ["base", "few_shot"], "what is finished takes no time"
 
 
 def test_what_learns_nothing_is_a_finding_and_not_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
