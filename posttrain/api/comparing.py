@@ -90,7 +90,8 @@ def question(
     settings = settings or _settings(config.get("settings", {}))
     if like:  # what candidates of another model cost is not known
         own = {name: cost for name, cost in settings.costs.items() if name in [system.name for system in given]}
-        settings = replace(settings, costs=own)
+        running = set(config["models"]) - set(settings.on_trial)
+        settings = replace(settings, costs=own, on_trial=tuple(each for each in chosen_models if each not in running))
     return Question(
         task=task,
         candidates=chosen,
@@ -147,6 +148,7 @@ def _settings(stated: Mapping[str, Any]) -> Settings:
         prices=Prices(**stated.get("prices", {})),
         costs={name: StatedCost(**cost) for name, cost in stated.get("costs", {}).items()},
         volume_per_month=stated.get("volume_per_month"),
+        on_trial=tuple(stated.get("on_trial", ())),
     )
 
 

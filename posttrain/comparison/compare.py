@@ -60,9 +60,10 @@ async def compare(
             comparing.timetable.next_model()
         await comparing.one_model(model)
     await comparing.repeat()
+    yours = comparing.yours(given)
     earlier = sum(comparing.bench.earlier.values())
     comparing.record.timings["total"] = earlier + time.monotonic() - started
-    result = conclude(task, list(policies), run, settings, comparing.record, yours=comparing.yours)
+    result = conclude(task, list(policies), run, settings, comparing.record, yours=yours)
     write(result, run.folder)
     return result
 
@@ -81,7 +82,6 @@ class Comparing:
         self.task, self.policies, self.run, self.settings, self.listener = task, policies, run, settings, listener
         self.record = Record()
         self.bench = Bench(task, run, settings, self.record)
-        self.yours: str | None = None  # what everything is compared with, when the user runs something already
         self.asked = {model: self._asked(model, first=not i) for i, model in enumerate(policies or [""])}
         self.timetable = Timetable(run, [{} for _ in self.asked])
 
@@ -116,8 +116,6 @@ class Comparing:
         """All candidates on one base model."""
         start = self._start(model) if model in self.policies else None
         for name, expression in self.asked[model].items():
-            if expression == "base" and self._remote(model) and self.yours is None:
-                self.yours = name
             refusal = "" if self.bench.is_kept(name) else self.timetable.refusal(expression)
             if refusal:
                 self._note(f"{name} {refusal}; give more --minutes, or fewer --candidates")
@@ -125,10 +123,26 @@ class Comparing:
             await self.one(name, expression, None, start, self.timetable.begin(expression))
 
     async def judge_given(self, given: Sequence[GivenCandidate]) -> None:
-        """The systems that run already, of which the first is what everything is compared with."""
+        """The systems that run already."""
         for system in given:
-            self.yours = self.yours or system.name
             await self.one(system.name, "given", system, None, None)
+
+    def yours(self, given: Sequence[GivenCandidate]) -> str | None:
+        """What everything is compared with where the user runs something already: the first system whose answers are
+        given, else an endpoint (but not one on trial) as it is asked with the instructions alone.
+
+        Where that was not asked for, the first prompt that was tried stands for the endpoint, and a note says so.
+        """
+        if given:
+            return given[0].name
+        running = [model for model in self.policies if self._remote(model) and model not in self.settings.on_trial]
+        judged = {result.name: result for result in self.record.results}
+        tried = [judged[name] for model in running for name in self.asked[model] if name in judged]
+        tried = [result for result in tried if result.kind == "prompt"]
+        plain = [result for result in tried if result.technique == "base"]
+        if tried and not plain:
+            self._note(f"{tried[0].name} stands for the system you run: base was not compared; add it to --candidates")
+        return next((result.name for result in (*plain, *tried)), None)
 
     async def one(
         self,

@@ -18,7 +18,8 @@ from posttrain.types import Row, Task, UserError
 
 @dataclass(frozen=True)
 class Settings:
-    """What is compared and under which prices.  `candidates` empty: the default for the task."""
+    """What is compared and under which prices.  `candidates` empty: the default for the task.  `on_trial` are endpoints
+    that are being tried, and no system that the user runs."""
 
     candidates: tuple[str, ...] = ()
     prices: Prices = Prices()
@@ -26,6 +27,7 @@ class Settings:
     volume_per_month: float | None = None
     margin: float = 0.02
     latency: bool = True
+    on_trial: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises UserError for a volume that is none."""

@@ -83,6 +83,10 @@ def test_like_leaves_out_what_an_endpoint_cannot_be_taught(shell: Shell, endpoin
     assert like["answer"] in (True, False, None) and like["sentence"].startswith("The old winner, ")
     config = json.loads((Path(said.document["run"]) / "config.json").read_text())
     assert config["like"] == first["run"] and config["models"] == [endpoint]
+    assert said.document["yours"] is None and config["settings"]["on_trial"] == [endpoint], "it is tried, and not run yet"
+    again = shell("compare", "--like", "latest", "--model", endpoint, "--json").document
+    assert again["yours"] is None, "nor the second time"
+    assert shell("compare", "--resume", "latest", "--json").document["yours"] is None
 
     told = shell("compare", "--like", first["run"], "--model", endpoint)
     assert "The old winner, " in told.out.split("next:")[1]

@@ -374,15 +374,36 @@ def test_floors_have_their_learning_curve_however_short_the_time(tmp_path: Path)
 
 def test_an_endpoint_is_what_everything_is_compared_with(tmp_path: Path) -> None:
     task = reviews()
-    endpoint = ToyPolicy.open_for(task)
-    endpoint.remote = True  # type: ignore[misc]
-    policies = {"toy": ToyPolicy.open_for(task), "chat:there": endpoint}
+    policies = {"toy": ToyPolicy.open_for(task), "chat:there": endpoint_for(task)}
     hearing = Hearing()
     result = run_one(task, tmp_path / "a", ("base", "few_shot"), policies=policies, hearing=hearing)
     assert result.reference == result.yours == "base@chat:there"
     assert run_one(task, tmp_path / "b", ("base", "few_shot"), policies=policies, given=True).reference == "yours"
-    kept = run_one(task, tmp_path / "c", ("constant", "base"), policies={"chat:there": endpoint}, hearing=hearing)
+    alone = {"chat:there": endpoint_for(task)}
+    kept = run_one(task, tmp_path / "c", ("constant", "base"), policies=alone, hearing=hearing)
     assert (kept.yours, kept.reference) == ("base", "base") and read(tmp_path / "c").yours == "base"
+    assert not any("stands for" in said for said in hearing.said)
+
+
+def test_without_base_the_first_prompt_stands_for_the_endpoint_and_that_is_said(tmp_path: Path) -> None:
+    task, hearing = reviews(), Hearing()
+    policies = {"chat:there": endpoint_for(task)}
+    result = run_one(task, tmp_path, ("constant", "knn_few_shot", "best_of"), policies=policies, hearing=hearing)
+    assert result.yours == result.reference == "knn_few_shot"
+    note = "knn_few_shot stands for the system you run: base was not compared; add it to --candidates"
+    assert note in result.notes and note in hearing.said
+
+
+def test_an_endpoint_on_trial_is_not_yours(tmp_path: Path) -> None:
+    task = reviews()
+    policies = {"chat:new": endpoint_for(task), "chat:old": endpoint_for(task)}
+
+    def compared(*on_trial: str) -> ComparisonResult:
+        settings = Settings(("base", "knn_few_shot"), latency=False, on_trial=on_trial)
+        return asyncio.run(compare(task, policies, Run(tmp_path), settings))
+
+    assert compared("chat:new").yours == "base@chat:old"
+    assert compared("chat:new", "chat:old").yours is None
 
 
 def endpoint_for(task: Task) -> ToyPolicy:
