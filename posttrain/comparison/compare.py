@@ -81,7 +81,7 @@ class Comparing:
     ) -> None:
         self.task, self.policies, self.run, self.settings, self.listener = task, policies, run, settings, listener
         self.record = Record()
-        self.bench = Bench(task, run, settings, self.record)
+        self.bench = Bench(task, run, settings, self.record, self._note)
         self.asked = {model: self._asked(model, first=not i) for i, model in enumerate(policies or [""])}
         self.timetable = Timetable(run, [{} for _ in self.asked])
 
@@ -153,7 +153,7 @@ class Comparing:
         seconds: float | None,
     ) -> None:
         """Teaches (unless it is `ready`) and judges one candidate, or takes its result from disk."""
-        result = self.bench.kept(name)
+        result = self.bench.kept(name, expression)
         if result is None:
             with self.bench.timed(f"{name}: teaching") as clock:
                 try:
@@ -222,7 +222,8 @@ class Comparing:
 
         How fast an endpoint is depends on who else asks: for it there is no forecast.
         """
-        to_do = [expression for name, expression in self.asked[model].items() if self.bench.kept(name) is None]
+        asked = self.asked[model].items()
+        to_do = [expression for name, expression in asked if self.bench.kept(name, expression) is None]
         if all(chain.kind(expression) == "floor" for expression in to_do) or self._remote(model):
             return {}
         self.run.progress("calibrating", 0, 1)
