@@ -20,7 +20,7 @@ from posttrain.comparison.conclude import Record, Settings, conclude, folder_nam
 from posttrain.comparison.estimate import Forecast, calibrate, forecast
 from posttrain.comparison.plan import default_candidates, ordered
 from posttrain.comparison.results import CandidateResult, ComparisonResult
-from posttrain.comparison.stated_costs import refuse_unpriced
+from posttrain.comparison.stated_costs import refuse_unpriced, refuse_unused
 from posttrain.comparison.timetable import REPEATED, Timetable
 from posttrain.comparison.wording import complaint, duration, size
 from posttrain.evaluation.record import Evaluation
@@ -103,14 +103,17 @@ class Comparing:
         return getattr(self.policies[model], "remote", False)
 
     def refuse_costs(self, given: Sequence[GivenCandidate]) -> None:
-        """Raises UserError when costs are stated that could not be added to anything."""
+        """Raises UserError for stated prices and costs that would be ignored or could not be added to anything."""
         prices = self.settings.prices
-        tokens, hours = None not in (prices.input_per_million, prices.output_per_million), prices.per_hour is not None
-        priced = {system.name: True for system in given}
-        for model, asked in self.asked.items():
-            for name, expression in asked.items():
-                priced[name] = tokens if chain.kind(expression) != "floor" and self._remote(model) else hours
-        refuse_unpriced(self.settings.costs, priced)
+        hosted = {
+            name: chain.kind(expression) != "floor" and self._remote(model)
+            for model, asked in self.asked.items()
+            for name, expression in asked.items()
+        }
+        refuse_unused(prices, hosted=any(hosted.values()), here=not all(hosted.values()))
+        tokens, hours = prices.input_per_million is not None, prices.per_hour is not None
+        priced = {name: tokens if elsewhere else hours for name, elsewhere in hosted.items()}
+        refuse_unpriced(self.settings.costs, {**{system.name: True for system in given}, **priced})
 
     async def one_model(self, model: str) -> None:
         """All candidates on one base model."""

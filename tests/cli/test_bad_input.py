@@ -80,6 +80,12 @@ def test_a_label_outside_the_set(shell: Shell) -> None:
     ("arguments", "parts"),
     [
         (("compare", "tickets.csv", "--candidates", "lineer"), ("no technique called 'lineer'", "'linear'")),
+        (("compare", "tickets.csv", "--candidates", "nearest", "--model", "./nowhere"), ("--model", "no candidate needs")),
+        (("compare", "tickets.csv", "--candidates", "nearest", "--price-input", "2", "--price-output", "8"),
+         ("--price-input --price-output", "no endpoint is compared")),
+        (("compare", "--candidates", "nearest", "--target", "queue"), ("--target", "for a file of examples")),
+        (("compare", "tickets.csv", "--candidates", "constant,nearest", "--answers", "nearest=tickets.csv"),
+         ("--answers", "'nearest' is what a technique's")),
         (("compare", "tickets.csv", "--candidates", "nearest,linear+sft"), ("linear+sft", "linear is a floor", "by itself")),
         (("teach", "base+nearest", "tickets.csv"), ("base+nearest", "nearest is a floor")),
         (("teach", "stf", "tickets.csv"), ("no technique called 'stf'", "'sft'")),

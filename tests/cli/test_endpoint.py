@@ -13,7 +13,9 @@ from command_line import Shell
 from live_server import serving
 
 from posttrain import tasks
+from posttrain.api import comparing
 from posttrain.candidates.policy import PolicyCandidate
+from posttrain.comparison.money import Prices
 from posttrain.comparison.wording import percent
 from posttrain.engines.toy import ToyPolicy
 from posttrain.types import Output
@@ -47,6 +49,11 @@ def test_an_endpoint_is_prompted_compared_and_talked_to(shell: Shell, endpoint: 
     assert by_name["few_shot"]["cost_unit"] == "$"
     replies = (Path(report["run"]) / "replies.jsonl").read_text().splitlines()
     assert len(replies) >= by_name["base"]["n"], "what was paid for is kept"
+
+    prices = comparing.question(like="latest", models=[endpoint]).settings.prices
+    assert (prices.input_per_million, prices.output_per_million) == (2, 8)
+    other = comparing.question(like="latest", models=["chat:http://127.0.0.1:9/v1#other"])
+    assert other.settings.prices == Prices(), "what another endpoint costs is not known"
 
     talked = shell("chat", endpoint, "-m", "where is the parcel", "-m", "and now", "--json").document
     assert talked["model"] == endpoint
