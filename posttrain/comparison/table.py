@@ -225,8 +225,7 @@ def _legend(comparison: ComparisonResult) -> list[str]:
         lines.append("Costs are busy seconds of this device; state prices to see money.")
     if comparison.volume_per_month:
         lines.append(f"Months are those of {comparison.volume_per_month:,.0f} requests.")
-    uses = "once" if comparison.test_uses == 1 else f"{comparison.test_uses} times"
-    lines.append(f"The test split has been used {uses}.")
+    lines.append(f"The test split has been used {wording.uses(comparison.test_uses)}.")
     return lines
 
 

@@ -96,6 +96,7 @@ def test_tables_fit_and_lose_no_column(found: ComparisonResult, width: int) -> N
         assert word in text
     for value in ("▸retrieval+sft", "71 %", "62–78", "+19 better", "+12 to +26", "60 % n=20", "1.2 s", "after 250"):
         assert value in text
+    assert "The test split has been used once in this folder of runs." in " ".join(text.split())
     assert "Model: smollm2." in text and "Months are those of 20,000 requests." in text
     assert "One training run: retrieval+sft, sft+grpo." in " ".join(text.split())
     assert max(map(len, printed(table.everything(found), width))) <= width
@@ -203,7 +204,8 @@ def test_the_page_says_what_was_found(found: ComparisonResult, rendered: tuple[s
     text, seen = rendered
     body = " ".join(" ".join(seen.text).split())
     assert found.recommendation.sentences[0] in body and found.recommendation.sentences[1] in body
-    assert "cannot tell differences below" in body and "test split used once" in body
+    assert "cannot tell differences below" in body and "test split used once in this folder of runs" in body
+    assert "The test split has been used once in this folder of runs (others are not counted)" in body
     order = [text.index(f'id="{name}"') for name in ("table", "sure", "cost", "labels", "rows", "slices", "training")]
     assert order == sorted(order)
     assert "200 more rows: about +8 points" in body
