@@ -159,7 +159,7 @@ def judge(
         task = load_task(task)
     task.rows(split)
     with opened() as engines:
-        candidate = places.load_candidate(place, engines, runs)
+        candidate = places.load_candidate(place, engines, runs, known_rows=True)
         if isinstance(candidate, PolicyCandidate) and not candidate.instructions and candidate.kind == "prompt":
             candidate = replace(candidate, instructions=task.instructions, output=task.output)
         run = places.new_run(runs, "evaluate", task, {"candidate": place, "split": split}, on_progress=on_progress)

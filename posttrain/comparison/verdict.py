@@ -121,15 +121,20 @@ def detectable_sentence(difference: float | None, n: int) -> str:
     return f"cannot tell differences below {100 * difference:.0f} points with n={n}"
 
 
-def next_commands(recommendation: Recommendation, task: str, run: str) -> list[str]:
-    """The three commands that follow from the verdict.  `run` and `task` may be folders with odd names."""
+def next_commands(recommendation: Recommendation, task: str, run: str, *, instead: str = "") -> list[str]:
+    """The three commands that follow from the verdict.  `run` and `task` may be folders with odd names.
+
+    `instead` names (as RUN/NAME) the best candidate that can answer, where the recommended one cannot.
+    """
     run, task = shlex.quote(run), shlex.quote(task)
-    show = f"posttrain show {run} --all"
+    show, check = f"posttrain show {run} --all", f"posttrain check {task}"
+    if instead:
+        return [show, check, f"posttrain serve {shlex.quote(instead)}"]
     if recommendation.outcome in ("winner", "a floor wins"):
         return [f"posttrain serve {run}", f"posttrain predict {run} FILE", show]
     if recommendation.outcome == "keep what you have":
-        return [show, f"posttrain check {task}", f"posttrain compare --like {run} --model MODEL"]
-    return [show, f"posttrain check {task}", f"posttrain serve {run}"]
+        return [show, check, f"posttrain compare --like {run} --model MODEL"]
+    return [show, check, f"posttrain serve {run}"]
 
 
 def _cost_per_request(result: CandidateResult) -> float:

@@ -280,4 +280,6 @@ def test_there_are_always_three_next_commands(outcome: str) -> None:
     _, verdict = decide([candidate("sft", "weights", 0, 64, 0.6), candidate("few_shot", "prompt", 0, 20, 0.5)])
     commands = next_commands(type(verdict)("sft", outcome, ("", "")), "my tickets", "latest")  # type: ignore[arg-type]
     assert len(set(commands)) == 3 and all(command.startswith("posttrain ") for command in commands)
+    instead = next_commands(type(verdict)("ours", outcome, ("", "")), "my tickets", "latest", instead="latest/sft")  # type: ignore[arg-type]
+    assert len(set(instead)) == 3 and instead[-1] == "posttrain serve latest/sft"
     assert all("'my tickets'" in command for command in commands if "my" in command)
