@@ -163,6 +163,7 @@ def judge(
         if isinstance(candidate, PolicyCandidate) and not candidate.instructions and candidate.kind == "prompt":
             candidate = replace(candidate, instructions=task.instructions, output=task.output)
         run = places.new_run(runs, "evaluate", task, {"candidate": place, "split": split}, on_progress=on_progress)
+        engines.keep_replies(run.folder / "replies.jsonl")
         with places.nothing_left_of_a_refused_start(run):
             evaluation = run_to_end(evaluate_candidate(candidate, task, split, run))
     evaluation.write(run.folder / f"{split}.jsonl")

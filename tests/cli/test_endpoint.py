@@ -139,6 +139,12 @@ def test_like_refuses_another_task_an_unfinished_run_and_no_model(shell: Shell, 
     assert len(list(Path("runs").glob("*-compare"))) == 1
 
 
+def test_what_an_evaluated_endpoint_answered_is_kept(shell: Shell, endpoint: str) -> None:
+    judged = shell("evaluate", endpoint, "tasks/tickets", "--json").document
+    replies = [json.loads(line) for line in (Path(judged["run"]) / "replies.jsonl").read_text().splitlines()]
+    assert len(replies) == judged["n"] and all(reply["reply"]["texts"] for reply in replies)
+
+
 def test_an_endpoint_cannot_be_taught(shell: Shell, endpoint: str) -> None:
     said = shell("teach", "sft", "tickets.csv", "--model", endpoint)
     assert said.code == 2 and "can only be prompted" in said.err
