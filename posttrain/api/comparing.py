@@ -15,6 +15,7 @@ from posttrain.api.questions import Details, Question, kept_settings, question
 from posttrain.api.sources import digest
 from posttrain.comparison import compare as comparing
 from posttrain.comparison.compare import Listener
+from posttrain.comparison.conclude import precisions
 from posttrain.comparison.plan import default_candidates, ordered
 from posttrain.comparison.results import ComparisonResult
 from posttrain.comparison.wording import percent
@@ -97,6 +98,7 @@ def _run(asked: Question, policies: Mapping[str, Policy], on_progress: Callable[
         "candidates": asked.candidates,
         "resolved_candidates": ordered(tried),
         "models": asked.models,
+        "precision": precisions(policies),
         "answers": asked.answers,
         "answers_sha256": {name: digest(file) for name, file in asked.answers.items()},
         "settings": asdict(asked.settings),

@@ -63,7 +63,7 @@ async def compare(
     yours = comparing.yours(given)
     earlier = sum(comparing.bench.earlier.values())
     comparing.record.timings["total"] = earlier + time.monotonic() - started
-    result = conclude(task, list(policies), run, settings, comparing.record, yours=yours)
+    result = conclude(task, policies, run, settings, comparing.record, yours=yours)
     write(result, run.folder)
     return result
 

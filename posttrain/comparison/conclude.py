@@ -13,7 +13,7 @@ from posttrain.comparison.estimate import peak_memory_bytes
 from posttrain.comparison.money import Prices, StatedCost, break_even, payback
 from posttrain.comparison.results import CandidateResult, ComparisonResult
 from posttrain.runs import Run, read_json, write_json
-from posttrain.types import Row, Task, UserError
+from posttrain.types import Policy, Row, Task, UserError
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,16 @@ class Record:
     estimate_memory_bytes: int | None = None
 
 
+def precisions(policies: Mapping[str, Policy]) -> dict[str, str]:
+    """In what each model is computed, as far as its engine says: float32, or bfloat16 (on a CPU that is its products
+    with frozen weights).  An endpoint does not say."""
+    said = {model: getattr(policy, "precision", "") for model, policy in policies.items()}
+    return {model: precision for model, precision in said.items() if precision}
+
+
 def conclude(
     task: Task,
-    models: Sequence[str],
+    policies: Mapping[str, Policy],
     run: Run,
     settings: Settings,
     record: Record,
@@ -71,7 +78,8 @@ def conclude(
         task=task.name,
         task_version=task.version,
         task_hash=task.hash,
-        model=", ".join(models),
+        model=", ".join(policies),
+        precision=precisions(policies),
         candidates=tuple(results),
         comparisons=tuple(comparisons),
         recommendation=recommendation,

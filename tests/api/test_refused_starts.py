@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import posttrain
 from posttrain.api import places
+from posttrain.engines.torch.base import choose_precision
+from posttrain.engines.torch.engine import TorchEngine
 from posttrain.types import UserError
 
 NOWHERE = "chat:http://127.0.0.1:9/v1#nobody"
@@ -120,6 +123,21 @@ def test_what_a_run_was_asked_and_what_made_it_is_written_down() -> None:
     assert config["candidates"] == ["nearest", "constant", "nearest"]
     assert config["resolved_candidates"] == ["nearest", "constant"]
     assert config["commit"] == places.commit() and config["versions"]["posttrain"]
+
+
+def test_in_what_a_model_was_computed_is_written_down(tiny_model_folder: Path) -> None:
+    model, precision = str(tiny_model_folder), choose_precision(torch.device("cpu"))
+    lesson = posttrain.teach("few_shot", "tickets.csv", model=model)
+    posttrain.evaluate(model, "tickets.csv")
+    compared = posttrain.compare("tickets.csv", candidates=["constant", "base"], models=[model])
+    configs = [json.loads((run / "config.json").read_text()) for run in places.all_runs()]
+    assert [config["precision"] for config in configs] == [{model: precision}] * 3
+    assert lesson.folder == places.all_runs()[0] and compared.precision == {model: precision}
+    assert json.loads((Path(compared.run) / "report.json").read_text())["precision"] == {model: precision}
+    assert posttrain.compare("tickets.csv", candidates=["constant"]).precision == {}
+    export = TorchEngine.open(model, precision="float32")
+    assert export.base().precision == "float32"
+    export.close()
 
 
 def test_going_on_takes_the_answers_that_were_compared() -> None:

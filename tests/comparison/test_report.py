@@ -40,7 +40,8 @@ def printed(renderable: object, width: int) -> list[str]:
 def test_the_report_has_the_fields_programs_rely_on(found: ComparisonResult) -> None:
     """Those they rely on, and exactly these beside them: docs/guides/evaluating.md says what else there is."""
     report = json.loads(json.dumps(found.to_report(), allow_nan=False))
-    assert set(report) == {"schema", "task", "model", "candidates", "comparisons", "recommendation"} | {
+    assert report["precision"] == {"smollm2": "bfloat16"}
+    assert set(report) == {"schema", "task", "model", "candidates", "comparisons", "recommendation"} | {"precision",
         "scored_by", "reference", "yours", "margin", "volume_per_month", "ceiling", "detectable_difference", "test_uses",
         "run", "seed", "seeds", "estimate_seconds", "actual_seconds", "estimate_memory_bytes", "actual_memory_bytes",
         "timings", "notes"}
@@ -78,6 +79,8 @@ def test_a_report_is_read_back_whole(found: ComparisonResult) -> None:
     report = json.loads(json.dumps(found.to_report()))
     again = ComparisonResult.from_report(report, [result.evaluation for result in found.candidates])
     assert again == found
+    assert "precision" not in (older := {key: value for key, value in report.items() if key != "precision"})
+    assert ComparisonResult.from_report(older, [result.evaluation for result in found.candidates]).precision == {}
     with pytest.raises(UserError, match="no evaluation of ours"):
         ComparisonResult.from_report(report, [r.evaluation for r in found.candidates if r.name != "ours"])
     with pytest.raises(UserError, match="schema"):
@@ -206,6 +209,7 @@ def test_the_page_says_what_was_found(found: ComparisonResult, rendered: tuple[s
     assert found.recommendation.sentences[0] in body and found.recommendation.sentences[1] in body
     assert "cannot tell differences below" in body and "test split used once in this folder of runs" in body
     assert "The test split has been used once in this folder of runs (others are not counted)" in body
+    assert "computed in bfloat16" in body
     order = [text.index(f'id="{name}"') for name in ("table", "sure", "cost", "labels", "rows", "slices", "training")]
     assert order == sorted(order)
     assert "200 more rows: about +8 points" in body
@@ -260,7 +264,7 @@ def test_a_page_with_next_to_nothing_to_show(tmp_path: Path) -> None:
     comparisons, recommendation = decide([only])
     found = ComparisonResult("toy", "1", "hash", "", (only,), tuple(comparisons), recommendation)
     text, seen = page(found, tmp_path)
-    assert "<svg" not in text and "There is no reference" in " ".join(seen.text)
+    assert "<svg" not in text and "There is no reference" in " ".join(seen.text) and "computed in" not in text
     assert json.loads(seen.data)["rows"] == []
 
 
