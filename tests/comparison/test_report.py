@@ -105,6 +105,21 @@ def test_tables_fit_and_lose_no_column(found: ComparisonResult, width: int) -> N
     assert max(map(len, printed(table.everything(found), width))) <= width
 
 
+@pytest.mark.parametrize(("width", "whole"), [(80, True), (100, True), (112, False), (120, True), (160, True)])
+def test_labels_are_whole_where_there_is_room(found: ComparisonResult, width: int, whole: bool) -> None:
+    """In 112 columns the others leave room for 24; in 80 there are two tables, each with room to spare."""
+    longest = "majority of several answers"
+    named = replace(found, candidates=tuple(replace(each, label=longest) for each in found.candidates))
+    text = "\n".join(lines := printed(table.final(named, width=width), width))
+    assert max(map(len, lines)) <= width
+    assert text.count(longest) == (len(found.candidates) * (2 if width < 112 else 1) if whole else 0)
+    chain = "documents in the prompt, then fine-tuned on the answers"
+    row = replace(found.candidates[0], label=chain)
+    for wide, shown in ((112, False), (160, True)):
+        assert (chain in "\n".join(printed(table.row(row, width=wide), wide))) == shown
+        assert (chain in "\n".join(printed(table.final(replace(found, candidates=(row,)), width=wide), wide))) or not shown
+
+
 def test_what_is_yours_is_called_that(found: ComparisonResult, tmp_path: Path) -> None:
     endpoint = replace(found, reference="few_shot", yours="few_shot")
     prompted = replace(found, reference="few_shot", yours=None)
