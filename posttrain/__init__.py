@@ -22,15 +22,18 @@ VERBS = (
     "predict",
     "serve",
     "show",
+    "still_wins",
     "teach",
 )
+STATED = ("Prices", "StatedCost")
+"""What `compare` is told of money."""
 
 
 def __getattr__(name: str) -> Any:
-    if name in VERBS:
+    if name in (*VERBS, *STATED):
         return getattr(importlib.import_module("posttrain.api"), name)
     raise AttributeError(f"module 'posttrain' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *VERBS})
+    return sorted({*globals(), *VERBS, *STATED})

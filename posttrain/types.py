@@ -226,6 +226,7 @@ class Completion:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0  # of the prompt's, what an endpoint knew from before
+    request: int = 0  # which of those sent for this prompt brought it: a hosted prompt is billed once for each
 
 
 @dataclass(frozen=True)

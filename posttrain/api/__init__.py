@@ -13,9 +13,12 @@ from posttrain.api.looking import check, clean, show
 from posttrain.api.sources import init
 from posttrain.api.teaching import evaluate, teach
 from posttrain.api.using import chat, export, predict, serve
+from posttrain.comparison.money import Prices, StatedCost
 
 __all__ = [
     "EMBEDDED",
+    "Prices",
+    "StatedCost",
     "chat",
     "check",
     "clean",

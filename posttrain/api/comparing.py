@@ -1,4 +1,4 @@
-"""compare: the main job, asked anew, gone on with (`resume`) or repeated on another model (`like`)."""
+"""compare: the main job, and what came of an earlier winner on another model."""
 
 from __future__ import annotations
 
@@ -6,174 +6,23 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
-from posttrain import tasks
 from posttrain.api import places
-from posttrain.api.engines import EMBEDDED, is_endpoint, opened
+from posttrain.api.engines import is_endpoint, opened
 from posttrain.api.loops import run_to_end
-from posttrain.api.sources import load_task
-from posttrain.candidates.given import GivenCandidate
+from posttrain.api.questions import Details, Question, kept_settings, question
+from posttrain.api.sources import digest
 from posttrain.comparison import compare as comparing
 from posttrain.comparison.compare import Listener
-from posttrain.comparison.conclude import Settings
-from posttrain.comparison.money import Prices, StatedCost
+from posttrain.comparison.conclude import precisions
 from posttrain.comparison.plan import default_candidates, ordered
 from posttrain.comparison.results import ComparisonResult
 from posttrain.comparison.wording import percent
 from posttrain.runs import Budget, Progress, Run, read_json, silent
-from posttrain.techniques import _chain as chain
 from posttrain.types import Policy, Task, UserError
 
 UNCLEAR = "no clear winner"
-
-
-@dataclass(frozen=True)
-class Question:
-    """What a comparison is asked, with all that an earlier run said filled in; nothing is opened or written yet.
-
-    `resume` is the folder of a stopped run to go on with; `like` the finished run that it repeats, if it does.
-    """
-
-    task: Task
-    candidates: tuple[str, ...]
-    models: tuple[str, ...]
-    answers: Mapping[str, str]
-    given: tuple[GivenCandidate, ...]
-    minutes: float | None
-    seed: int
-    settings: Settings
-    runs: Path
-    resume: Path | None
-    like: Path | None
-
-    @property
-    def only_floors(self) -> bool:
-        """Whether no model is needed."""
-        return bool(self.candidates) and all(chain.kind(name) == "floor" for name in self.candidates)
-
-
-def question(
-    task: Task | str | Path | None = None,
-    *,
-    candidates: Sequence[str] = (),
-    models: Sequence[str] = (),
-    answers: Mapping[str, str | Path] | None = None,
-    minutes: float | None = None,
-    seed: int | None = None,
-    settings: Settings | None = None,
-    runs: Path = places.RUNS,
-    resume: str | Path | None = None,
-    like: str | Path | None = None,
-) -> Question:
-    """Resolves what `compare` was given.  Raises UserError for what cannot be asked, before anything is written."""
-    earlier = _earlier(resume, like, models, runs)
-    config = read_json(earlier / "config.json") if earlier else {}
-    source = task or config.get("task_source")
-    if not source:
-        raise UserError("nothing to compare", place="TASK|FILE", remedy="for example: posttrain compare tickets.csv")
-    task = source if isinstance(source, Task) else load_task(source)
-    for split in ("train", "dev", "test"):
-        task.rows(split)
-    if earlier:
-        _refuse_change(config, task, seed if resume else None, earlier)
-    said = {name: str(file) for name, file in (answers or config.get("answers") or {}).items()}
-    given = [GivenCandidate(name, tasks.match_answers(task, file)) for name, file in said.items()]
-    if not given and any(row.answer is not None for row in task.rows("test")):
-        given = [GivenCandidate.of("yours", task.rows("test"))]
-    task = replace(task, notes=(*task.notes, *_unanswered(given, task)))
-    chosen = tuple(candidates) or tuple(config.get("candidates", ()))
-    chosen_models = tuple(models) or tuple(config.get("models", ())) or (EMBEDDED,)
-    if like and earlier:
-        task, chosen = _repeated(task, candidates, chosen_models, earlier)
-    if chosen:
-        ordered(chosen)  # an unknown name is refused
-    settings = settings or _settings(config.get("settings", {}))
-    if like:  # what candidates of another model cost is not known
-        own = {name: cost for name, cost in settings.costs.items() if name in [system.name for system in given]}
-        settings = replace(settings, costs=own)
-    return Question(
-        task=task,
-        candidates=chosen,
-        models=chosen_models,
-        answers=said,
-        given=tuple(given),
-        minutes=_minutes_left(config.get("minutes"), earlier if resume else None) if minutes is None else minutes,
-        seed=config.get("seed", 0) if seed is None else seed,
-        settings=settings,
-        runs=runs,
-        resume=earlier if resume else None,
-        like=earlier if like else Path(config["like"]) if config.get("like") else None,
-    )
-
-
-def _unanswered(given: Sequence[GivenCandidate], task: Task) -> list[str]:
-    """A note for each running system of the test rows that it has no answer to: there it fails."""
-    rows, notes = task.rows("test"), []
-    for system in given:
-        missing = [row for row in rows if row.id not in system.answers]
-        if missing:
-            count = f"{len(missing):,} of {len(rows):,} test rows"
-            notes.append(f"{system.name}: no answer to {count} (first: {missing[0].id}), which count as not right")
-    return notes
-
-
-def _earlier(resume: str | Path | None, like: str | Path | None, models: Sequence[str], runs: Path) -> Path | None:
-    """The run that this one goes on with or repeats.  Raises UserError."""
-    if resume and like:
-        raise UserError("these do not go together", place="--resume --like", remedy="give one of them at a time")
-    if like and not models:
-        raise UserError(
-            "another model has to be named", place="--like", remedy="add --model: a folder, a hub name, chat:URL#NAME"
-        )
-    return places.find_run(resume or like, runs, kind="compare") if resume or like else None  # type: ignore[arg-type]
-
-
-def _refuse_change(config: Mapping[str, Any], task: Task, seed: int | None, earlier: Path) -> None:
-    """Results on different rows, or of different seeds, cannot be put beside one another."""
-    if config["task_hash"] != task.hash:
-        raise UserError(
-            "the task has changed since this run was started",
-            place=str(earlier),
-            remedy="start a new comparison: results on different rows cannot be compared",
-        )
-    if seed is not None and seed != config["seed"]:
-        raise UserError(
-            f"this run was started with seed {config['seed']}",
-            place="--seed",
-            remedy="go on without --seed, or start a new comparison",
-        )
-
-
-def _minutes_left(minutes: float | None, resumed: Path | None) -> float | None:
-    """What the finished candidates of a run that is gone on with left of its minutes."""
-    if minutes is None or resumed is None:
-        return minutes
-    finished = [read_json(path) for path in resumed.glob("candidates/*/result.json")]
-    return max(0.1, minutes - sum(sum(result["timings"].values()) for result in finished) / 60)
-
-
-def _settings(stated: Mapping[str, Any]) -> Settings:
-    """The settings of an earlier run: prices, costs and volume; what was compared is kept beside them."""
-    return Settings(
-        prices=Prices(**stated.get("prices", {})),
-        costs={name: StatedCost(**cost) for name, cost in stated.get("costs", {}).items()},
-        volume_per_month=stated.get("volume_per_month"),
-    )
-
-
-def _repeated(task: Task, asked: Sequence[str], models: Sequence[str], like: Path) -> tuple[Task, tuple[str, ...]]:
-    """What the earlier run compared, without what an endpoint cannot be taught; a note in the task says so."""
-    if asked:
-        return task, tuple(asked)
-    results = comparing.read(like).candidates
-    found = tuple(dict.fromkeys(result.technique for result in results if result.kind != "given"))
-    endpoints = [model for model in models if is_endpoint(model)]
-    trained = [name for name in found if endpoints and chain.kind(name) == "weights"]
-    if trained:
-        note = f"{', '.join(trained)} left out: {', '.join(endpoints)} can only be prompted"
-        task = replace(task, notes=(*task.notes, note))
-    return task, tuple(name for name in found if name not in trained)
 
 
 def compare(
@@ -185,16 +34,18 @@ def compare(
     minutes: float | None = None,
     runs: Path = places.RUNS,
     seed: int | None = None,
-    settings: Settings | None = None,
     resume: str | Path | None = None,
     like: str | Path | None = None,
     on_progress: Callable[[Progress], None] = silent,
+    **details: Unpack[Details],
 ) -> ComparisonResult:
     """Tries every way of teaching a task and judges them on the same test rows.
 
     `answers` maps names of running systems to files of their answers.  `resume` names a stopped run, whose finished
     candidates are kept; `like` a finished one, repeated on other `models` (`still_wins` then says what came of it).
-    What they were asked holds where nothing else is given.  The report is in the run's folder.  Raises UserError.
+    What they were asked holds where nothing else is given.  `details` are `input`, `target`, `test` and `grader` (how a
+    file of examples is read), `prices` (posttrain.Prices), `volume` (requests per month) and `costs` (costs.toml, or
+    posttrain.StatedCost by candidate).  The report is in the run's folder.  Raises UserError.
     """
     asked = question(
         task,
@@ -203,10 +54,10 @@ def compare(
         answers=answers,
         minutes=minutes,
         seed=seed,
-        settings=settings,
         runs=runs,
         resume=resume,
         like=like,
+        **details,
     )
     return answer(asked, on_progress=on_progress)
 
@@ -233,7 +84,7 @@ def answer(
 def _run(asked: Question, policies: Mapping[str, Policy], on_progress: Callable[[Progress], None]) -> Run:
     """The folder that is gone on with, or a new one."""
     if asked.resume is not None:
-        begun = _settings(read_json(asked.resume / "config.json").get("settings", {}))
+        begun = kept_settings(read_json(asked.resume / "config.json").get("settings", {}))
         if (begun.prices, begun.costs) != (asked.settings.prices, asked.settings.costs):
             raise UserError(
                 "finished candidates keep the prices and costs that this run was started with",
@@ -247,7 +98,9 @@ def _run(asked: Question, policies: Mapping[str, Policy], on_progress: Callable[
         "candidates": asked.candidates,
         "resolved_candidates": ordered(tried),
         "models": asked.models,
+        "precision": precisions(policies),
         "answers": asked.answers,
+        "answers_sha256": {name: digest(file) for name, file in asked.answers.items()},
         "settings": asdict(asked.settings),
         "like": str(asked.like or ""),
     }

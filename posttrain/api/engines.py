@@ -28,6 +28,14 @@ def is_endpoint(model: str) -> bool:
     return model.startswith(ENDPOINT)
 
 
+def refuse_unknown(model: str) -> None:
+    """Raises UserError for what is no endpoint's name and no model's folder.  Nothing is loaded, and no hub asked."""
+    if is_endpoint(model):
+        find("engines", "chat_api").ChatApiPolicy.open(model)
+    elif model != EMBEDDED:
+        find("engines", "torch").base.resolve(model)
+
+
 class Engines:
     """`precision` None: the fastest the device has."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,10 @@ from typing import Any
 from posttrain import candidates
 from posttrain.api.engines import Engines
 from posttrain.candidates.policy import PolicyCandidate
+from posttrain.comparison import compare as comparing
+from posttrain.comparison import verdict
 from posttrain.comparison.conclude import folder_name
+from posttrain.comparison.results import ComparisonResult
 from posttrain.runs import SCHEMA, Budget, Progress, Run, Stop, commit, read_json, silent, write_json
 from posttrain.types import Candidate, Output, Task, UserError
 
@@ -163,10 +167,34 @@ def run_of(saved: Path) -> Path:
     return found
 
 
-def load_candidate(place: str, engines: Engines, runs: Path = RUNS) -> Candidate:
-    """The candidate meant by a run (its winner), RUN/NAME, the folder of a saved candidate, or a bare model's name."""
+def load_candidate(place: str, engines: Engines, runs: Path = RUNS, *, known_rows: bool = False) -> Candidate:
+    """The candidate meant by a run (its winner), RUN/NAME, the folder of a saved candidate, or a bare model's name.
+
+    Raises UserError, also for answers that a system gave: to `known_rows` of its task alone it has something to say.
+    """
     folder = find_saved(place, runs)
-    if folder is not None:
-        return candidates.load(folder, engines.policy)
-    policy = engines.policy(place)
-    return PolicyCandidate(place, "prompt", policy, "", Output(max_tokens=min(512, policy.context_length // 4)))
+    if folder is None:
+        policy = engines.policy(place)
+        return PolicyCandidate(place, "prompt", policy, "", Output(max_tokens=min(512, policy.context_length // 4)))
+    candidate = candidates.load(folder, engines.policy)
+    if candidate.kind == "given" and not known_rows:
+        raise UserError(
+            f"{candidate.name} is a system of yours: it has answered the task's rows, and can be asked nothing here",
+            place=place,
+            remedy=_who_answers(folder),
+        )
+    return candidate
+
+
+def _who_answers(saved: Path) -> str:
+    """What to name instead of a system whose answers were given: the best of its run's candidates that can answer."""
+    run = next((folder for folder in saved.parents if is_run(folder)), None)
+    if run is None or not (run / "report.json").exists():
+        return "name another candidate of the run: RUN/NAME"
+    best = answering(comparing.read(run), str(run))
+    return f"ask your own system; or take {best}, the best that can answer: posttrain serve {shlex.quote(best)}"
+
+
+def answering(comparison: ComparisonResult, run: str) -> str:
+    """RUN/NAME of the best candidate on dev: what was judged there can answer."""
+    return f"{run}/{folder_name(verdict.choose_winner(comparison.candidates, comparison.margin).name)}"

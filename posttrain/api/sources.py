@@ -153,7 +153,7 @@ def _record(source: str | Path, folder: Path) -> Mapping[str, Any]:
     """What is known of how a folder was made.  Raises UserError when it is not of this file."""
     path = folder / RECORD
     record = read_json(path) if path.exists() else None
-    if record and (_same_file(source, record["file"]) or _digest(str(source)) == record["file_sha256"] != ""):
+    if record and (_same_file(source, record["file"]) or digest(str(source)) == record["file_sha256"] != ""):
         return record
     made = f"was made from {record['file']}" if record else "was not made from a file"
     raise UserError(
@@ -167,24 +167,24 @@ def _record(source: str | Path, folder: Path) -> Mapping[str, Any]:
 def _differences(source: str | Path, options: Options, record: Mapping[str, Any]) -> list[str]:
     """What has changed since the task was made, in words.  An option that is not given stays as it was."""
     found = []
-    if _digest(str(source)) != record["file_sha256"]:
+    if digest(str(source)) != record["file_sha256"]:
         found.append(f"{source} has changed")
     before = record["options"]
     test = options.test or before.get("--test", "")
-    if test and test == before.get("--test") and _digest(test) != record["test_sha256"]:
+    if test and test == before.get("--test") and digest(test) != record["test_sha256"]:
         found.append(f"{test} has changed")
     for option, text in options.given.items():
-        same = option == "--test" and _digest(text) == record["test_sha256"]
+        same = option == "--test" and digest(text) == record["test_sha256"]
         if before.get(option) != text and not same:
             found.append(f"{option} is {text} and was {before.get(option, 'not given')}")
     return found
 
 
 def _named(role: str, source: str) -> dict[str, str]:
-    return {role: source, f"{role}_sha256": _digest(source)}
+    return {role: source, f"{role}_sha256": digest(source)}
 
 
-def _digest(source: str) -> str:
+def digest(source: str) -> str:
     """SHA-256 of a file; "" for what is no file, such as a data set on the hub."""
     path = Path(source)
     try:
@@ -204,7 +204,7 @@ def _contents(folder: Path) -> dict[str, str]:
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != RECORD)
     paths = ((path, path.relative_to(folder)) for path in files)
     return {
-        inside.as_posix(): _digest(str(path))
+        inside.as_posix(): digest(str(path))
         for path, inside in paths
         if not any(part.startswith(".") or part == "__pycache__" for part in inside.parts)
     }

@@ -66,9 +66,10 @@ def teach(
         task = load_task(task)
     for split in ("train", "dev"):
         task.rows(split)
-    asked = {"technique": expression, "model": model, "settings": dict(settings or {})}
+    asked: dict[str, Any] = {"technique": expression, "model": model, "settings": dict(settings or {})}
     with opened() as engines:
         start = PolicyCandidate.of(model, engines.policy(model), task)
+        asked["precision"] = conclude.precisions({model: start.policy})
         run = places.new_run(
             runs, "teach", task, asked, seed=seed, minutes=minutes, steps=steps, on_progress=on_progress, stop=stop
         )
@@ -159,10 +160,13 @@ def judge(
         task = load_task(task)
     task.rows(split)
     with opened() as engines:
-        candidate = places.load_candidate(place, engines, runs)
+        candidate = places.load_candidate(place, engines, runs, known_rows=True)
         if isinstance(candidate, PolicyCandidate) and not candidate.instructions and candidate.kind == "prompt":
             candidate = replace(candidate, instructions=task.instructions, output=task.output)
-        run = places.new_run(runs, "evaluate", task, {"candidate": place, "split": split}, on_progress=on_progress)
+        policies = {candidate.model: candidate.policy} if isinstance(candidate, PolicyCandidate) else {}
+        asked = {"candidate": place, "split": split, "precision": conclude.precisions(policies)}
+        run = places.new_run(runs, "evaluate", task, asked, on_progress=on_progress)
+        engines.keep_replies(run.folder / "replies.jsonl")
         with places.nothing_left_of_a_refused_start(run):
             evaluation = run_to_end(evaluate_candidate(candidate, task, split, run))
     evaluation.write(run.folder / f"{split}.jsonl")

@@ -254,14 +254,20 @@ def load(folder: Path, data: Mapping[str, Any], open_policy: OpenPolicy | None) 
 
 
 def _majority(ballot: Sequence[Completion | str]) -> Completion | str:
-    """The commonest answer (the first among equals), its confidence its share, its cost that of all votes."""
+    """The commonest answer (the first among equals), its confidence its share, its cost that of all votes: what they
+    wrote, and the prompt once for each request that brought some."""
     votes = [vote for vote in ballot if isinstance(vote, Completion)]
     if not votes:
         return ballot[0]
     text, count = Counter(vote.text for vote in votes).most_common(1)[0]
     winner = next(vote for vote in votes if vote.text == text)
+    prompts = {vote.request: vote for vote in votes}.values()
     return replace(
-        winner, confidence=count / len(ballot), completion_tokens=sum(vote.completion_tokens for vote in votes)
+        winner,
+        confidence=count / len(ballot),
+        prompt_tokens=sum(vote.prompt_tokens for vote in prompts),
+        cached_tokens=sum(vote.cached_tokens for vote in prompts),
+        completion_tokens=sum(vote.completion_tokens for vote in votes),
     )
 
 

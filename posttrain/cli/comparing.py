@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from posttrain.api import comparing, places
-from posttrain.api.sources import load_task
 from posttrain.cli import documents, options, show, telling
 from posttrain.cli.options import Input, Json, Minutes, Runs, Target
 from posttrain.cli.voice import Voice
-from posttrain.comparison.stated_costs import read_costs
-from posttrain.types import Task, UserError
+from posttrain.comparison.money import Prices
 
 
 def add(app: typer.Typer) -> None:
@@ -49,11 +47,17 @@ def compare(
     target: Target = "",
     test: Annotated[Path | None, typer.Option(help="Rows to test on, if they are in a file of their own.")] = None,
     grader: Annotated[str, typer.Option(help="How to judge an answer (guessed if not given).")] = "",
-    volume: Annotated[float | None, typer.Option(help="Your requests per month, for what pays.")] = None,
-    price_per_hour: Annotated[float | None, typer.Option(help="Price of the device per hour.")] = None,
-    price_input: Annotated[float | None, typer.Option(help="Endpoint: price of a million prompt tokens.")] = None,
-    price_cached: Annotated[float | None, typer.Option(help="Endpoint: price of a million of them, cached.")] = None,
-    price_output: Annotated[float | None, typer.Option(help="Endpoint: price of a million completion tokens.")] = None,
+    volume: Annotated[float | None, typer.Option(help="Your requests per month, for what pays.", min=0)] = None,
+    price_per_hour: Annotated[float | None, typer.Option(help="Price of the device per hour.", min=0)] = None,
+    price_input: Annotated[
+        float | None, typer.Option(help="Endpoint: price of a million prompt tokens.", min=0)
+    ] = None,
+    price_cached: Annotated[
+        float | None, typer.Option(help="Endpoint: price of a million of them, cached.", min=0)
+    ] = None,
+    price_output: Annotated[
+        float | None, typer.Option(help="Endpoint: price of a million completion tokens.", min=0)
+    ] = None,
     costs: Annotated[
         Path | None, typer.Option(help="costs.toml: what the system you run costs, people, standing costs.")
     ] = None,
@@ -77,8 +81,14 @@ def compare(
       posttrain compare --like latest --model chat:http://localhost:8000/v1#gpt-4o-mini
     """
     voice = Voice(quiet=as_json)
+    prices = _stated(
+        per_hour=price_per_hour,
+        input_per_million=price_input,
+        cached_per_million=price_cached,
+        output_per_million=price_output,
+    )
     asked = comparing.question(
-        _task(source, input=input, target=target, test=test, grader=grader),
+        source or None,
         candidates=options.names(candidates),
         models=model or (),
         answers=options.pairs(answers or [], "--answers"),
@@ -87,16 +97,13 @@ def compare(
         seed=seed,
         resume=resume,
         like=like,
+        input=input,
+        target=target,
+        test=test,
+        grader=grader,
+        prices=Prices(**prices),
+        **_stated(volume=volume, costs=costs),
     )
-    prices = _stated(
-        per_hour=price_per_hour,
-        input_per_million=price_input,
-        cached_per_million=price_cached,
-        output_per_million=price_output,
-    )
-    stated = _stated(volume_per_month=volume, costs=read_costs(costs) if costs else None)
-    settings = replace(asked.settings, prices=replace(asked.settings.prices, **prices), **stated)
-    asked = replace(asked, settings=settings)
     telling.introduce(asked, voice)
     stopped = "What was finished is kept; `posttrain compare --resume {run}` goes on."
     with voice.until_the_end(stopped), show.progress(quiet=as_json) as shown:
@@ -112,14 +119,3 @@ def compare(
 def _stated(**options: Any) -> dict[str, Any]:
     """Those options that were given."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _task(source: str, *, input: str, target: str, test: Path | None, grader: str) -> Task | None:
-    """The task that is named; None where an earlier run names it.  Raises UserError for options without a file."""
-    if source:
-        return load_task(source, input=input, target=options.names(target), test=test, grader=grader)
-    options_given = {"--input": input, "--target": target, "--test": test, "--grader": grader}
-    ignored = [option for option, value in options_given.items() if value]
-    if ignored:
-        raise UserError("these are for a file of examples", place=" ".join(ignored), remedy="name the file too")
-    return None

@@ -13,7 +13,7 @@ from rich.progress import Progress as Bars
 
 from posttrain.runs import Progress
 
-WIDTH_ELSEWHERE = 112
+WIDTH_ELSEWHERE = 120
 """Columns where nobody is looking: a file, a pipe, a log."""
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE)

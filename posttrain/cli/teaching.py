@@ -139,7 +139,7 @@ def evaluate(
     for name, value in evaluation.parts().items():
         show.console.print(f"  {name:<20} {value:.0%}", markup=False)
     if judged.test_uses is not None:
-        show.console.print(f"runs that have looked at these test rows: {judged.test_uses}", style="dim")
+        show.console.print(f"these test rows have been used {wording.uses(judged.test_uses)}", style="dim")
 
 
 def _scale(evaluation: Evaluation) -> str:

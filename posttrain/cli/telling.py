@@ -85,7 +85,9 @@ def conclude(result: ComparisonResult, task: Task, voice: Voice) -> None:
     voice.say(f"report: [bold]{escape(result.run)}/report.html[/]   took {_took(result)}\n", soft_wrap=True)
     voice.say("next:")
     run = places.LATEST if places.all_runs()[-1:] == [Path(result.run)] else result.run
-    for command in verdict.next_commands(result.recommendation, str(task.folder or task.name), run):
+    given = result.candidate(result.recommendation.candidate).kind == "given"
+    instead = places.answering(result, run) if given else ""
+    for command in verdict.next_commands(result.recommendation, str(task.folder or task.name), run, instead=instead):
         voice.say(f"  {command}", markup=False, soft_wrap=True)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from posttrain.comparison.results import CandidateResult
 from posttrain.comparison.wording import duration
 from posttrain.evaluation.evaluate import evaluate
 from posttrain.evaluation.record import Evaluation
-from posttrain.runs import SCHEMA, Budget, DiskError, Run, read_json, write_json
+from posttrain.runs import SCHEMA, Budget, DiskError, Run, disk_errors, read_json, write_json
 from posttrain.techniques import _chain as chain
 from posttrain.types import Candidate, Row, Task, TokensUsed, UserError
 
@@ -38,29 +38,51 @@ CURVE_SHARES = (0.25, 0.5)
 class Bench:
     """Where candidates of one task are made and measured.  Results and times go into `record`."""
 
-    def __init__(self, task: Task, run: Run, settings: Settings, record: Record) -> None:
+    def __init__(
+        self,
+        task: Task,
+        run: Run,
+        settings: Settings,
+        record: Record,
+        note: Callable[[str], None] | None = None,
+    ) -> None:
         self.task, self.run, self.settings, self.record = task, run, settings, record
+        self.note = note or record.notes.append
         self.earlier: dict[str, float] = {}  # seconds by part, of candidates that an earlier start finished
         self.searching: dict[str, TokensUsed] = {}  # of a hosted model, to find the prompt of each candidate
 
     def folder(self, name: str) -> Path:
         return self.run.folder / "candidates" / folder_name(name)
 
-    def kept(self, name: str) -> CandidateResult | None:
-        """The result of a candidate that finished before, if it did; how long its parts took goes into the record."""
+    def is_kept(self, name: str) -> bool:
+        """Whether a candidate finished before."""
+        return (self.folder(name) / "result.json").exists()
+
+    def kept(self, name: str, technique: str) -> CandidateResult | None:
+        """The result of a candidate that finished before, if it did; how long its parts took goes into the record.
+
+        One whose answers to the test rows are gone or damaged did not: it is done again, and a note says so.
+        """
         folder = self.folder(name)
-        if not (folder / "result.json").exists():
+        if not self.is_kept(name):
             return None
         report = read_json(folder / "result.json")
-        if report["name"] != name:
+        if (report["name"], report["technique"]) != (name, technique):
             raise UserError(
-                f"{name!r} and {report['name']!r} would be kept in the same folder",
+                f"{name!r} ({technique}) and {report['name']!r} ({report['technique']}) would be kept in one folder",
                 place=str(folder),
                 remedy="give one of them another name, or compare them in two runs",
             )
+        try:
+            evaluation = Evaluation.read(folder / "test.jsonl")
+        except UserError as error:
+            with disk_errors(folder):
+                (folder / "result.json").unlink()
+            self.note(f"{name} is done again: {error.message} ({error.place})")
+            return None
         self.earlier |= report.get("timings", {})
         self.record.timings |= self.earlier
-        return CandidateResult.from_report(report, Evaluation.read(folder / "test.jsonl"))
+        return CandidateResult.from_report(report, evaluation)
 
     async def taught(self, expression: str, name: str, start: Any, seconds: float | None) -> Candidate:
         """A candidate of this chain, taught within `seconds` (None: as long as it takes)."""

@@ -20,7 +20,7 @@ from posttrain.comparison.conclude import Record, Settings, conclude, folder_nam
 from posttrain.comparison.estimate import Forecast, calibrate, forecast
 from posttrain.comparison.plan import default_candidates, ordered
 from posttrain.comparison.results import CandidateResult, ComparisonResult
-from posttrain.comparison.stated_costs import refuse_unpriced
+from posttrain.comparison.stated_costs import refuse_unpriced, refuse_unused
 from posttrain.comparison.timetable import REPEATED, Timetable
 from posttrain.comparison.wording import complaint, duration, size
 from posttrain.evaluation.record import Evaluation
@@ -60,9 +60,10 @@ async def compare(
             comparing.timetable.next_model()
         await comparing.one_model(model)
     await comparing.repeat()
+    yours = comparing.yours(given)
     earlier = sum(comparing.bench.earlier.values())
     comparing.record.timings["total"] = earlier + time.monotonic() - started
-    result = conclude(task, list(policies), run, settings, comparing.record, yours=comparing.yours)
+    result = conclude(task, policies, run, settings, comparing.record, yours=yours)
     write(result, run.folder)
     return result
 
@@ -80,8 +81,7 @@ class Comparing:
     ) -> None:
         self.task, self.policies, self.run, self.settings, self.listener = task, policies, run, settings, listener
         self.record = Record()
-        self.bench = Bench(task, run, settings, self.record)
-        self.yours: str | None = None  # what everything is compared with, when the user runs something already
+        self.bench = Bench(task, run, settings, self.record, self._note)
         self.asked = {model: self._asked(model, first=not i) for i, model in enumerate(policies or [""])}
         self.timetable = Timetable(run, [{} for _ in self.asked])
 
@@ -103,32 +103,49 @@ class Comparing:
         return getattr(self.policies[model], "remote", False)
 
     def refuse_costs(self, given: Sequence[GivenCandidate]) -> None:
-        """Raises UserError when costs are stated that could not be added to anything."""
+        """Raises UserError for stated prices and costs that would be ignored or could not be added to anything."""
         prices = self.settings.prices
-        tokens, hours = None not in (prices.input_per_million, prices.output_per_million), prices.per_hour is not None
-        priced = {system.name: True for system in given}
-        for model, asked in self.asked.items():
-            for name, expression in asked.items():
-                priced[name] = tokens if chain.kind(expression) != "floor" and self._remote(model) else hours
-        refuse_unpriced(self.settings.costs, priced)
+        hosted = {
+            name: chain.kind(expression) != "floor" and self._remote(model)
+            for model, asked in self.asked.items()
+            for name, expression in asked.items()
+        }
+        refuse_unused(prices, hosted=any(hosted.values()), here=not all(hosted.values()))
+        tokens, hours = prices.input_per_million is not None, prices.per_hour is not None
+        priced = {name: tokens if elsewhere else hours for name, elsewhere in hosted.items()}
+        refuse_unpriced(self.settings.costs, {**{system.name: True for system in given}, **priced})
 
     async def one_model(self, model: str) -> None:
         """All candidates on one base model."""
         start = self._start(model) if model in self.policies else None
         for name, expression in self.asked[model].items():
-            if expression == "base" and self._remote(model) and self.yours is None:
-                self.yours = name
-            refusal = self.timetable.refusal(expression)
+            refusal = "" if self.bench.is_kept(name) else self.timetable.refusal(expression)
             if refusal:
                 self._note(f"{name} {refusal}; give more --minutes, or fewer --candidates")
                 continue
             await self.one(name, expression, None, start, self.timetable.begin(expression))
 
     async def judge_given(self, given: Sequence[GivenCandidate]) -> None:
-        """The systems that run already, of which the first is what everything is compared with."""
+        """The systems that run already."""
         for system in given:
-            self.yours = self.yours or system.name
             await self.one(system.name, "given", system, None, None)
+
+    def yours(self, given: Sequence[GivenCandidate]) -> str | None:
+        """What everything is compared with where the user runs something already: the first system whose answers are
+        given, else an endpoint (but not one on trial) as it is asked with the instructions alone.
+
+        Where that was not asked for, the first prompt that was tried stands for the endpoint, and a note says so.
+        """
+        if given:
+            return given[0].name
+        running = [model for model in self.policies if self._remote(model) and model not in self.settings.on_trial]
+        judged = {result.name: result for result in self.record.results}
+        tried = [judged[name] for model in running for name in self.asked[model] if name in judged]
+        tried = [result for result in tried if result.kind == "prompt"]
+        plain = [result for result in tried if result.technique == "base"]
+        if tried and not plain:
+            self._note(f"{tried[0].name} stands for the system you run: base was not compared; add it to --candidates")
+        return next((result.name for result in (*plain, *tried)), None)
 
     async def one(
         self,
@@ -139,7 +156,7 @@ class Comparing:
         seconds: float | None,
     ) -> None:
         """Teaches (unless it is `ready`) and judges one candidate, or takes its result from disk."""
-        result = self.bench.kept(name)
+        result = self.bench.kept(name, expression)
         if result is None:
             with self.bench.timed(f"{name}: teaching") as clock:
                 try:
@@ -208,7 +225,8 @@ class Comparing:
 
         How fast an endpoint is depends on who else asks: for it there is no forecast.
         """
-        to_do = [expression for name, expression in self.asked[model].items() if self.bench.kept(name) is None]
+        asked = self.asked[model].items()
+        to_do = [expression for name, expression in asked if self.bench.kept(name, expression) is None]
         if all(chain.kind(expression) == "floor" for expression in to_do) or self._remote(model):
             return {}
         self.run.progress("calibrating", 0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,12 +13,13 @@ from posttrain.comparison.estimate import peak_memory_bytes
 from posttrain.comparison.money import Prices, StatedCost, break_even, payback
 from posttrain.comparison.results import CandidateResult, ComparisonResult
 from posttrain.runs import Run, read_json, write_json
-from posttrain.types import Row, Task, UserError
+from posttrain.types import Policy, Row, Task, UserError
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is compared and under which prices.  `candidates` empty: the default for the task."""
+    """What is compared and under which prices.  `candidates` empty: the default for the task.  `on_trial` are endpoints
+    that are being tried, and no system that the user runs."""
 
     candidates: tuple[str, ...] = ()
     prices: Prices = Prices()
@@ -25,6 +27,13 @@ class Settings:
     volume_per_month: float | None = None
     margin: float = 0.02
     latency: bool = True
+    on_trial: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a volume that is none."""
+        volume = self.volume_per_month
+        if volume is not None and not 0 < volume < math.inf:
+            raise UserError(f"{volume:g} is no number of requests", place="--volume", remedy="give a number above 0")
 
 
 @dataclass
@@ -38,9 +47,16 @@ class Record:
     estimate_memory_bytes: int | None = None
 
 
+def precisions(policies: Mapping[str, Policy]) -> dict[str, str]:
+    """In what each model is computed, as far as its engine says: float32, or bfloat16 (on a CPU that is its products
+    with frozen weights).  An endpoint does not say."""
+    said = {model: getattr(policy, "precision", "") for model, policy in policies.items()}
+    return {model: precision for model, precision in said.items() if precision}
+
+
 def conclude(
     task: Task,
-    models: Sequence[str],
+    policies: Mapping[str, Policy],
     run: Run,
     settings: Settings,
     record: Record,
@@ -62,7 +78,8 @@ def conclude(
         task=task.name,
         task_version=task.version,
         task_hash=task.hash,
-        model=", ".join(models),
+        model=", ".join(policies),
+        precision=precisions(policies),
         candidates=tuple(results),
         comparisons=tuple(comparisons),
         recommendation=recommendation,

@@ -21,6 +21,20 @@ from posttrain.comparison.wording import DEVICE_SECONDS, count
 from posttrain.evaluation.statistics import MARGIN, Interval, bootstrap_difference
 from posttrain.types import TokensUsed, UserError
 
+OPTIONS = {
+    "per_hour": "--price-per-hour",
+    "input_per_million": "--price-input",
+    "cached_per_million": "--price-cached",
+    "output_per_million": "--price-output",
+}
+"""The option that states each price."""
+
+
+def refuse_odd_amount(amount: float | None, place: str) -> None:
+    """Raises UserError for what is no amount: less than nothing, infinite or not a number."""
+    if amount is not None and not 0 <= amount < math.inf:
+        raise UserError(f"{amount:g} is no amount", place=place, remedy="give a number, 0 or more")
+
 
 @dataclass(frozen=True)
 class Prices:
@@ -33,7 +47,9 @@ class Prices:
     currency: str = "$"
 
     def __post_init__(self) -> None:
-        """Raises UserError for a price of tokens that no cost could be made of."""
+        """Raises UserError for a price that is none, and for one of tokens that no cost could be made of."""
+        for name, option in OPTIONS.items():
+            refuse_odd_amount(getattr(self, name), option)
         tokens = (self.input_per_million, self.cached_per_million, self.output_per_million)
         if set(tokens) != {None} and None in (self.input_per_million, self.output_per_million):
             raise UserError(
@@ -48,6 +64,11 @@ class StatedCost:
     per_1000_requests: float = 0.0
     people: float = 0.0  # once
     standing_per_month: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises UserError for an amount that is none."""
+        for name, amount in vars(self).items():
+            refuse_odd_amount(amount, name)
 
 
 @dataclass(frozen=True)
@@ -184,8 +205,6 @@ def payback(
     found = _settle(extra, requests * (_per_request(reference) - _per_request(taught)) - standing, interval)
     if isinstance(found, str):
         return BreakEven(None, None, found)
-    if found.only_at_first and not found.after:
-        return BreakEven(None, None, "never")
     months, ends = float(found.after), found.ends and (float(found.ends[0]), float(found.ends[1]))
     if not months:
         return BreakEven(0.0, ends, "at once")
@@ -247,7 +266,7 @@ def _settle(extra: Fraction, saving: Fraction, interval: tuple[Fraction, Fractio
         return "not determined"
     if extra <= 0 <= saving:
         return _Crossing(Fraction(0))
-    if saving <= 0 < extra:
+    if saving <= 0 <= extra:
         return "never"
     ends = sorted(extra / end for end in interval) if interval else None
     return _Crossing(extra / saving, (ends[0], ends[1]) if ends else None, only_at_first=saving < 0)

@@ -7,7 +7,7 @@ evaluations of the run.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from posttrain.comparison.money import NOTHING_TO_PAY_BACK, BreakEven, Cost
@@ -191,6 +191,7 @@ class ComparisonResult:
     candidates: tuple[CandidateResult, ...]
     comparisons: tuple[Comparison, ...]
     recommendation: Recommendation
+    precision: Mapping[str, str] = field(default_factory=dict)  # in what each model was computed, where that is known
     reference: str | None = None
     yours: str | None = None
     margin: float = MARGIN
@@ -236,6 +237,7 @@ class ComparisonResult:
             "task": {"name": self.task, "version": self.task_version, "hash": self.task_hash},
             "scored_by": self.scored_by,
             "model": self.model,
+            "precision": dict(self.precision),
             "candidates": [result.to_report() for result in self.candidates],
             "comparisons": [{**asdict(c), "interval": list(c.interval)} for c in self.comparisons],
             "recommendation": {**asdict(self.recommendation), "reason": self.recommendation.reason},
@@ -298,6 +300,7 @@ class ComparisonResult:
             candidates=tuple(CandidateResult.from_report(e, by_name[e["name"]]) for e in report["candidates"]),
             comparisons=tuple(Comparison(**{**c, "interval": _pair(c["interval"])}) for c in report["comparisons"]),
             recommendation=_recommendation(report["recommendation"]),
+            precision=report.get("precision", {}),  # which older reports do not say
             seeds=tuple(report["seeds"]),
             notes=tuple(report["notes"]),
             **{name: report[name] for name in same},

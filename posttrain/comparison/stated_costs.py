@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
-from posttrain.comparison.money import StatedCost
+from posttrain.comparison.money import Prices, StatedCost
 from posttrain.tasks.records import read_text
 from posttrain.types import UserError
 
@@ -58,6 +58,23 @@ def refuse_unpriced(costs: Mapping[str, StatedCost], priced: Mapping[str, bool])
                 place="--costs",
                 remedy="state --price-per-hour for what runs here, --price-input and --price-output for an endpoint",
             )
+
+
+def refuse_unused(prices: Prices, *, hosted: bool, here: bool) -> None:
+    """Raises UserError for prices that would be ignored: of tokens without a candidate that is `hosted`, of the device
+    without one that runs `here`."""
+    if prices.input_per_million is not None and not hosted:
+        raise UserError(
+            "prices of tokens, and no endpoint is compared",
+            place="--price-input --price-output",
+            remedy="leave them out, or name an endpoint: --model chat:URL#NAME",
+        )
+    if prices.per_hour is not None and not here:
+        raise UserError(
+            "a price of the device, and nothing that is compared runs on it",
+            place="--price-per-hour",
+            remedy="leave it out, and state --price-input and --price-output for the endpoint",
+        )
 
 
 def _error(path: Path, text: str, word: str, message: str, remedy: str) -> UserError:

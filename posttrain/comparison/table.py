@@ -1,7 +1,7 @@
 """The table on the terminal: a row as each candidate finishes, then the whole one in decision order.
 
 Everything fits 112 columns; on a narrower terminal the final table is cut into two, quality and cost, so that no
-column is lost.
+column is lost.  Labels are whole where there is room for them beside the other columns, as in 120 columns.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from posttrain.comparison.wording import DEVICE_SECONDS, NOTHING
 from posttrain.types import ScoredBy
 
 WIDE = 112
+NARROWEST = 22  # of names and labels
 LEAST_SHOWN = 0.01  # seconds of teaching; less is none
 COLOURS = {"better": "green", "no worse": "cyan", "cannot tell": "yellow", "worse": "red"}
 
@@ -38,7 +39,7 @@ class Column:
 
 def header(scored_by: ScoredBy, width: int = WIDE) -> Text:
     """The heading over the rows that `row` prints."""
-    label = max(0, min(34, width - 67))
+    label = _label_beside_numbers(width)
     return Text(
         f"{'candidate':<22} {'':<{label}} {scored_by:>6} {'95 %':>7} {'valid':>6} {'teaching':>8} {'left':>8}",
         style="bold",
@@ -47,7 +48,7 @@ def header(scored_by: ScoredBy, width: int = WIDE) -> Text:
 
 def row(result: CandidateResult, *, seconds_left: float | None = None, width: int = WIDE) -> Text:
     """One line for a candidate that has just finished, in fixed columns; no wider than `width` from 80 on."""
-    label = max(0, min(34, width - 67))
+    label = _label_beside_numbers(width)
     evaluation = result.evaluation
     seconds = result.training_seconds + result.search_seconds
     teaching = wording.duration(seconds) if seconds >= LEAST_SHOWN else NOTHING
@@ -62,10 +63,16 @@ def row(result: CandidateResult, *, seconds_left: float | None = None, width: in
     return line
 
 
+def _label_beside_numbers(width: int) -> int:
+    """Columns for the label of a row that has just finished: more than 34 on a wide terminal alone."""
+    return max(0, min(width - 67, 34 + max(0, width - WIDE), 60))
+
+
 def final(comparison: ComparisonResult, *, width: int = WIDE) -> RenderableType:
     """The table of the comparison, best test score first, with the lines that say how to read it."""
     columns = _columns(comparison)
-    tables = [columns] if width >= WIDE else [columns[:5], [columns[0], *columns[5:]]]
+    tables = [columns] if width >= WIDE else [columns[:4], columns[4:]]
+    tables = [[_named(comparison, each, width), *each] for each in tables]
     legend = Text("\n".join(_legend(comparison)), style="dim")
     return _spaced(*(_table(comparison, each) for each in tables), legend)
 
@@ -104,7 +111,6 @@ def _spaced(*parts: RenderableType) -> Group:
 def _columns(comparison: ComparisonResult) -> list[Column]:
     against = "yours" if comparison.yours else _cut(comparison.reference or NOTHING, 15)
     return [
-        Column("candidate", _name, 22),
         Column(
             comparison.scored_by,
             lambda _, r: f"[bold]{wording.percent(r.score)}[/]\n{wording.span(r.evaluation.interval)}",
@@ -145,10 +151,24 @@ def _bare_name(comparison: ComparisonResult, result: CandidateResult) -> str:
     return f"{mark}[bold]{escape(result.name)}[/]"
 
 
-def _name(comparison: ComparisonResult, result: CandidateResult) -> str:
-    several = len({other.model for other in comparison.candidates if other.model}) > 1
-    label = f"{result.label}, {result.model}" if several and result.model else result.label
-    return f"{_bare_name(comparison, result)}\n[dim]{escape(_cut(label, 22))}[/]"
+def _named(comparison: ComparisonResult, others: Sequence[Column], width: int) -> Column:
+    """The column of names and labels: as wide as they are, as far as the others leave room for that."""
+    several = len({result.model for result in comparison.candidates if result.model}) > 1
+
+    def label(result: CandidateResult) -> str:
+        return f"{result.label}, {result.model}" if several and result.model else result.label
+
+    wanted = max(max(len(result.name) + 1, len(label(result))) for result in comparison.candidates)
+    room = width - sum(_width(comparison, column) + 1 for column in others)
+    shown = max(NARROWEST, min(wanted, room))
+    return Column("candidate", lambda c, r: f"{_bare_name(c, r)}\n[dim]{escape(_cut(label(r), shown))}[/]", shown)
+
+
+def _width(comparison: ComparisonResult, column: Column) -> int:
+    """Of what stands in a column."""
+    cells = [column.heading, *(column.cell(comparison, result) for result in comparison.candidates)]
+    lines = [line for cell in cells for line in Text.from_markup(cell).plain.split("\n")]
+    return min(column.width, max(map(len, lines)))
 
 
 def _difference(comparison: ComparisonResult, result: CandidateResult) -> str:
@@ -225,8 +245,7 @@ def _legend(comparison: ComparisonResult) -> list[str]:
         lines.append("Costs are busy seconds of this device; state prices to see money.")
     if comparison.volume_per_month:
         lines.append(f"Months are those of {comparison.volume_per_month:,.0f} requests.")
-    uses = "once" if comparison.test_uses == 1 else f"{comparison.test_uses} times"
-    lines.append(f"The test split has been used {uses}.")
+    lines.append(f"The test split has been used {wording.uses(comparison.test_uses)}.")
     return lines
 
 

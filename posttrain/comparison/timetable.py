@@ -18,7 +18,8 @@ REPEATED = 2
 class Timetable:
     """Who may begin and how long it may take, as time goes by.  One model after the other has its share of the time.
 
-    Forecasts are rough, so the plan made before the start is looked at again whenever a candidate's turn comes.
+    Forecasts are rough, so the plan made before the start is looked at again whenever a candidate's turn comes.  Where
+    there is none, as for endpoints, a candidate begins while there is time, and may be taught for all that is left.
     """
 
     def __init__(self, run: Run, models: Sequence[Mapping[str, Forecast]]) -> None:
@@ -68,8 +69,10 @@ class Timetable:
             self.forecasts.pop(expression, None)
             return self.left_out[expression]
         forecast = self.forecasts.get(expression)
-        if forecast is None or self._left is None or chain.kind(expression) != "prompt":
+        if self._left is None or chain.kind(expression) != "prompt":
             return ""
+        if forecast is None:
+            return "" if self._left > 0 else "left out: no time was left"
         weights = [self.forecasts[name] for name in self._waiting("weights")]
         kept_back = sum(LEAST_TRAINING * each.teaching + each.judging for each in weights)
         if forecast.total <= self._left - kept_back:
@@ -86,8 +89,10 @@ class Timetable:
         """
         weights = {name: self.forecasts[name] for name in self._waiting("weights")}
         left, own = self._left, self.forecasts.pop(expression, None)
-        if left is None or own is None or chain.kind(expression) == "floor":
+        if left is None or chain.kind(expression) == "floor":
             return None
+        if own is None:
+            return left
         if expression in weights:
             return divide(left, weights)[expression]
         return max(5.0, own.teaching, left - own.judging - self._of_this_model)

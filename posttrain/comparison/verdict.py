@@ -1,8 +1,9 @@
 """Who wins, and what the test rows say about it.
 
 The winner is chosen on dev, simpler kinds first among near ties, and then tested on test against every other
-candidate.  The reference is the user's own system if there is one, else the best prompt chosen on dev.  Nothing
-here looks at test to choose: test can only confirm, or take a claim away.
+candidate.  The reference is the user's own system if there is one, else the best prompt chosen on dev.  No score on
+test chooses anything: test can only confirm, or take a claim away, and what it takes from the dev winner goes to the
+user's system or to the best floor on dev, or to nobody ("no clear winner").
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import shlex
 from collections.abc import Sequence
 from typing import Literal
 
-from posttrain.comparison.recommendation import Case, recommend
+from posttrain.comparison.case import Case
+from posttrain.comparison.recommendation import recommend
 from posttrain.comparison.results import SIMPLEST_FIRST, CandidateResult, Comparison, Recommendation
 from posttrain.evaluation.statistics import (
     MARGIN,
@@ -64,12 +66,19 @@ def decide(
     winner, reference = choose_winner(results, margin), choose_reference(results, yours, margin)
     against = [(winner, other) for other in results if other is not winner]
     comparisons = _tested("winner", against, margin)
-    own = reference if yours is not None else None
-    case = Case(winner, reference, own, tuple(results), {c.b: c for c in comparisons}, margin)
+    beside = []
     if reference is not None:
-        against = [(other, reference) for other in results if other is not reference]
-        comparisons = comparisons + _tested("reference", against, margin)
-    return comparisons, recommend(case)
+        beside = _tested("reference", [(other, reference) for other in results if other is not reference], margin)
+    case = Case(
+        winner,
+        reference,
+        yours=reference if yours is not None else None,
+        results=tuple(results),
+        against={c.b: c for c in comparisons},
+        against_yours={c.a: c for c in beside} if yours is not None else {},
+        margin=margin,
+    )
+    return [*comparisons, *beside], recommend(case)
 
 
 def _tested(
@@ -112,15 +121,20 @@ def detectable_sentence(difference: float | None, n: int) -> str:
     return f"cannot tell differences below {100 * difference:.0f} points with n={n}"
 
 
-def next_commands(recommendation: Recommendation, task: str, run: str) -> list[str]:
-    """The three commands that follow from the verdict.  `run` and `task` may be folders with odd names."""
+def next_commands(recommendation: Recommendation, task: str, run: str, *, instead: str = "") -> list[str]:
+    """The three commands that follow from the verdict.  `run` and `task` may be folders with odd names.
+
+    `instead` names (as RUN/NAME) the best candidate that can answer, where the recommended one cannot.
+    """
     run, task = shlex.quote(run), shlex.quote(task)
-    show = f"posttrain show {run} --all"
+    show, check = f"posttrain show {run} --all", f"posttrain check {task}"
+    if instead:
+        return [show, check, f"posttrain serve {shlex.quote(instead)}"]
     if recommendation.outcome in ("winner", "a floor wins"):
         return [f"posttrain serve {run}", f"posttrain predict {run} FILE", show]
     if recommendation.outcome == "keep what you have":
-        return [show, f"posttrain check {task}", f"posttrain compare --like {run} --model MODEL"]
-    return [show, f"posttrain check {task}", f"posttrain serve {run}"]
+        return [show, check, f"posttrain compare --like {run} --model MODEL"]
+    return [show, check, f"posttrain serve {run}"]
 
 
 def _cost_per_request(result: CandidateResult) -> float:

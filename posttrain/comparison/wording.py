@@ -77,6 +77,11 @@ def count(value: float) -> str:
     return f"{round(value / scale) * scale:,}"
 
 
+def uses(count: int) -> str:
+    """How often a test split was looked at, as far as is counted: 2 -> "2 times in this folder of runs"."""
+    return f"{'once' if count == 1 else f'{count} times'} in this folder of runs"
+
+
 def complaint(error: UserError) -> str:
     """What is wrong, where, and what to do about it, in one line."""
     place = f" ({error.place})" if error.place else ""

@@ -50,8 +50,9 @@ class Reply:
                 self.finish_reasons[index] = str(reason)
         self._count(chunk)
 
-    def completions(self, messages: tuple[Message, ...], sampling: Sampling) -> list[Completion]:
-        """One per choice.  The usage of a request is shared out evenly, so that it adds up to what was billed."""
+    def completions(self, messages: tuple[Message, ...], sampling: Sampling, request: int = 0) -> list[Completion]:
+        """One per choice.  The tokens written are shared out evenly, so that they add up to what was billed; each has
+        those of the prompt, which are billed once a `request`."""
         labels = sampling.output.labels if sampling.output else ()
         share, rest = divmod(self.completion_tokens, len(self.texts))
         return [
@@ -62,6 +63,7 @@ class Reply:
                 prompt_tokens=self.prompt_tokens,
                 completion_tokens=share + (index < rest),
                 cached_tokens=self.cached_tokens,
+                request=request,
             )
             for index, (text, reason) in enumerate(zip(self.texts, self.finish_reasons, strict=True))
         ]

@@ -127,12 +127,14 @@ class ChatApiPolicy(PromptOnly):
     ) -> list[Completion]:
         """Asks until there are `n` completions: some endpoints give one at a time, whatever `n` says."""
         completions: list[Completion] = []
+        requests = 0
         whole = sampling.output is not None and bool(sampling.output.labels)  # a label is shown unwrapped
         while (done := len(completions)) < n:
             show_rest = None if show is None else _shifted(show, done)
             body = request_body(self.name, messages, n - done, sampling) | {"seed": sampling.seed + done}
             reply = await self._reply(body, None if whole else show_rest)
-            received = reply.completions(messages, sampling)
+            received = reply.completions(messages, sampling, requests)
+            requests += 1
             self.tokens_used += TokensUsed(reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens)
             if whole and show_rest is not None:
                 for choice, completion in enumerate(received):

@@ -204,25 +204,29 @@ class Evaluation:
     @staticmethod
     def read(path: Path) -> Evaluation:
         """Reads what `write` wrote.  Raises UserError when it is missing, cut short or of another schema."""
-        header, *lines = _lines(path) or [{}]
-        if header.get("schema") != SCHEMA or header.get("n") != len(lines):
+        try:
+            header, *lines = _lines(path)
+            if (header["schema"], header["n"]) != (SCHEMA, len(lines)):
+                raise ValueError(header)
+            return Evaluation(
+                header["candidate"],
+                header["task"],
+                header["task_hash"],
+                header["split"],
+                tuple(map(_attempt, lines)),
+                header.get("scored_by", "right"),
+            )
+        except (LookupError, TypeError, ValueError) as error:
             raise UserError(
                 "not a whole evaluation of this version",
                 place=str(path),
-                remedy="remove the file and run the comparison again; only this candidate is redone",
-            )
-        attempts = []
-        for line in lines:
-            fields = {name: value for name, value in line.items() if name != "schema"}
-            attempts.append(Attempt(**{**fields, "slices": tuple(line["slices"]), "messages": tuple(line["messages"])}))
-        return Evaluation(
-            header["candidate"],
-            header["task"],
-            header["task_hash"],
-            header["split"],
-            tuple(attempts),
-            header.get("scored_by", "right"),
-        )
+                remedy="go on with its run (posttrain compare --resume RUN): only this candidate is done again",
+            ) from error
+
+
+def _attempt(line: Mapping[str, Any]) -> Attempt:
+    fields = {name: value for name, value in line.items() if name != "schema"}
+    return Attempt(**{**fields, "slices": tuple(line["slices"]), "messages": tuple(line["messages"])})
 
 
 def refuse_unlike(one: Evaluation, other: Evaluation) -> None:
@@ -254,8 +258,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     records = []
     try:
         for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n"):
-            records.append(json.loads(line))
-    except (FileNotFoundError, ValueError):
+            records.append(dict(json.loads(line)))
+    except (FileNotFoundError, TypeError, ValueError):
         pass
     return records
 

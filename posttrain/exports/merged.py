@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
 from posttrain.exports._companions import LocalPolicy, trained, write_companions
@@ -53,4 +54,7 @@ def _merge(policy: LocalPolicy, adapter: Path, folder: Path) -> None:
     # Merged weights are plain ones, whatever the base was stored as: no later load may take them for quantised.
     if hasattr(merged.config, "quantization_config"):
         del merged.config.quantization_config
-    merged.save_pretrained(folder)
+    try:
+        merged.save_pretrained(folder)
+    except SafetensorError as error:  # how safetensors tells of a full disk
+        raise OSError(str(error)) from error

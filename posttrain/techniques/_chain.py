@@ -13,12 +13,21 @@ from posttrain.discovery import find
 from posttrain.runs import Budget, Run, disk_errors
 from posttrain.techniques._adapter import shape_is_settled
 from posttrain.techniques._work import Work
-from posttrain.types import Candidate, Kind, Task
+from posttrain.types import Candidate, Kind, Task, UserError
 
 
 def links(expression: str) -> list[ModuleType]:
-    """The techniques of a chain, in order.  Raises UserError for an unknown name."""
-    return [find("techniques", name.strip()) for name in expression.split("+")]
+    """The techniques of a chain, in order.  Raises UserError for an unknown name, and for a floor in a longer chain."""
+    names = [name.strip() for name in expression.split("+")]
+    modules = [find("techniques", name) for name in names]
+    floors = [name for name, module in zip(names, modules, strict=True) if module.KIND == "floor"]
+    if floors and len(names) > 1:
+        raise UserError(
+            f"{expression} cannot be: {floors[0]} is a floor, which has no model to teach or to be taught with",
+            place=expression,
+            remedy=f"name {floors[0]} by itself; chain prompts and weights only, as in retrieval+sft",
+        )
+    return modules
 
 
 def kind(expression: str) -> Kind:

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import posttrain
 from posttrain.api import places
+from posttrain.engines.torch.base import choose_precision
+from posttrain.engines.torch.engine import TorchEngine
 from posttrain.types import UserError
 
 NOWHERE = "chat:http://127.0.0.1:9/v1#nobody"
@@ -41,6 +44,16 @@ REFUSED: dict[str, Callable[[str], Any]] = {
     "compare, no training rows": lambda _: (no_train_rows(), posttrain.compare("tasks/tickets", candidates=["nearest"])),
     "teach, a row too long": lambda model: (a_row_too_long(), posttrain.teach("sft", "tasks/tickets", model=model)),
     "evaluate, no such run": lambda _: posttrain.evaluate("./none", "tasks/tickets"),
+    "compare, a model nobody asks": lambda model: posttrain.compare("tasks/tickets", candidates=["nearest"], models=[model]),
+    "compare, prices of tokens and no endpoint": lambda _: posttrain.compare(
+        "tasks/tickets", candidates=["nearest"], prices=posttrain.Prices(input_per_million=2, output_per_million=8)),
+    "compare, a price of the device and nothing on it": lambda _: posttrain.compare(
+        "tasks/tickets", candidates=["base"], models=[NOWHERE], prices=posttrain.Prices(per_hour=2)),
+    "compare, on another model that is none": lambda _: posttrain.compare(like="latest", models=["./nowhere"]),
+    "answers under the name of a technique": lambda _: posttrain.compare(
+        "tasks/tickets", candidates=["constant", "nearest"], answers={"nearest": "tickets.csv"}),
+    "answers under the name of a chain": lambda _: posttrain.compare(
+        "tasks/tickets", candidates=["constant"], answers={"retrieval+sft@m": "tickets.csv"}),
     "answers that miss rows": lambda _: posttrain.compare("tasks/tickets", answers={"ours": "new.csv"}),
 }
 
@@ -112,6 +125,41 @@ def test_what_a_run_was_asked_and_what_made_it_is_written_down() -> None:
     assert config["commit"] == places.commit() and config["versions"]["posttrain"]
 
 
+def test_in_what_a_model_was_computed_is_written_down(tiny_model_folder: Path) -> None:
+    model, precision = str(tiny_model_folder), choose_precision(torch.device("cpu"))
+    lesson = posttrain.teach("few_shot", "tickets.csv", model=model)
+    posttrain.evaluate(model, "tickets.csv")
+    compared = posttrain.compare("tickets.csv", candidates=["constant", "base"], models=[model])
+    configs = [json.loads((run / "config.json").read_text()) for run in places.all_runs()]
+    assert [config["precision"] for config in configs] == [{model: precision}] * 3
+    assert lesson.folder == places.all_runs()[0] and compared.precision == {model: precision}
+    assert json.loads((Path(compared.run) / "report.json").read_text())["precision"] == {model: precision}
+    assert posttrain.compare("tickets.csv", candidates=["constant"]).precision == {}
+    export = TorchEngine.open(model, precision="float32")
+    assert export.base().precision == "float32"
+    export.close()
+
+
+def test_going_on_takes_the_answers_that_were_compared() -> None:
+    rows = [{"input": row.text, "answer": row.target} for row in posttrain.init("tickets.csv").splits["test"]]
+    Path("ours.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("copy.jsonl").write_text(Path("ours.jsonl").read_text())
+    Path("theirs.jsonl").write_text("".join(json.dumps({**row, "answer": "billing"}) + "\n" for row in rows))
+    run = posttrain.compare("tickets.csv", candidates=["constant"], answers={"ours": "ours.jsonl"}).run
+    assert posttrain.compare(resume=run).yours == "ours"
+    assert posttrain.compare(resume=run, answers={"ours": "copy.jsonl"}).candidate("ours").score == 1
+    for answers in ({"ours": "theirs.jsonl"}, {"ours": "ours.jsonl", "theirs": "theirs.jsonl"}):
+        with pytest.raises(UserError, match=r"started with other answers \(ours=ours.jsonl\)") as caught:
+            posttrain.compare(resume=run, answers=answers)
+        assert caught.value.place == "--answers"
+    shutil.copy("theirs.jsonl", "ours.jsonl")
+    with pytest.raises(UserError, match="other answers"):
+        posttrain.compare(resume=run)
+    alone = posttrain.compare("tickets.csv", candidates=["constant"]).run
+    with pytest.raises(UserError, match=r"other answers \(none\)"):
+        posttrain.compare(resume=alone, answers={"ours": "ours.jsonl"})
+
+
 def test_going_on_takes_the_run_as_it_was_started() -> None:
     first = posttrain.compare("tickets.csv", candidates=["constant", "nearest"], seed=5)
     again = posttrain.compare(resume="latest")
@@ -120,6 +168,8 @@ def test_going_on_takes_the_run_as_it_was_started() -> None:
         posttrain.compare(resume="latest", seed=0)
     with pytest.raises(UserError, match="do not go together"):
         posttrain.compare(resume="latest", like="latest", models=["smollm2"])
+    with pytest.raises(UserError, match="was started with the model smollm2"):
+        posttrain.compare(resume="latest", models=["other"])
     with Path("tickets.csv").open("a") as file:
         file.write("one more,billing\n")
     posttrain.init("tickets.csv", output="other")

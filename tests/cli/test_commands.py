@@ -171,6 +171,12 @@ def test_latest_is_a_run_with_a_winner_after_evaluating_it(shell: Shell) -> None
     assert shell("predict", "latest", "new.csv").code == 0
 
 
+def test_a_look_at_test_is_counted_where_the_runs_are(shell: Shell) -> None:
+    shell("compare", "tickets.csv", *FLOORS)
+    said = shell("evaluate", "latest", "tasks/tickets", "--split", "test")
+    assert "these test rows have been used 2 times in this folder of runs" in said.out
+
+
 def test_check_ends_with_code_1_when_something_must_be_mended(shell: Shell) -> None:
     shell("init", "tickets.csv")
     train, test = Path("tasks/tickets/train.jsonl"), Path("tasks/tickets/test.jsonl")

@@ -13,7 +13,9 @@ from command_line import Shell
 from live_server import serving
 
 from posttrain import tasks
+from posttrain.api import comparing
 from posttrain.candidates.policy import PolicyCandidate
+from posttrain.comparison.money import Prices
 from posttrain.comparison.wording import percent
 from posttrain.engines.toy import ToyPolicy
 from posttrain.types import Output
@@ -47,6 +49,11 @@ def test_an_endpoint_is_prompted_compared_and_talked_to(shell: Shell, endpoint: 
     assert by_name["few_shot"]["cost_unit"] == "$"
     replies = (Path(report["run"]) / "replies.jsonl").read_text().splitlines()
     assert len(replies) >= by_name["base"]["n"], "what was paid for is kept"
+
+    prices = comparing.question(like="latest", models=[endpoint]).settings.prices
+    assert (prices.input_per_million, prices.output_per_million) == (2, 8)
+    other = comparing.question(like="latest", models=["chat:http://127.0.0.1:9/v1#other"])
+    assert other.settings.prices == Prices(), "what another endpoint costs is not known"
 
     talked = shell("chat", endpoint, "-m", "where is the parcel", "-m", "and now", "--json").document
     assert talked["model"] == endpoint
@@ -83,6 +90,10 @@ def test_like_leaves_out_what_an_endpoint_cannot_be_taught(shell: Shell, endpoin
     assert like["answer"] in (True, False, None) and like["sentence"].startswith("The old winner, ")
     config = json.loads((Path(said.document["run"]) / "config.json").read_text())
     assert config["like"] == first["run"] and config["models"] == [endpoint]
+    assert said.document["yours"] is None and config["settings"]["on_trial"] == [endpoint], "it is tried, and not run yet"
+    again = shell("compare", "--like", "latest", "--model", endpoint, "--json").document
+    assert again["yours"] is None, "nor the second time"
+    assert shell("compare", "--resume", "latest", "--json").document["yours"] is None
 
     told = shell("compare", "--like", first["run"], "--model", endpoint)
     assert "The old winner, " in told.out.split("next:")[1]
@@ -126,6 +137,12 @@ def test_like_refuses_another_task_an_unfinished_run_and_no_model(shell: Shell, 
         "\n".join(Path("tasks/tickets/train.jsonl").read_text().splitlines()[:-1]) + "\n")
     assert "no report" in shell("compare", "--like", "latest", "--model", endpoint).err
     assert len(list(Path("runs").glob("*-compare"))) == 1
+
+
+def test_what_an_evaluated_endpoint_answered_is_kept(shell: Shell, endpoint: str) -> None:
+    judged = shell("evaluate", endpoint, "tasks/tickets", "--json").document
+    replies = [json.loads(line) for line in (Path(judged["run"]) / "replies.jsonl").read_text().splitlines()]
+    assert len(replies) == judged["n"] and all(reply["reply"]["texts"] for reply in replies)
 
 
 def test_an_endpoint_cannot_be_taught(shell: Shell, endpoint: str) -> None:

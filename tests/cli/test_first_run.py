@@ -114,6 +114,28 @@ def test_the_next_commands_name_a_task_that_can_be_checked(shell: Shell) -> None
 
 
 @pytest.mark.parametrize("runs", ["runs", "other runs"])
+def test_what_runs_today_cannot_be_asked_anew_and_what_can_is_named(shell: Shell, runs: str) -> None:
+    """Its answers are all there is of it: predict abstained on every row, and a server answered 500."""
+    write_answers()
+    said = shell("compare", "tickets.csv", "--candidates", "constant,nearest", "--answers", "ours=ours.jsonl", "--runs", runs)
+    assert "Keep what you have" in said.out
+    (folder,) = Path(runs).glob("*-compare")
+    run = "latest" if runs == "runs" else str(folder)
+    best = f"{run}/nearest"
+    commands = [shlex.split(line)[1:] for line in said.out.split("next:")[1].splitlines() if "posttrain" in line]
+    assert commands == [["show", run, "--all"], ["check", "tasks/tickets"], ["serve", best]]
+    assert shell(*commands[0]).code == 0 and shell(*commands[1]).code == 0
+    assert shell("predict", best, "new.csv").code == 0, "what is to be served can answer"
+    for place in (run, f"{run}/ours"):
+        for asked in (("predict", place, "new.csv"), ("chat", place, "-m", "hello"), ("serve", place, "--port", "0")):
+            refused = shell(*asked)
+            assert refused.code == 2 and "ours is a system of yours" in refused.err
+            assert f"posttrain serve {shlex.quote(f'{folder}/nearest')}" in refused.err
+    judged = shell("evaluate", f"{run}/ours", "tasks/tickets", "--split", "test", "--json")
+    assert judged.document["score"] == 1, "what it said of the task's own rows is judged as ever"
+
+
+@pytest.mark.parametrize("runs", ["runs", "other runs"])
 def test_the_next_commands_name_a_run_that_is_found(shell: Shell, runs: str) -> None:
     said = shell("compare", "tickets.csv", "--candidates", "constant,nearest", "--runs", runs)
     commands = [shlex.split(line) for line in said.out.split("next:")[1].splitlines() if "posttrain" in line]

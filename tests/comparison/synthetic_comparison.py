@@ -97,7 +97,7 @@ def comparison(*, own: bool = True) -> ComparisonResult:
     results = [replace(r, break_even=unknown if r.kind == "given" else pays.get(r.name)) for r in results]
     comparisons, recommendation = decide(results, yours=yours)
     return ComparisonResult(
-        task="support_triage", task_version="1", task_hash="f00d" * 16, model="smollm2", candidates=tuple(results),
+        task="support_triage", task_version="1", task_hash="f00d" * 16, model="smollm2", precision={"smollm2": "bfloat16"}, candidates=tuple(results),
         comparisons=tuple(comparisons), recommendation=recommendation, reference=reference.name, yours=yours, ceiling=0.86,
         volume_per_month=20_000, detectable_difference=detectable(comparisons, 120, "right"), test_uses=1, seeds=(0, 1, 2),
         estimate_seconds=780, actual_seconds=702,

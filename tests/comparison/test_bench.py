@@ -187,10 +187,27 @@ def test_two_names_for_one_folder_are_refused(tmp_path: Path) -> None:
     here = bench(tmp_path)
     here.keep(result("sft@a/b", "weights", 0.5))
     evaluation("sft@a/b", [True]).write(here.folder("sft@a/b") / "test.jsonl")
-    assert here.kept("sft@a/b") is not None
-    with pytest.raises(UserError, match="the same folder") as caught:
-        here.kept("sft@a_b")
-    assert "another name" in caught.value.remedy
+    assert here.kept("sft@a/b", "sft@a/b") is not None
+    for name, technique in (("sft@a_b", "sft@a_b"), ("sft@a/b", "given")):
+        with pytest.raises(UserError, match="kept in one folder") as caught:
+            here.kept(name, technique)
+        assert "another name" in caught.value.remedy
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut short"])
+def test_what_lost_its_answers_to_the_test_rows_is_done_again(tmp_path: Path, damage: str, taught: list[Run]) -> None:
+    first = compared(tmp_path, "constant", "base", "best_of")
+    path = tmp_path / "candidates" / "base" / "test.jsonl"
+    path.unlink() if damage == "gone" else path.write_text(path.read_text()[:-40])
+    with pytest.raises(UserError, match="not a whole evaluation") as caught:
+        read(tmp_path)
+    assert "--resume" in caught.value.remedy
+    before = len(taught)
+    second = compared(tmp_path, "constant", "base", "best_of")
+    assert [run.folder.parent.name for run in taught[before:]] == ["base"], "and nothing else"
+    assert f"base is done again: not a whole evaluation of this version ({path})" in second.notes
+    assert [each.score for each in second.candidates] == [each.score for each in first.candidates]
+    assert read(tmp_path).candidate("base").score == first.candidate("base").score
 
 
 def test_adapters_are_freed_once_they_are_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,6 +168,16 @@ def test_every_model_has_its_share_of_the_time(tmp_path: Path, clock: Clock) -> 
     assert table.begin("sft") == pytest.approx(310 - 10), "and what the one before left over"
 
 
+def test_what_has_no_forecast_begins_while_there_is_time(tmp_path: Path, clock: Clock) -> None:
+    """Candidates of an endpoint: each may take what is left, and none begins when nothing is."""
+    table = timetable(tmp_path, 100, {})
+    for seconds in (100, 40):
+        assert table.refusal("few_shot") == "" and table.begin("few_shot") == pytest.approx(seconds)
+        clock.now += 60
+    assert table.refusal("base") == "left out: no time was left" and table.refusal("nearest") == ""
+    assert table.begin("nearest") is None
+
+
 def test_without_a_limit_nobody_is_refused(tmp_path: Path) -> None:
     table = timetable(tmp_path, None, NEEDED)
     for name in NEEDED:

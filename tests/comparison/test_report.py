@@ -40,7 +40,8 @@ def printed(renderable: object, width: int) -> list[str]:
 def test_the_report_has_the_fields_programs_rely_on(found: ComparisonResult) -> None:
     """Those they rely on, and exactly these beside them: docs/guides/evaluating.md says what else there is."""
     report = json.loads(json.dumps(found.to_report(), allow_nan=False))
-    assert set(report) == {"schema", "task", "model", "candidates", "comparisons", "recommendation"} | {
+    assert report["precision"] == {"smollm2": "bfloat16"}
+    assert set(report) == {"schema", "task", "model", "candidates", "comparisons", "recommendation"} | {"precision",
         "scored_by", "reference", "yours", "margin", "volume_per_month", "ceiling", "detectable_difference", "test_uses",
         "run", "seed", "seeds", "estimate_seconds", "actual_seconds", "estimate_memory_bytes", "actual_memory_bytes",
         "timings", "notes"}
@@ -78,6 +79,8 @@ def test_a_report_is_read_back_whole(found: ComparisonResult) -> None:
     report = json.loads(json.dumps(found.to_report()))
     again = ComparisonResult.from_report(report, [result.evaluation for result in found.candidates])
     assert again == found
+    assert "precision" not in (older := {key: value for key, value in report.items() if key != "precision"})
+    assert ComparisonResult.from_report(older, [result.evaluation for result in found.candidates]).precision == {}
     with pytest.raises(UserError, match="no evaluation of ours"):
         ComparisonResult.from_report(report, [r.evaluation for r in found.candidates if r.name != "ours"])
     with pytest.raises(UserError, match="schema"):
@@ -96,9 +99,25 @@ def test_tables_fit_and_lose_no_column(found: ComparisonResult, width: int) -> N
         assert word in text
     for value in ("▸retrieval+sft", "71 %", "62–78", "+19 better", "+12 to +26", "60 % n=20", "1.2 s", "after 250"):
         assert value in text
+    assert "The test split has been used once in this folder of runs." in " ".join(text.split())
     assert "Model: smollm2." in text and "Months are those of 20,000 requests." in text
     assert "One training run: retrieval+sft, sft+grpo." in " ".join(text.split())
     assert max(map(len, printed(table.everything(found), width))) <= width
+
+
+@pytest.mark.parametrize(("width", "whole"), [(80, True), (100, True), (112, False), (120, True), (160, True)])
+def test_labels_are_whole_where_there_is_room(found: ComparisonResult, width: int, whole: bool) -> None:
+    """In 112 columns the others leave room for 24; in 80 there are two tables, each with room to spare."""
+    longest = "majority of several answers"
+    named = replace(found, candidates=tuple(replace(each, label=longest) for each in found.candidates))
+    text = "\n".join(lines := printed(table.final(named, width=width), width))
+    assert max(map(len, lines)) <= width
+    assert text.count(longest) == (len(found.candidates) * (2 if width < 112 else 1) if whole else 0)
+    chain = "documents in the prompt, then fine-tuned on the answers"
+    row = replace(found.candidates[0], label=chain)
+    for wide, shown in ((112, False), (160, True)):
+        assert (chain in "\n".join(printed(table.row(row, width=wide), wide))) == shown
+        assert (chain in "\n".join(printed(table.final(replace(found, candidates=(row,)), width=wide), wide))) or not shown
 
 
 def test_what_is_yours_is_called_that(found: ComparisonResult, tmp_path: Path) -> None:
@@ -203,7 +222,9 @@ def test_the_page_says_what_was_found(found: ComparisonResult, rendered: tuple[s
     text, seen = rendered
     body = " ".join(" ".join(seen.text).split())
     assert found.recommendation.sentences[0] in body and found.recommendation.sentences[1] in body
-    assert "cannot tell differences below" in body and "test split used once" in body
+    assert "cannot tell differences below" in body and "test split used once in this folder of runs" in body
+    assert "The test split has been used once in this folder of runs (others are not counted)" in body
+    assert "computed in bfloat16" in body
     order = [text.index(f'id="{name}"') for name in ("table", "sure", "cost", "labels", "rows", "slices", "training")]
     assert order == sorted(order)
     assert "200 more rows: about +8 points" in body
@@ -258,7 +279,7 @@ def test_a_page_with_next_to_nothing_to_show(tmp_path: Path) -> None:
     comparisons, recommendation = decide([only])
     found = ComparisonResult("toy", "1", "hash", "", (only,), tuple(comparisons), recommendation)
     text, seen = page(found, tmp_path)
-    assert "<svg" not in text and "There is no reference" in " ".join(seen.text)
+    assert "<svg" not in text and "There is no reference" in " ".join(seen.text) and "computed in" not in text
     assert json.loads(seen.data)["rows"] == []
 
 

@@ -100,7 +100,7 @@ def test_your_own_system_is_left_for_something_better_or_as_good_and_cheaper() -
         _, verdict = decide([ours, as_good], yours="ours")
         assert verdict.outcome == outcome
     _, verdict = decide([ours, candidate("sft", "weights", 0, 30, 0.7)], yours="ours")
-    assert verdict.sentences[1] == "Keep what you have: nothing tried here beats it."
+    assert verdict.sentences[1] == "Keep what you have: what was chosen on dev does not beat it."
 
 
 @pytest.mark.parametrize("better", ["few_shot", "sft"])
@@ -111,7 +111,8 @@ def test_an_endpoint_of_yours_is_kept_like_any_other_system_of_yours(better: str
     assert (verdict.candidate, verdict.outcome) == ("base", "keep what you have")
     assert verdict.sentences[0].startswith(f"Keep what you have: {better}, the best on dev, gets 51 % ")
     _, verdict = decide([own, candidate(better, kind, 0, 30, 0.6)], yours="base")
-    assert (verdict.candidate, verdict.sentences[1]) == ("base", "Keep what you have: nothing tried here beats it.")
+    assert (verdict.candidate, verdict.sentences[1]) == (
+        "base", "Keep what you have: what was chosen on dev does not beat it.")
     _, verdict = decide([own, candidate(better, kind, 0, 30, 0.4)], yours="base")
     assert verdict.outcome == "keep what you have", "it was the best on dev as well"
     _, verdict = decide([own, candidate(better, kind, 0, 90, 0.8)], yours="base")
@@ -132,18 +133,18 @@ def test_a_reason_to_take_something_is_a_rival_that_it_beats() -> None:
         assert "but cannot be told apart from dpo" in verdict.sentences[0]
 
 
-def test_a_floor_wins_on_dev_or_when_the_winner_is_not_ahead_of_it_on_test() -> None:
+def test_a_floor_wins_on_dev_or_when_it_is_shown_as_good_as_the_winner() -> None:
     _, verdict = decide([candidate("linear", "floor", 0, 105, 0.88), candidate("sft", "weights", 0, 98, 0.82),
                          candidate("few_shot", "prompt", 0, 60, 0.5)])
     assert (verdict.candidate, verdict.outcome) == ("linear", "a floor wins")
     assert verdict.reason.startswith("A floor wins: linear, which needs no language model, gets 88 % of 120 test rows")
     assert verdict.sentences[1].startswith("It ")
     assert "sft" in verdict.sentences[1] and "the best candidate with a language model" in verdict.sentences[1]
-    _, verdict = decide([candidate("linear", "floor", 0, 105, 0.80), candidate("sft", "weights", 2, 106, 0.88)])
-    assert (verdict.candidate, verdict.outcome) == ("linear", "a floor wins")
-    _, verdict = decide([candidate("linear", "floor", 0, 105, 0.80), candidate("sft", "weights", 0, 60, 0.88)])
-    assert (verdict.candidate, verdict.outcome) == ("linear", "a floor wins")
-    assert "chosen on dev, but on test it is worse than linear" in verdict.sentences[0]
+    for sft in (candidate("sft", "weights", 0, 60, 0.88), candidate("sft", "weights", 3, 104, 0.88)):  # worse; as good
+        _, verdict = decide([candidate("linear", "floor", 0, 105, 0.80), sft])
+        assert (verdict.candidate, verdict.outcome) == ("linear", "a floor wins")
+        assert "linear, which needs no language model, gets 88 %" in verdict.sentences[0]
+        assert verdict.sentences[1].startswith("sft, the best on dev, ") and " linear " in verdict.sentences[1]
 
 
 def test_no_clear_winner_says_how_many_rows_would_tell() -> None:
@@ -157,13 +158,87 @@ def test_no_clear_winner_says_how_many_rows_would_tell() -> None:
     assert "test rows would show" in verdict.sentences[1]
     _, verdict = decide([candidate("sft", "weights", 0, 60, 0.6), candidate("few_shot", "prompt", 15, 80, 0.5),
                          candidate("linear", "floor", 0, 20, 0.2)])
-    assert verdict.candidate == "few_shot"  # level or ahead on test, and simpler
+    assert verdict.candidate == "sft", "a simpler one that is ahead on test was not chosen for that"
 
 
-def test_dev_and_test_disagreeing_is_no_clear_winner() -> None:
-    _, verdict = decide([candidate("sft", "weights", 0, 40, 0.7), candidate("sft+grpo", "weights", 0, 80, 0.6)])
-    assert (verdict.candidate, verdict.outcome) == ("sft+grpo", "no clear winner")
-    assert "dev and test disagree" in verdict.sentences[1]
+# ---- test chooses nothing
+
+SFT = candidate("sft", "weights", 0, 40, 0.7)
+BETTER_ON_DEV, BETTER_ON_TEST = candidate("sft+grpo", "weights", 0, 70, 0.6), candidate("dpo", "weights", 0, 90, 0.5)
+
+
+def test_where_test_contradicts_dev_the_choice_of_dev_is_kept_and_that_is_said() -> None:
+    for rivals in ([BETTER_ON_DEV, BETTER_ON_TEST], [BETTER_ON_TEST, BETTER_ON_DEV]):
+        _, verdict = decide([SFT, *rivals])
+        assert (verdict.candidate, verdict.outcome) == ("sft", "no clear winner")
+        assert verdict.sentences[0].startswith("sft was chosen on dev, but on test it is worse than sft+grpo")
+        assert "dev and test disagree: let fresh test rows confirm sft+grpo" in verdict.sentences[1]
+
+
+def test_what_may_be_as_good_is_named_in_the_order_of_dev() -> None:
+    first, second = candidate("few_shot", "prompt", 12, 48, 0.6), candidate("linear", "floor", 20, 62, 0.5)
+    _, verdict = decide([SFT, second, first])
+    assert (verdict.candidate, verdict.outcome) == ("sft", "no clear winner")
+    assert "but cannot be told apart from few_shot" in verdict.sentences[0], "linear is the better one on test"
+
+
+@pytest.mark.parametrize("last", [87, 93])
+def test_whether_a_floor_is_ahead_on_test_does_not_matter_where_neither_is_shown_as_good(last: int) -> None:
+    _, verdict = decide([candidate("linear", "floor", 0, 80, 0.80), candidate("sft", "weights", 10, last, 0.88)])
+    assert (verdict.candidate, verdict.outcome) == ("sft", "no clear winner")
+    assert "cannot be told apart from linear" in verdict.sentences[0]
+
+
+def test_beside_your_system_too_the_choice_is_that_of_dev_or_yours() -> None:
+    beaten, level = candidate("ours", "given", 0, 15, None), candidate("ours", "given", 5, 45, None)
+    _, verdict = decide([SFT, BETTER_ON_DEV, BETTER_ON_TEST, beaten], yours="ours")
+    assert (verdict.candidate, verdict.outcome) == ("sft", "no clear winner")
+    assert "worse than sft+grpo" in verdict.sentences[0] and "It is better than ours" in verdict.sentences[1]
+    _, verdict = decide([SFT, BETTER_ON_DEV, BETTER_ON_TEST, level], yours="ours")
+    assert (verdict.candidate, verdict.outcome) == ("ours", "keep what you have")
+    endpoint = candidate("base", "prompt", 0, 40, 0.7)
+    _, verdict = decide([endpoint, BETTER_ON_DEV, BETTER_ON_TEST], yours="base")
+    assert (verdict.candidate, verdict.outcome) == ("base", "keep what you have")
+    assert "On test it is worse than sft+grpo" in verdict.sentences[1] and "confirm sft+grpo" in verdict.sentences[1]
+
+
+# ---- floors beside a system of yours
+
+def test_beside_your_system_a_winner_must_beat_the_floors_too() -> None:
+    ours, sft = candidate("ours", "given", 0, 20, None), candidate("sft", "weights", 3, 80, 0.7)
+    _, verdict = decide([ours, sft, candidate("linear", "floor", 0, 70, 0.5)], yours="ours")
+    assert (verdict.candidate, verdict.outcome) == ("linear", "a floor wins"), "it is shown better than ours as well"
+    assert "linear, which needs no language model, gets 58 %" in verdict.sentences[0]
+    assert "and is better than ours by 42 points" in verdict.sentences[0]
+    assert verdict.sentences[1].startswith("sft, the best on dev, is not shown better than linear (+6 points")
+
+
+def test_a_floor_that_is_not_shown_better_than_your_system_is_named_and_not_taken() -> None:
+    ours = candidate("ours", "given", 0, 60, None)
+    for first, last, found in ((0, 72, ("sft", "no clear winner")), (0, 90, ("sft", "winner"))):
+        sft, linear = candidate("sft", "weights", first, last, 0.7), candidate("linear", "floor", 10, 76, 0.5)
+        _, verdict = decide([ours, sft, linear], yours="ours")
+        assert (verdict.candidate, verdict.outcome) == found
+        assert "is better than ours by " in verdict.sentences[0]
+        assert ("but is not shown better than linear (+5 points" in verdict.sentences[0]) == (last == 72)
+
+
+def test_a_floor_that_beats_the_winner_takes_the_place_of_your_system_only_if_it_beats_that() -> None:
+    sft, linear = candidate("sft", "weights", 0, 50, 0.7), candidate("linear", "floor", 0, 90, 0.6)
+    for last, found in ((60, ("linear", "a floor wins")), (88, ("ours", "keep what you have"))):
+        _, verdict = decide([candidate("ours", "given", 0, last, None), sft, linear], yours="ours")
+        assert (verdict.candidate, verdict.outcome) == found
+
+
+def test_a_floor_that_wins_beside_your_system_is_said_to_beat_it() -> None:
+    linear, sft = candidate("linear", "floor", 0, 80, 0.7), candidate("sft", "weights", 0, 30, 0.4)
+    _, verdict = decide([candidate("ours", "given", 0, 50, None), linear, sft], yours="ours")
+    assert (verdict.candidate, verdict.outcome) == ("linear", "a floor wins")
+    assert "gets 67 % of 120 test rows right and is better than ours by 25 points" in verdict.sentences[0]
+    assert "It is better than sft" in verdict.sentences[1]
+    _, verdict = decide([candidate("base", "prompt", 0, 50, 0.4), linear], yours="base")
+    assert "is better than base by 25 points" in verdict.sentences[0]
+    assert verdict.sentences[1] == "No other candidate with a language model was compared."
 
 
 def test_one_candidate_is_nothing_compared() -> None:
@@ -205,4 +280,6 @@ def test_there_are_always_three_next_commands(outcome: str) -> None:
     _, verdict = decide([candidate("sft", "weights", 0, 64, 0.6), candidate("few_shot", "prompt", 0, 20, 0.5)])
     commands = next_commands(type(verdict)("sft", outcome, ("", "")), "my tickets", "latest")  # type: ignore[arg-type]
     assert len(set(commands)) == 3 and all(command.startswith("posttrain ") for command in commands)
+    instead = next_commands(type(verdict)("ours", outcome, ("", "")), "my tickets", "latest", instead="latest/sft")  # type: ignore[arg-type]
+    assert len(set(instead)) == 3 and instead[-1] == "posttrain serve latest/sft"
     assert all("'my tickets'" in command for command in commands if "my" in command)

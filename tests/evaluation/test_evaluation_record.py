@@ -138,3 +138,9 @@ def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
         Evaluation.read(path)
     with pytest.raises(UserError, match="not a whole evaluation"):
         Evaluation.read(tmp_path / "missing.jsonl")
+    evaluation(True).write(path)
+    header, line = path.read_text().splitlines()
+    for damaged in ("[1]", "3", '{"schema": 1}', line[:-1] + ', "odd": 1}'):
+        path.write_text(f"{header}\n{damaged}\n")
+        with pytest.raises(UserError, match="not a whole evaluation"):
+            Evaluation.read(path)

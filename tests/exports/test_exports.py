@@ -12,13 +12,16 @@ from typing import Any
 
 import pytest
 from babbler import Babbler
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from transformers import modeling_utils
 
 from posttrain import losses
 from posttrain.candidates.policy import Demonstration, PolicyCandidate
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
 from posttrain.exports import merged, peft
 from posttrain.exports._proof import Proof
+from posttrain.runs import DiskError
 from posttrain.types import Adam, Candidate, Datum, LoRA, Message, Output, Row, Tokens, UserError
 
 QUESTIONS = ("Where is my order?", "I was charged twice for invoice 2024-117.", "The printer is down.")
@@ -111,6 +114,19 @@ def test_a_damaged_export_is_caught_and_not_kept(taught: Taught, format_: Module
     policy: Any = taught.candidate.policy
     with pytest.raises(UserError, match="not equal to the trained policy"):
         taught.export(format_, tmp_path / "export", Damaging(policy.engine, policy.adapter, trainable=True))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_told_as_everywhere_else(taught: Taught, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Safetensors has an error of its own for it, which was a traceback."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(modeling_utils, "safe_save_file", full)
+    with pytest.raises(DiskError, match="No space left on device") as caught:
+        taught.export(merged, tmp_path / "export")
+    assert caught.value.place and caught.value.remedy
     assert not list(tmp_path.iterdir())
 
 

@@ -36,6 +36,18 @@ def test_an_unknown_link_is_refused(expression: str) -> None:
         chain.links(expression)
 
 
+@pytest.mark.parametrize("expression", ["base+nearest", "linear+sft", "sft + linear", "few_shot+nearest", "constant+linear"])
+def test_a_floor_is_no_link(expression: str, tmp_path: Path) -> None:
+    """It would be taught nothing, or leave no model to teach: which ended in tracebacks or nonsense."""
+    with pytest.raises(UserError, match="is a floor") as caught:
+        chain.kind(expression)
+    assert caught.value.place == expression and "by itself" in caught.value.remedy
+    task = reviews()
+    with pytest.raises(UserError, match="is a floor"):
+        asyncio.run(chain.teach(expression, base(task), task, Run(tmp_path)))
+    assert chain.kind("linear") == "floor", "alone it is one"
+
+
 def test_what_came_of_one_is_taught_by_the_next(tmp_path: Path) -> None:
     task = reviews()
     taught = asyncio.run(chain.teach("retrieval+sft", base(task), task, Run(tmp_path), last=FAST))

@@ -56,6 +56,7 @@ class TorchPolicy:
         self.context_length = engine.network.context_length
         self.sampling_bytes = engine.sampling_bytes
         self.model_folder = Path(engine.source)
+        self.precision = "bfloat16" if engine.device.type == "cuda" else engine.network.bank.precision
 
     @property
     def version(self) -> int:
