@@ -20,6 +20,7 @@ test-slow: install
 
 check: install
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet posttrain
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -227,8 +227,6 @@ def _task(task: Task | str | Path | None, config: Mapping[str, Any], details: De
     source = task or config.get("task_source")
     if not source:
         raise UserError("nothing to compare", place="TASK|FILE", remedy="for example: posttrain compare tickets.csv")
-    if isinstance(columns.get("target"), str):
-        columns["target"] = [name.strip() for name in columns["target"].split(",") if name.strip()]
     return source if isinstance(source, Task) else load_task(source, **columns)
 
 

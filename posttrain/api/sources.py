@@ -48,7 +48,7 @@ def init(
     output: str | Path | None = None,
     test: str | Path | None = None,
     input: str = "",
-    target: Sequence[str] = (),
+    target: str | Sequence[str] = (),
     grader: str = "",
     seed: int = 0,
 ) -> Task:
@@ -57,7 +57,7 @@ def init(
     `input` and `target` name columns, `test` a file with the rows to test on.  `Task.notes` says what was guessed.
     Raises UserError.
     """
-    options = Options(input, tuple(target), str(test or ""), grader)
+    options = Options(input, _columns(target), str(test or ""), grader)
     return _made(file, Path(output) if output else folder_of(file), options, seed)
 
 
@@ -65,7 +65,7 @@ def load_task(
     source: str | Path,
     *,
     input: str = "",
-    target: Sequence[str] = (),
+    target: str | Sequence[str] = (),
     test: str | Path | None = None,
     grader: str = "",
 ) -> Task:
@@ -74,7 +74,7 @@ def load_task(
     A file's rows are split with seed 0 whatever the seed of the run, so that all runs are judged on the same rows.
     Raises UserError, also for options that would be ignored.
     """
-    options = Options(input, tuple(target), str(test or ""), grader)
+    options = Options(input, _columns(target), str(test or ""), grader)
     path = Path(source)
     if path.name == "task.toml" or not (path.is_file() or str(source).startswith(HUB)):
         if options.given:
@@ -88,6 +88,11 @@ def load_task(
     if not (folder / "task.toml").exists():
         return _made(source, folder, options, seed=0)
     return _made_before(source, folder, options)
+
+
+def _columns(target: str | Sequence[str]) -> tuple[str, ...]:
+    """The names of columns: `a,b` as on the command line, or one by one."""
+    return tuple(name.strip() for name in (target.split(",") if isinstance(target, str) else target) if name.strip())
 
 
 def folder_of(source: str | Path) -> Path:

@@ -45,8 +45,9 @@ async def serve(
     shown = "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
     url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
     # No log_config: uvicorn's own closes the handlers of everybody else in the process, a notebook's too.
-    config = uvicorn.Config(create_app(candidates), log_config=None, log_level="warning", lifespan="off",
-                            timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        create_app(candidates), log_config=None, log_level="warning", lifespan="off", timeout_graceful_shutdown=5
+    )
     server = _Server(config, lambda: ready(url) if ready else None)
     with listener:
         work = asyncio.create_task(server.serve(sockets=[listener]))

@@ -61,9 +61,7 @@ def work(task: Task, config: Config = Config()) -> Work:
     """What `teach` will do.  The loss of a row costs a third of training on it."""
     judged = len(judged_rows(task))
     scored = min(judged, LOSS_ROWS) // 3
-    return Work(
-        rows_answered=config.epochs * judged, rows_trained=config.epochs * (len(task.rows("train")) + scored)
-    )
+    return Work(rows_answered=config.epochs * judged, rows_trained=config.epochs * (len(task.rows("train")) + scored))
 
 
 def shape(candidate: PolicyCandidate, task: Task, config: Config = Config()) -> PolicyCandidate:
@@ -130,9 +128,7 @@ class Training:
         """Trains until the epochs, the patience or the budget is used up, then goes back to the best epoch."""
         started = self.run.seconds
         before = await self.loss()
-        self.judging_seconds = (self.run.seconds - started) * (
-            1 + ANSWERS_COST * len(self.judged) / len(self.lessons)
-        )
+        self.judging_seconds = (self.run.seconds - started) * (1 + ANSWERS_COST * len(self.judged) / len(self.lessons))
         self.run.log(epoch=0, step=0, judged_loss=before)
         lowest = math.inf
         for epoch in range(1, self.config.epochs + 1):

@@ -85,6 +85,12 @@ def test_evaluate_looks_at_dev_unless_told_and_looks_at_test_are_counted() -> No
     assert posttrain.compare(task, candidates=FLOORS).test_uses == 3
 
 
+def test_target_columns_are_named_as_on_the_command_line_or_one_by_one() -> None:
+    hashes = {posttrain.init("tickets.csv", target=target, output=f"made/{i}").hash
+              for i, target in enumerate(("queue", ["queue"], " queue ,"))}
+    assert len(hashes) == 1
+
+
 def test_compare_takes_what_the_command_takes() -> None:
     """How a file is read, and what things cost."""
     Path("held_out.csv").write_text("".join(Path("tickets.csv").read_text().splitlines(keepends=True)[:31]))

@@ -60,9 +60,7 @@ class DecodingLayout:
         # [rows, kv heads, heads per kv head * most, size]: the queries that share keys lie together
         grouped = queries.view(self.rows, self.most, kv_heads, heads // kv_heads, size).permute(0, 2, 3, 1, 4)
         grouped = grouped.reshape(self.rows, kv_heads, -1, size) * scale
-        out = self._attend_grouped(
-            layer, grouped, (keys[:, :, : self.used], values[:, :, : self.used]), window
-        )
+        out = self._attend_grouped(layer, grouped, (keys[:, :, : self.used], values[:, :, : self.used]), window)
         out = out.view(self.rows, kv_heads, heads // kv_heads, self.most, size).permute(0, 3, 1, 2, 4)
         out = out.reshape(self.rows, self.most, heads, size)
         flat = out[self.row, self.step] if self.ragged else out[:, 0]
