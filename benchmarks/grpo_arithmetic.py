@@ -39,6 +39,7 @@ from posttrain.techniques import few_shot, grpo
 from posttrain.types import Policy, Rollout, Task, UserError
 
 TASKS = {1: "arithmetic", 2: "arithmetic:two_digit"}
+SHOTS = {1: 4, 2: 2}  # a sum and a difference: with four a step learns no more, and reads a fifth more
 CONSTANT = {"steps": 100_000, "dev_rows": 100, "patience_without_signal": 100_000}  # the minutes end it
 SETTINGS: dict[int, dict[str, Any]] = {
     1: {},
@@ -157,11 +158,12 @@ def options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=3.0, help="of training (default 3)")
     parser.add_argument("--shuffled", action="store_true", help="shuffle the rewards within each group")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--shots", type=int, default=4, help="worked examples in the prompt (default 4)")
+    parser.add_argument("--shots", type=int, help="worked examples in the prompt (default 4; 2 of two digits)")
     parser.add_argument("--set", type=setting, action="append", default=[], metavar="NAME=VALUE", help="of grpo.Config")
     parser.add_argument("--model", default=EMBEDDED, help=f"hub name, local folder (default {EMBEDDED})")
     parser.add_argument("--folder", type=Path, help="where the run is kept (default: a new temporary folder)")
     given = parser.parse_args()
+    given.shots = given.shots or SHOTS[given.digits]
     given.folder = given.folder or Path(tempfile.mkdtemp(prefix="grpo_arithmetic_"))
     return given
 

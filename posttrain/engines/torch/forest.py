@@ -17,8 +17,9 @@ SHORTEST_SHARED = 8
 SMALLEST_PART = 48
 """Tokens: a smaller part takes as long as one of this size, for all weights are read."""
 
-MOST_SHARED = 0.25
-"""Of what is not shared: the threads of undivided products take a quarter longer than parts side by side."""
+MOST_SHARED = 0.5
+"""Of what is not shared: the threads of undivided products take a quarter to two thirds longer than parts side by
+side (docs/notes/2026-11-28-grpo-cheaper-steps.md)."""
 
 Span = tuple[int, int]
 
