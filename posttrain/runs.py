@@ -139,7 +139,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise DiskError(
             f"cannot write: {error.strerror or error}",
             place=str(path),
-            remedy="free some space or choose another folder; what was written before is kept",
+            remedy="free some space, or choose another folder (--runs, --output); what was written before is kept",
         ) from error
 
 
