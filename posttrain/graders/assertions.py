@@ -18,11 +18,12 @@ from posttrain.graders.json import read_value
 from posttrain.types import RolloutError, Row, Score
 
 
-def _text(value: Any) -> str:
-    """A value as promptfoo writes it, which is as in JSON: YAML's yes is `true`, 14.0 is 14."""
+def as_written(value: Any) -> str:
+    """A value as promptfoo writes it, which is as in JSON: YAML's yes is `true`, 14.0 is 14.  A date stays as it is."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    in_json = value is None or isinstance(value, (bool, int, float, list, dict))
+    return json.dumps(value, ensure_ascii=False, default=str) if in_json else str(value)
 
 
 def _is_json(answer: str) -> bool:
@@ -34,15 +35,19 @@ def _is_json(answer: str) -> bool:
 
 
 CHECKS: dict[str, Callable[[str, Any], bool]] = {
-    "equals": lambda answer, value: answer.strip() in (_text(value).strip(), str(value).strip()),
-    "contains": lambda answer, value: _text(value) in answer,
-    "icontains": lambda answer, value: _text(value).casefold() in answer.casefold(),
-    "contains-any": lambda answer, value: any(_text(item) in answer for item in _items(value)),
-    "contains-all": lambda answer, value: all(_text(item) in answer for item in _items(value)),
-    "icontains-any": lambda answer, value: any(_text(item).casefold() in answer.casefold() for item in _items(value)),
-    "icontains-all": lambda answer, value: all(_text(item).casefold() in answer.casefold() for item in _items(value)),
-    "starts-with": lambda answer, value: answer.startswith(_text(value)),
-    "regex": lambda answer, value: re.search(_text(value), answer) is not None,
+    "equals": lambda answer, value: answer.strip() in (as_written(value).strip(), str(value).strip()),
+    "contains": lambda answer, value: as_written(value) in answer,
+    "icontains": lambda answer, value: as_written(value).casefold() in answer.casefold(),
+    "contains-any": lambda answer, value: any(as_written(item) in answer for item in _items(value)),
+    "contains-all": lambda answer, value: all(as_written(item) in answer for item in _items(value)),
+    "icontains-any": lambda answer, value: any(
+        as_written(item).casefold() in answer.casefold() for item in _items(value)
+    ),
+    "icontains-all": lambda answer, value: all(
+        as_written(item).casefold() in answer.casefold() for item in _items(value)
+    ),
+    "starts-with": lambda answer, value: answer.startswith(as_written(value)),
+    "regex": lambda answer, value: re.search(as_written(value), answer) is not None,
     "is-json": lambda answer, _: _is_json(answer),
 }
 """Each check by promptfoo's name.  `not-NAME` is its opposite; `levenshtein` is apart, for its threshold."""
@@ -82,7 +87,7 @@ def _value_problem(kind: str, assertion: Mapping[str, Any]) -> str:
         return f"assertion {kind!r} has the threshold {threshold!r}"
     if kind.endswith("regex"):
         try:
-            re.compile(_text(value))
+            re.compile(as_written(value))
         except re.error as error:
             return f"{value!r} is not a regular expression: {error}"
     return ""
@@ -115,7 +120,7 @@ def _met(assertion: Mapping[str, Any], answer: str) -> bool:
     kind, value = str(assertion["type"]), assertion.get("value")
     name = kind.removeprefix("not-")
     if name == "levenshtein":
-        met = Levenshtein.distance(answer, _text(value)) <= assertion.get("threshold", 5)
+        met = Levenshtein.distance(answer, as_written(value)) <= assertion.get("threshold", 5)
     else:
         met = CHECKS[name](answer, value)
     return met != kind.startswith("not-")

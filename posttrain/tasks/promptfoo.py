@@ -8,14 +8,13 @@ In a table each column is a variable, but for `__expected`, which has an asserti
 
 from __future__ import annotations
 
-import json
 import re
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from posttrain.graders.assertions import check_assertions
+from posttrain.graders.assertions import as_written, check_assertions
 from posttrain.tasks.file_links import followed, followed_text, is_link
 from posttrain.types import UserError
 
@@ -155,8 +154,8 @@ def _input(variables: Mapping[str, Any], prompt: Any, place: str) -> Any:
     if prompt:
         return _filled(prompt, variables, place)
     if len(variables) == 1:
-        return _text(next(iter(variables.values())))
-    return "\n".join(f"{name}: {_text(value)}" for name, value in variables.items())
+        return as_written(next(iter(variables.values())))
+    return "\n".join(f"{name}: {as_written(value)}" for name, value in variables.items())
 
 
 def _filled(template: Any, variables: Mapping[str, Any], place: str) -> Any:
@@ -167,7 +166,7 @@ def _filled(template: Any, variables: Mapping[str, Any], place: str) -> Any:
         if name not in variables:
             remedy = "give it under vars; filters and blocks of templates are not known here"
             raise UserError(f"nothing to put in the place of {match.group()!r}", place=place, remedy=remedy)
-        return _text(variables[name])
+        return as_written(variables[name])
 
     if isinstance(template, str):
         return re.sub(r"\{[{%](.*?)[%}]\}", fill, template, flags=re.DOTALL)
@@ -176,8 +175,3 @@ def _filled(template: Any, variables: Mapping[str, Any], place: str) -> Any:
     if isinstance(template, Mapping):
         return {key: _filled(item, variables, place) for key, item in template.items()}
     return template
-
-
-def _text(value: Any) -> str:
-    """A variable as its file writes it: `true`, not `True`."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from referencing.exceptions import Unresolvable
 from rouge_score import rouge_scorer
 
 from posttrain import graders
-from posttrain.graders.assertions import check_assertions
+from posttrain.graders.assertions import as_written, check_assertions
 from posttrain.graders.number import last_number
 from posttrain.graders.similarity import rouge_l
 from posttrain.types import Message, Output, RolloutError, Row, Score, Target, UserError
@@ -242,3 +243,8 @@ def test_equals_takes_a_value_as_json_writes_it(value: Any, right: tuple[str, ..
     assert all(score("assertions", None, answer, metadata=checks).passed for answer in right)
     assert not any(score("assertions", None, answer, metadata=checks).passed for answer in wrong)
     assert score("assertions", None, f"It is {right[0].strip()}.", metadata={"assert": [{"type": "contains", "value": value}]}).passed
+
+
+def test_values_of_assertions_are_as_their_file_writes_them() -> None:
+    values = (True, None, 14.0, 0.5, "as is", [1, "a"], date(2026, 1, 2))
+    assert [as_written(value) for value in values] == ["true", "null", "14", "0.5", "as is", '[1, "a"]', "2026-01-02"]
