@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from posttrain.engines.constraints import Constraint
-from posttrain.types import Sampling
+from posttrain.types import Sampling, UserError
 
 LINES = 32
 """Distributions over the vocabulary that are looked at together: few enough to stay in the processor's cache."""
@@ -50,7 +51,7 @@ def draw(logits: Tensor, lines: Sequence[int], rows: Sequence[Drawer]) -> list[D
     """The next token of every row; row i draws from logits[lines[i]] (logits [lines, vocabulary]).
 
     Many rows may draw from one line, as a group of answers does that begin alike.  What is drawn for a row is the same
-    whatever other rows there are.
+    whatever other rows there are.  Raises UserError for logits that are no numbers.
     """
     ways: dict[_Way, list[int]] = {}
     for i, row in enumerate(rows):
@@ -66,6 +67,11 @@ def draw(logits: Tensor, lines: Sequence[int], rows: Sequence[Drawer]) -> list[D
             some = [rows[i] for i in piece]
             draw_some = _constrained if way.constrained else _free
             drawn.update(zip(piece, draw_some(logprobs, own, some, way), strict=True))
+    if any(math.isnan(each.logprob) for each in drawn.values()):
+        raise UserError(
+            "what the model says of the next token is not a number: its weights have diverged",
+            remedy="go back to an earlier checkpoint, and train with a smaller learning rate",
+        )
     return [drawn[i] for i in range(len(rows))]
 
 

@@ -15,7 +15,7 @@ from scipy.stats import chisquare
 
 from posttrain.engines.constraints import Constraint
 from posttrain.engines.next_token import BLOCK, LINES, draw, pick, truncate
-from posttrain.types import Sampling
+from posttrain.types import Sampling, UserError
 
 FIVE = torch.tensor([[0.4, 0.3, 0.15, 0.1, 0.05]]).log()
 GREEDY, FREE = Sampling(temperature=0.0), Sampling(temperature=1.0)
@@ -143,3 +143,10 @@ def test_truncation_keeps_the_smallest_set() -> None:
     assert truncate(logprobs, 0, 0.51).isfinite().tolist() == [[True, True, False, False], [False, True, False, True]]
     assert truncate(logprobs, 2, 1.0).isfinite().tolist() == [[True, True, False, False], [False, True, False, True]]
     assert truncate(logprobs, 99, 1.0).isfinite().all()
+
+
+@pytest.mark.parametrize("way", [FREE, GREEDY])
+@pytest.mark.parametrize("constraint", [None, Among([1, 3])])
+def test_logits_that_are_no_numbers_are_refused(way: Sampling, constraint: Constraint | None) -> None:
+    with pytest.raises(UserError, match="diverged"):
+        draw(torch.full((1, 5), float("nan")), [0], rows(1, way, constraint))
