@@ -26,9 +26,13 @@ from posttrain.types import Split, Task, UserError
 
 @dataclass(frozen=True)
 class Lesson:
-    """What `teach` did: the run, the candidate's evaluation on dev before and after, and what else there is to say."""
+    """What `teach` did: the run, the candidate's evaluation on dev before and after, and what else there is to say.
+
+    `technique` is what was taught: the first links of the chain where it was stopped or a later one learnt nothing.
+    """
 
     folder: Path
+    technique: str
     before: Evaluation
     after: Evaluation
     notes: tuple[str, ...] = ()
@@ -87,21 +91,25 @@ def teach(
 async def _taught(expression: str, start: PolicyCandidate, task: Task, run: Run, config: Any) -> Lesson:
     before = await evaluate_candidate(start, task, "dev", run)
     with run.stop.heed():
-        candidate = await chain.teach(expression, start, task, run.child("teaching"), last=config)
+        try:
+            candidate, warnings = await chain.teach(expression, start, task, run.child("teaching"), last=config), []
+        except chain.NothingFurther as error:
+            candidate, warnings = error.kept, [f"{error.message}; what {error.kept.name} taught is kept"]
     after = await evaluate_candidate(candidate, task, "dev", run)
     await candidate.save(run.folder / "saved")
     before.write(run.folder / "before.jsonl")
     after.write(run.folder / "after.jsonl")
-    result = {
+    result: dict[str, Any] = {
         "schema": 1,
         "technique": candidate.name,
         "scored_by": after.scored_by,
         "before": before.score,
         "after": after.score,
         "n": after.n,
+        "notes": [*warnings, *bench.notes(candidate)],
     }
     write_json(run.folder / "result.json", result)
-    return Lesson(run.folder, before, after, bench.notes(candidate))
+    return Lesson(run.folder, candidate.name, before, after, tuple(result["notes"]))
 
 
 def _config(expression: str, settings: Mapping[str, Any]) -> Any:

@@ -85,12 +85,13 @@ def teach(
         documents.print_document(
             {
                 "run": str(lesson.folder),
-                "technique": technique,
+                "technique": lesson.technique,
                 "split": "dev",
                 "scored_by": lesson.after.scored_by,
                 "before": lesson.before.score,
                 "after": lesson.after.score,
                 "n": lesson.after.n,
+                "notes": list(lesson.notes),
             }
         )
 

@@ -13,7 +13,15 @@ from posttrain.discovery import find
 from posttrain.runs import Budget, Run, disk_errors
 from posttrain.techniques._adapter import shape_is_settled
 from posttrain.techniques._work import Work
-from posttrain.types import Candidate, Kind, Task, UserError
+from posttrain.types import Candidate, Kind, LearntNothing, Task, UserError
+
+
+class NothingFurther(LearntNothing):
+    """A later technique of a chain learnt nothing: `kept` is what those before it had trained."""
+
+    def __init__(self, error: LearntNothing, kept: Candidate) -> None:
+        super().__init__(error.message, place=error.place, remedy=error.remedy)
+        self.kept = kept
 
 
 def links(expression: str) -> list[ModuleType]:
@@ -60,12 +68,14 @@ async def teach(expression: str, candidate: Candidate, task: Task, run: Run, *, 
 
     `last` is a Config for the last technique of the chain.  It all begins anew: what an earlier start of this run,
     ended by a kill, has logged in these folders is removed.
+
+    Raises UserError; NothingFurther when a technique learnt nothing after others had trained weights.
     """
     modules, trained_tokens = links(expression), 0
     _refuse_second_shape(modules, candidate, last)
     for i, (module, folder) in enumerate(zip(modules, folders(expression), strict=True)):
         if run.stop.asked and i:
-            expression = "+".join(expression.split("+")[:i])
+            expression = _first(expression, i)
             break
         slow = sum(hasattr(later, "work") for later in modules[i:])
         left = run.seconds_left
@@ -73,13 +83,23 @@ async def teach(expression: str, candidate: Candidate, task: Task, run: Run, *, 
         _forget_logs(run.folder / folder)
         link = run.child(folder, budget=Budget(minutes=minutes))
         settings = () if last is None or i + 1 < len(modules) else (last,)
-        candidate = await module.teach(candidate, task, link, *settings)
+        try:
+            candidate = await module.teach(candidate, task, link, *settings)
+        except LearntNothing as error:
+            if isinstance(candidate, PolicyCandidate) and candidate.kind == "weights" and i:
+                raise NothingFurther(error, replace(candidate, name=_first(expression, i))) from error
+            raise
         if module.KIND == "weights" and isinstance(candidate, PolicyCandidate):
             training = candidate.details["training"]
             trained_tokens += training["trained_tokens"]
             summed = {**training, "trained_tokens": trained_tokens}
             candidate = replace(candidate, details={**candidate.details, "training": summed})
     return replace(candidate, name=expression) if is_dataclass(candidate) else candidate
+
+
+def _first(expression: str, count: int) -> str:
+    """The first links of a chain."""
+    return "+".join(expression.split("+")[:count])
 
 
 def folders(expression: str) -> list[str]:

@@ -94,6 +94,15 @@ def test_a_candidate_is_found_by_run_by_name_and_by_path() -> None:
         places.find_saved("latest/linear")
 
 
+def test_a_chain_whose_end_learnt_nothing_keeps_what_it_began_with(tiny_model_folder: Path) -> None:
+    lesson = posttrain.teach("sft+grpo", "tickets.csv", model=str(tiny_model_folder), steps=1)
+    assert lesson.technique == "sft" and "grpo learnt nothing" in lesson.notes[0]
+    assert lesson.notes[0].endswith("what sft taught is kept")
+    written = json.loads((lesson.folder / "result.json").read_text())
+    assert written["technique"] == "sft" and tuple(written["notes"]) == lesson.notes
+    assert posttrain.evaluate("latest", "tickets.csv").score == lesson.after.score
+
+
 def test_export_takes_every_way_to_name_a_candidate(tiny_model_folder: Path) -> None:
     lesson = posttrain.teach("sft", "tickets.csv", model=str(tiny_model_folder), steps=2)
     relative = lesson.folder / "saved"

@@ -6,13 +6,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from lessons import base, reviews, rewarded, score
+from lessons import answers, base, reviews, rewarded, score
 
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.runs import Budget, Run
 from posttrain.techniques import _chain as chain
 from posttrain.techniques import dpo, few_shot, grpo, sft
-from posttrain.types import LoRA, UserError
+from posttrain.types import LearntNothing, LoRA, UserError
 
 FAST = sft.Config(learning_rate=1e-2, epochs=10)
 
@@ -57,6 +57,23 @@ def test_what_came_of_one_is_taught_by_the_next(tmp_path: Path) -> None:
     assert (tmp_path / "sft" / "metrics.jsonl").exists() and (tmp_path / "retrieval").is_dir()
     assert "mean positive" in taught.messages(task.rows("test")[0])[-1].content or (
         "mean negative" in taught.messages(task.rows("test")[0])[-1].content)
+
+
+def test_what_was_trained_outlives_a_later_technique_that_learns_nothing(tmp_path: Path) -> None:
+    """An hour of sft was thrown away because grpo found nothing to gain after it."""
+    task = reviews()
+    before = asyncio.run(chain.teach("retrieval+sft", base(task), task, Run(tmp_path / "before")))
+    with pytest.raises(chain.NothingFurther, match="grpo learnt nothing") as caught:
+        still = grpo.Config(steps=2, learning_rate=0.0)
+        asyncio.run(chain.teach("retrieval+sft+grpo", base(task), task, Run(tmp_path / "after"), last=still))
+    kept = caught.value.kept
+    assert isinstance(kept, PolicyCandidate) and (kept.name, kept.kind) == ("retrieval+sft", "weights")
+    assert answers(kept, task.rows("test")) == answers(before, task.rows("test")) and caught.value.remedy
+    assert score(kept, task) > score(base(task), task)
+    with pytest.raises(LearntNothing) as alone:
+        nothing = Run(tmp_path / "alone", budget=Budget(steps=0))
+        asyncio.run(chain.teach("retrieval+grpo", base(task), task, nothing))
+    assert not isinstance(alone.value, chain.NothingFurther), "a prompt alone is not what was asked for"
 
 
 def test_a_prompt_after_training_keeps_the_weights(tmp_path: Path) -> None:
