@@ -12,10 +12,16 @@ import pytest
 from torch_crowd import data, prompts, run, texts
 
 from posttrain import losses
-from posttrain.engines.torch import thread
+from posttrain.engines.torch import drafts, thread
 from posttrain.engines.torch.cache import SlotCache
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.types import Adam, Sampling
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what was written once would be written again before anything could happen to it."""
+    monkeypatch.setattr(drafts, "LIKELY", 2.0)
 
 
 @pytest.fixture

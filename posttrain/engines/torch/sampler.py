@@ -9,21 +9,25 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from posttrain.engines.next_token import draw
+from posttrain.engines.next_token import Drawn, draw
 from posttrain.engines.torch.cache import Trunk, TrunkCache, room, worth_sharing
 from posttrain.engines.torch.decoding import DecodingLayout
-from posttrain.engines.torch.forest import cut, deal
-from posttrain.engines.torch.stems import Slotted, Stem, Stems
+from posttrain.engines.torch.drafts import Drafter, successors
+from posttrain.engines.torch.forest import common_prefix, cut, deal
+from posttrain.engines.torch.stems import Parting, Slotted, Stem, Stems
 from posttrain.types import Completion, StopReason
 
 REBUILD = 128
 """A cached trunk is replaced only by one that saves this many more tokens."""
+
+MOST_GUESSED = 384
+"""Tokens guessed in one step: the logits after each are held."""
 
 MOST_STEMS = 128
 """So many stems under way leave no room for the next prompt.  (Its completions may part, and be more stems.)"""
@@ -40,6 +44,7 @@ class Sampler:
         self.waiting: deque[Slotted] = deque()
         self.admitting: list[Slotted] = []
         self.stems, self.trunks = Stems(), TrunkCache()
+        self.drafters: dict[str, Drafter] = {}
         self.full: int | None = None  # so many rows under way have left no room for the next
 
     @property
@@ -66,6 +71,7 @@ class Sampler:
                 row.cancelled = True
                 row.done(RuntimeError(f"policy {adapter} was dropped"))
         self.trunks.forget(adapter)
+        self.drafters.pop(adapter, None)
 
     def fail(self, error: BaseException) -> None:
         """Ends the completions that a failed step concerns: those it was admitting, which are the last of the rows by
@@ -92,7 +98,7 @@ class Sampler:
     @torch.inference_mode()
     def step(self, held: Collection[str] = ()) -> None:
         """Admits what fits, but none of the adapters in `held`; then writes one more token (and whatever it forces) in
-        every row."""
+        every row, and more where it was guessed."""
         self.waiting = deque(row for row in self.waiting if not row.cancelled)
         self.stems.drop(lambda row: row.cancelled)
         self._choose(held)
@@ -105,16 +111,24 @@ class Sampler:
     def _decode(self) -> None:
         self.stems.sort()
         stems, slots, threads = list(self.stems.all), self.stems.slots, self.network.threads
-        slots.reserve(len(stems), max(stem.in_slot + len(stem.pending) for stem in stems))
-        shares = deal([len(stem.pending) for stem in stems], threads.most)
+        self._guess(stems)
+        slots.reserve(len(stems), max(stem.in_slot + stem.fed for stem in stems))
+        shares = deal([stem.fed for stem in stems], threads.most)
         logits = threads.side_by_side([partial(self._feed, share[0], [stems[i] for i in share]) for share in shares])
-        for stem in stems:
-            stem.in_slot += len(stem.pending)
         self._write(stems, torch.cat(logits))
 
+    def _guess(self, stems: Sequence[Stem]) -> None:
+        """Drafts what probably follows what is pending, but never more than may be written."""
+        most = MOST_GUESSED // len(stems)
+        for stem in stems:
+            row = stem.rows[0]
+            drafter = self.drafters.setdefault(stem.adapter, Drafter())
+            stem.draft = drafter.draft(row.prompt, row.tokens, stem.copyable, min(most, stem.left - 1))
+
     def _feed(self, first: int, stems: Sequence[Stem]) -> Tensor:
-        """The logits [stems, vocabulary] after what is pending of stems that lie in slots from `first` on."""
-        counts = [len(stem.pending) for stem in stems]
+        """The logits [lines, vocabulary] of stems that lie in slots from `first` on: of each after what is pending, and
+        after every token of its draft."""
+        counts = [stem.fed for stem in stems]
         layout = DecodingLayout(
             self.stems.slots,
             first,
@@ -124,12 +138,13 @@ class Sampler:
             self.network.device,
         )
         hidden = self.network.feed(
-            [token for stem in stems for token in stem.pending],
+            [token for stem in stems for token in (*stem.pending, *stem.draft)],
             layout,
             [(stem.adapter, count) for stem, count in zip(stems, counts, strict=True)],
         )
-        last = torch.tensor(counts, device=hidden.device).cumsum(0) - 1
-        return self.network.head(hidden[last])
+        ends = accumulate(counts)
+        wanted = [i for stem, end in zip(stems, ends, strict=True) for i in range(end - 1 - len(stem.draft), end)]
+        return self.network.head(hidden[torch.tensor(wanted, device=hidden.device)])
 
     def _choose(self, held: Collection[str]) -> None:
         """Moves to `admitting` what comes next: of one adapter, as many as there are slots and memory for, and as many
@@ -190,7 +205,10 @@ class Sampler:
         for layer, per_prompt in enumerate(keys_values):
             for i, (keys, values) in enumerate(per_prompt):
                 slots.write(first + i, layer, keys[0], values[0])
-        stems = [Stem(adapter, trunk, rows, len(prompt) - skip) for prompt, rows in alike.items()]
+        stems = [
+            Stem(adapter, trunk, rows, len(prompt) - skip, copyable=successors(prompt[skip:]))
+            for prompt, rows in alike.items()
+        ]
         self.stems.all += stems
         self._write(stems, self.network.head(hidden))
 
@@ -208,20 +226,40 @@ class Sampler:
         return trunk
 
     def _write(self, stems: Sequence[Stem], logits: Tensor) -> None:
-        """Samples the next token of each row from the logits [stems, vocabulary], and what that token forces."""
-        written: list[list[tuple[Slotted, list[int]]]] = [[] for _ in stems]
+        """Samples the next token of each row, what that token forces, and what follows while it goes as guessed.
+
+        logits [lines, vocabulary]: of each stem a line after what is pending, and one after every token of its draft.
+        """
+        written: list[list[Parting]] = [[] for _ in stems]
         ended: list[tuple[Slotted, Completion]] = []
-        lines = [i for i, stem in enumerate(stems) for _ in stem.rows]
-        rows = [row for stem in stems for row in stem.rows]
-        for i, row, drawn in zip(lines, rows, draw(logits, lines, rows), strict=True):
-            tokens = row.take(drawn, self.stop_tokens)
-            if completion := self._ended(row):
-                ended.append((row, completion))
-            else:
-                written[i].append((row, tokens))
+        firsts = [0, *accumulate(1 + len(stem.draft) for stem in stems)]
+        going = [(i, 0, row) for i, stem in enumerate(stems) for row in stem.rows]
+        while going:
+            drawn = draw(logits, [firsts[i] + passed for i, passed, _ in going], [row for _, _, row in going])
+            self._learn(stems, going, drawn)
+            on = []
+            for (i, passed, row), each in zip(going, drawn, strict=True):
+                tokens, guessed = row.take(each, self.stop_tokens), stems[i].draft[passed:]
+                right = common_prefix(tokens, guessed)
+                if completion := self._ended(row):
+                    ended.append((row, completion))
+                elif right == len(tokens):
+                    on.append((i, passed + right, row))
+                else:
+                    written[i].append(Parting(row, passed + right, tuple(tokens[right:])))
+            going = on
         self.stems.branch(stems, written)
         for row, completion in ended:  # those who wait are told when nothing is left of it
             row.done(completion)
+
+    def _learn(self, stems: Sequence[Stem], going: Sequence[tuple[int, int, Slotted]], drawn: Sequence[Drawn]) -> None:
+        """Shows the drafters how a row of each stem goes on, any of which stands for the others."""
+        seen = set()
+        for (i, passed, row), each in zip(going, drawn, strict=True):
+            if (i, passed) not in seen:
+                seen.add((i, passed))
+                drafter = self.drafters.setdefault(row.adapter, Drafter())
+                drafter.learn(row.prompt, row.tokens, stems[i].copyable, each.token)
 
     def _ended(self, row: Slotted) -> Completion | None:
         """Shows what is new of a completion; the whole of it when it is at its end."""

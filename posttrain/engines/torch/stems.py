@@ -2,17 +2,20 @@
 
 A group of answers to one prompt begins alike and often goes on alike: a label is settled by its first token, votes
 agree, all groups are sure of some tokens.  Such completions share a *stem*: its keys and values are stored once, and
-its next token is computed once; each completion draws its own from it.
+its next token is computed once; each completion draws its own from it.  With it are fed guesses at the tokens after it
+(drafts.py), so that completions may part at any of these.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from posttrain.engines.torch.cache import SlotCache, Trunk
+from posttrain.engines.torch.drafts import Successors
 from posttrain.engines.writing import Writing
-from posttrain.types import Completion
+from posttrain.types import Completion, Tokens
 
 
 @dataclass(eq=False, kw_only=True)
@@ -36,12 +39,35 @@ class Stem:
     rows: list[Slotted]
     in_slot: int = 0  # tokens of it in its slot
     pending: list[int] = field(default_factory=list)  # written, but not yet fed to the model
+    copyable: Successors = field(default_factory=dict)
+    draft: list[int] = field(default_factory=list)  # fed behind what is pending, though nobody has written it yet
+
+    @property
+    def fed(self) -> int:
+        """Tokens of it in a step."""
+        return len(self.pending) + len(self.draft)
+
+    @property
+    def left(self) -> int:
+        """Tokens that may yet be written by the row that may write most."""
+        return max((row.sampling.max_tokens - len(row.tokens) for row in self.rows), default=0)
 
     @property
     def longest(self) -> int:
         """Tokens that a slot of it may have to hold before its rows end."""
-        left = max((row.sampling.max_tokens - len(row.tokens) for row in self.rows), default=0)
-        return self.in_slot + len(self.pending) + left
+        return self.in_slot + len(self.pending) + self.left
+
+    def fork(self, rows: list[Slotted], in_slot: int, pending: Sequence[int]) -> Stem:
+        """That of some of its rows, which have parted from the others."""
+        return Stem(self.adapter, self.trunk, rows, in_slot, list(pending), self.copyable)
+
+
+class Parting(NamedTuple):
+    """How a row has gone on in a step: past so many tokens of its stem's draft, and then by these."""
+
+    row: Slotted
+    passed: int
+    tokens: Tokens
 
 
 class Stems:
@@ -80,24 +106,26 @@ class Stems:
             self.slots.copy(order, list(range(len(order))), max(stem.in_slot for stem in self.all))
             self.all = [self.all[i] for i in order]
 
-    def branch(self, stems: Sequence[Stem], written: Sequence[Sequence[tuple[Slotted, list[int]]]]) -> None:
+    def branch(self, stems: Sequence[Stem], written: Sequence[Sequence[Parting]]) -> None:
         """Goes on with what the rows of each stem have written, and gives a stem of their own to those that part.
 
-        Rows that are not in `written` have ended.
+        What is pending and the draft are in the slots now.  Rows that are not in `written` have ended.
         """
         number = {stem: i for i, stem in enumerate(self.all)}
         sources, parted = [], []
-        for stem, rows in zip(stems, written, strict=True):
-            alike: dict[tuple[int, ...], list[Slotted]] = {}
-            for row, tokens in rows:
-                alike.setdefault(tuple(tokens), []).append(row)
+        for stem, partings in zip(stems, written, strict=True):
+            alike: dict[tuple[int, Tokens], list[Slotted]] = {}
+            for row, passed, tokens in partings:
+                alike.setdefault((passed, tokens), []).append(row)
+            pieces = [
+                stem.fork(rows, stem.in_slot + len(stem.pending) + passed, tokens)
+                for (passed, tokens), rows in alike.items()
+            ]
             stem.rows = []
-            for piece, members in alike.items():
-                if not stem.rows:
-                    stem.rows, stem.pending = members, list(piece)
-                else:
-                    sources.append(number[stem])
-                    parted.append(Stem(stem.adapter, stem.trunk, members, stem.in_slot, list(piece)))
+            if pieces:
+                self.all[number[stem]] = pieces[0]
+                parted += pieces[1:]
+                sources += [number[stem]] * len(pieces[1:])
         if parted:
             first = len(self.all)
             self.all += parted
