@@ -96,6 +96,8 @@ async def learn(task: Task, policy: Policy, run: Run, given: argparse.Namespace)
     along.show()
     after = before if reason else await evaluate(taught, task, "test", run)
     training = {} if reason else dict(taught.details["training"])
+    if chance := taught.details.get("maybe learnt nothing"):
+        reason = f"grpo maybe learnt nothing: {chance}"
     return Outcome(before, after, along.judged(), seconds, training, reason)
 
 

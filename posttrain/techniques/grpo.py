@@ -116,6 +116,11 @@ async def teach(
             f"every answer sampled was cut off at {learner.output.max_tokens} tokens, so stopping was never taught; "
             "raise max_tokens under [output], or teach sft first"
         )
+    if training.gain[0] <= 0:
+        details["maybe learnt nothing"] = (
+            f"{training.gain[0]:+.0%} to {training.gain[1]:+.0%} on dev (95 % interval) may be chance; "
+            "give it more time, or dev more rows"
+        )
     return replace(learner, details=details)
 
 
@@ -130,6 +135,7 @@ class Training:
         self.curriculum = Curriculum(task.rows("train"), run.seed, focus=config.focus)
         self.step = self.without_signal = self.skipped_groups = self.groups = self.trained_tokens = self.updates = 0
         self.best, self.best_step, self.best_outcomes = (-1.0, -1.0), 0, list[float]()
+        self.first_outcomes = list[float]()
         self.went_back = self.ended = 0
 
     async def run_steps(self) -> None:
@@ -261,6 +267,7 @@ class Training:
         best = self.run.folder / "best"
         record: dict[str, Any] = {"dev_score": score[0], "dev_value": score[1]}
         record |= {f"dev_{name}": value for name, value in _parts([score for score in scores if score]).items()}
+        self.first_outcomes = self.first_outcomes or outcomes
         if score > self.best:
             self.best, self.best_step, self.best_outcomes = score, self.step, outcomes
             await self.learner.policy.save(best)
@@ -269,6 +276,11 @@ class Training:
             await self.learner.policy.load(best)
             record["went_back_to"] = self.best_step
         self.run.log(step=self.step, **record)
+
+    @property
+    def gain(self) -> tuple[float, float]:
+        """The 95 % interval of what the best policy scores more on dev than the one that training began with."""
+        return difference_of_means(self.best_outcomes, self.first_outcomes).interval
 
     def _remedy(self) -> str:
         if self.best[0] > 0.9:

@@ -231,6 +231,10 @@ def test_grpo_raises_a_trivial_reward(tmp_path: Path) -> None:
     assert all(answer[:1].isalpha() for answer in answers(learnt, task.rows("test")))
     training = learnt.details["training"]
     assert training["updates"] > 0 and training["dev_score"] == 1.0 and training["steps"] == 24
+    assert "maybe learnt nothing" not in learnt.details
+    few = replace(QUICK, dev_rows=1)
+    learnt = teach(grpo, base(task), task, tmp_path / "few", replace(few, patience_without_signal=100))
+    assert "may be chance" in learnt.details["maybe learnt nothing"], "one row on dev shows nothing"
 
 
 def test_grpo_learns_from_a_step_in_parts_and_every_group_once(tmp_path: Path) -> None:
