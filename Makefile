@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow check format install
+.PHONY: demo test test-slow check format install bench peers
 
 demo: install
 	$(BIN)/posttrain compare examples/support_triage --minutes 10
@@ -17,6 +17,19 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+# What posttrain is measured against lives in an environment of its own.
+bench: install peers
+	$(BIN)/python benchmarks/sft.py
+	$(BIN)/python benchmarks/sft.py --threads 2
+
+peers: .venv-peers/.installed
+
+.venv-peers/.installed: benchmarks/peers.txt
+	test -x .venv-peers/bin/pip || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet torch==2.13.0 -c constraints.txt
+	.venv-peers/bin/pip install --quiet -r benchmarks/peers.txt -c constraints.txt
+	@touch $@
 
 check: install
 	$(BIN)/ruff check .

@@ -1,0 +1,44 @@
+#!/usr/bin/env python
+"""Made the pinned rows beside it, of SmolLM2's tokens: from the messages of examples/support_triage, with a seed.
+
+shared_prompt.json: 64 rows of 160 tokens, the first 120 of which all share; the last 8 are trained.
+nothing_shared.json: 64 rows of 40 to 240 tokens that share nothing; the last fifth is trained.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+from transformers import AutoTokenizer
+
+from posttrain import tasks
+from posttrain.engines.torch.base import resolve
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    tokenizer, draw = AutoTokenizer.from_pretrained(resolve("smollm2")), random.Random(0)
+    task = tasks.load(str(HERE.parents[1] / "examples" / "support_triage"))
+    texts = [row.text for split in ("train", "dev", "test") for row in task.rows(split)]
+
+    def words(count: int) -> list[int]:
+        tokens = [draw.randrange(1000, 40000) for _ in range(2)]  # no two rows begin alike
+        while len(tokens) < count:
+            tokens += tokenizer(draw.choice(texts) + "\n")["input_ids"]
+        return tokens[:count]
+
+    shared = words(120)
+    write("shared_prompt", [{"tokens": shared + words(40), "trained_from": 152} for _ in range(64)])
+    lengths = [draw.randint(40, 240) for _ in range(64)]
+    write("nothing_shared", [{"tokens": words(n), "trained_from": n - n // 5} for n in lengths])
+
+
+def write(name: str, rows: list[dict[str, object]]) -> None:
+    (HERE / f"{name}.json").write_text("[" + ",\n".join(json.dumps(row) for row in rows) + "]\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Two programs that do the same work, in turns, and the ratio of what it cost them.
+
+Each side is a process of its own (sides/_worker.py), in its own environment, on as many threads as the other.  They
+take turns, so that what else the machine does falls on both; a question is answered by the median of the pairs' ratios.
+A ratio above 1 says that ours is cheaper.  Nothing is compared that differs in threads, in the tokens trained, in its
+losses or in the norms of its gradients.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "latest.json"
+TOLERANCE = 1e-3  # relative, of losses and gradient norms of the steps that both began alike
+
+
+class Side:
+    """A worker process.  Use it as a context; it is ended with it."""
+
+    def __init__(self, python: Path, program: str, *arguments: object, threads: int) -> None:
+        variables = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+        self.process = subprocess.Popen(
+            [str(python), str(HERE / "sides" / program), *map(str, arguments)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | variables,
+        )
+
+    def do(self, work: str, **arguments: Any) -> dict[str, Any]:
+        """What the worker gave back.  Raises RuntimeError when it has died; what it said is on standard error."""
+        assert self.process.stdin and self.process.stdout
+        with suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps({"do": work, **arguments}) + "\n")
+            self.process.stdin.flush()
+        if not (line := self.process.stdout.readline()):
+            raise RuntimeError(f"{self.process.args} ended with {self.process.wait()}")
+        return json.loads(line)
+
+    def __enter__(self) -> Side:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process.stdin
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.wait(60)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What one turn of each side came to."""
+
+    ours: Mapping[str, Any]
+    peers: Mapping[str, Any]
+
+    def ratio(self, measure: str) -> float:
+        return self.peers[measure] / self.ours[measure]
+
+
+def pairs(ours: Side, peer: Side, count: int, work: str, **arguments: Any) -> list[Pair]:
+    """`count` turns of each side, after one to warm up that is looked at for equality and not timed."""
+    first = Pair(ours.do(work, **arguments), peer.do(work, **arguments))
+    refuse_unless_equal(first)
+    found = []
+    for i in range(count):
+        if i % 2:  # who comes first takes turns, too
+            peers = peer.do(work, **arguments)
+            found.append(Pair(ours.do(work, **arguments), peers))
+        else:
+            mine = ours.do(work, **arguments)
+            found.append(Pair(mine, peer.do(work, **arguments)))
+    return found
+
+
+def refuse_unless_equal(pair: Pair) -> None:
+    """Raises RuntimeError for sides that do not do the same."""
+    for what in ("threads", "trained_tokens"):
+        if pair.ours[what] != pair.peers[what]:
+            raise RuntimeError(f"{what}: ours {pair.ours[what]}, the peer's {pair.peers[what]}; no ratio of that")
+    for what in ("losses", "gradient_norms"):
+        for i, (mine, theirs) in enumerate(zip(pair.ours[what], pair.peers[what], strict=True)):
+            if not math.isclose(mine, theirs, rel_tol=TOLERANCE):
+                raise RuntimeError(f"{what} of step {i}: ours {mine:.6g}, the peer's {theirs:.6g}; no ratio of that")
+
+
+def record(
+    question: str, peer: str, measure: str, target: float, found: Sequence[Pair], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The answer to one question, printed and kept beside those to others."""
+    ratios = [pair.ratio(measure) for pair in found]
+    counts = ("forwarded_tokens", "head_rows", "trained_tokens", "threads", "peak_bytes")
+    answer = {
+        "question": question,
+        "peer": peer,
+        "measure": measure,
+        "ratio": round(statistics.median(ratios), 3),
+        "ratios": [round(ratio, 3) for ratio in ratios],
+        "target": target,
+        "ours": {measure: statistics.median(pair.ours[measure] for pair in found)} | last(found[-1].ours, counts),
+        "peers": {measure: statistics.median(pair.peers[measure] for pair in found)} | last(found[-1].peers, counts),
+        "settings": dict(settings),
+        "machine": machine(),
+        "commit": commit(),
+        "date": date.today().isoformat(),
+    }
+    keep(answer)
+    verdict = "reached" if answer["ratio"] >= target else "NOT reached"
+    print(f"{question}, {measure}: {answer['ratio']:.2f} times {peer} (of {len(found)}: {min(ratios):.2f} to "
+          f"{max(ratios):.2f}); asked {target:g}: {verdict}", flush=True)
+    return answer
+
+
+def last(side: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: side[name] for name in names if name in side}
+
+
+def keep(answer: Mapping[str, Any]) -> None:
+    """Puts an answer in the place of an older one to the same question."""
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    same = ("question", "peer", "measure")
+    kept = [old for old in kept if any(old[name] != answer[name] for name in same)]
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps([*kept, answer], indent=1) + "\n")
+
+
+def machine() -> str:
+    models = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+              if line.startswith("model name")] if Path("/proc/cpuinfo").exists() else []
+    return f"{models[0] if models else platform.processor()}, {os.cpu_count()} cores"
+
+
+def commit() -> str:
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True)
+    return done.stdout.strip()
