@@ -2,7 +2,8 @@
 """Made the pinned rows beside it, of SmolLM2's tokens: from the messages of examples/support_triage, with a seed.
 
 shared_prompt.json: 64 rows of 160 tokens, the first 120 of which all share; the last 8 are trained.
-nothing_shared.json: 64 rows of 40 to 240 tokens that share nothing; the last fifth is trained.
+nothing_shared.json: 64 rows of 40 to 240 tokens that share nothing; the last fifth is trained.  By eight, rows of
+about one length lie together, which is the best order for who pads.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ def main() -> None:
 
     shared = words(120)
     write("shared_prompt", [{"tokens": shared + words(40), "trained_from": 152} for _ in range(64)])
-    lengths = [draw.randint(40, 240) for _ in range(64)]
+    lengths = sorted(draw.randint(40, 240) for _ in range(64))
+    batches = [lengths[i : i + 8] for i in range(0, 64, 8)]
+    draw.shuffle(batches)
+    lengths = [length for batch in batches for length in batch]
     write("nothing_shared", [{"tokens": words(n), "trained_from": n - n // 5} for n in lengths])
 
 

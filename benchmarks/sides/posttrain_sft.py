@@ -16,6 +16,7 @@ from posttrain import losses
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.types import Adam, Datum, LoRA
 
+THREADS = torch.get_num_threads()  # as asked for: a library may take fewer for small work
 ROWS, START = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
 ENGINE = TorchEngine.open(precision="float32")
 DATA = [
@@ -62,7 +63,7 @@ def epoch(batch_size: int, steps: int) -> dict[str, Any]:
             "forwarded_tokens": sum(each["forwarded_tokens"] for each in every),
             "trained_tokens": sum(each["trained_tokens"] for each in every),
             "head_rows": sum(each["trained_tokens"] for each in every),
-            "threads": torch.get_num_threads(),
+            "threads": THREADS,
         }
 
     return asyncio.run(train())
