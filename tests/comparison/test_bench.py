@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_comparison import reviews
 from synthetic_comparison import comparison, evaluation, result
-from test_compare import reviews
 
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.comparison import bench as benches

@@ -1,67 +1,26 @@
-"""A whole comparison on a toy: what is written, what is kept when it is stopped, what is refused."""
+"""A whole comparison on a toy: what is written, what is refused and what is left out."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from small_comparison import ALL, Hearing, Stop, reviews, run_one
 
-from posttrain import graders
-from posttrain.candidates.given import GivenCandidate
-from posttrain.comparison.compare import Listener, compare, read
+from posttrain.comparison.compare import compare, read
 from posttrain.comparison.conclude import Settings
-from posttrain.comparison.estimate import CLOSING_SECONDS, Forecast
-from posttrain.comparison.results import CandidateResult, ComparisonResult
+from posttrain.comparison.estimate import Forecast
 from posttrain.engines.chat_api import ChatApiPolicy
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.engines.toy import ToyPolicy
 from posttrain.runs import Budget, DiskError, Progress, Run, read_json
 from posttrain.techniques import _chain as chain
-from posttrain.types import LearntNothing, Message, Output, Policy, Row, Score, Task, UserError
-
-WORDS = {"positive": ("good", "great", "fine", "lovely"), "negative": ("bad", "awful", "poor", "nasty")}
-ALL = ("constant", "nearest", "linear", "base", "few_shot", "sft")
-
-
-def reviews(train: int = 40) -> Task:
-    draw, rows = random.Random(0), []
-    for i in range(train + 60):
-        label = draw.choice(list(WORDS))
-        words = [*draw.choices(WORDS[label], k=2), *draw.choices(("the", "a", "of", "it"), k=3)]
-        rows.append(Row(str(i), (Message("user", " ".join(draw.sample(words, len(words)))),), label,
-                        answer=draw.choice(list(WORDS)), slices=(label,)))
-    splits = {"train": tuple(rows[:train]), "dev": tuple(rows[train:train + 20]), "test": tuple(rows[train + 20:])}
-    return Task("reviews", "1", "0123456789abcdef", "Is it positive?", splits, graders.load("exact", {}),
-                Output(labels=tuple(WORDS)))
-
-
-class Hearing:
-    """A listener that remembers."""
-
-    def __init__(self) -> None:
-        self.results: list[CandidateResult] = []
-        self.said: list[str] = []
-        self.listener = Listener(lambda result, _: self.results.append(result), self.said.append)
-
-
-def run_one(task: Task, folder: Path, candidates: tuple[str, ...] = ALL, *,
-            policies: Mapping[str, Policy] | None = None, hearing: Hearing | None = None, given: bool = False,
-            budget: Budget = Budget(), latency: bool = False) -> ComparisonResult:
-    policies = {"toy": ToyPolicy.open_for(task)} if policies is None else policies
-    systems = [GivenCandidate.of("yours", task.rows("test"))] if given else []
-    return asyncio.run(compare(task, policies, Run(folder, budget=budget), Settings(candidates, latency=latency),
-                               given=systems, listener=(hearing or Hearing()).listener))
+from posttrain.types import LearntNothing, Row, Score, Task, UserError
 
 
 def test_a_comparison_writes_its_report(tmp_path: Path) -> None:
@@ -109,99 +68,6 @@ def test_a_task_scored_by_grade_is_compared_by_its_mean(tmp_path: Path) -> None:
     assert "The score is the mean grade of the rows." in page and 'class="number">grade</th>' in page
     again = read(tmp_path / "run")
     assert again.scored_by == "grade" and again.comparisons == result.comparisons
-
-
-@pytest.fixture
-def taught(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The expressions that were taught, as they are: teaching goes on as ever."""
-    seen: list[str] = []
-    teach = chain.teach
-
-    async def watched(expression: str, *rest: Any, **more: Any) -> Any:
-        seen.append(expression)
-        return await teach(expression, *rest, **more)
-
-    monkeypatch.setattr(chain, "teach", watched)
-    return seen
-
-
-def test_what_is_finished_is_not_done_again(tmp_path: Path, taught: list[str]) -> None:
-    task = reviews()
-    first = run_one(task, tmp_path / "run", ("constant", "base", "sft"))
-    done = taught.copy()
-    assert done[:3] == ["constant", "base", "sft"]
-    files = {path: path.read_bytes() for path in (tmp_path / "run" / "candidates").rglob("test.jsonl")}
-    second = run_one(task, tmp_path / "run", ("constant", "base", "sft"))
-    parts = sum(took for part, took in (first.timings or {}).items() if ": " in part)
-    assert second.actual_seconds is not None and second.actual_seconds > parts, "what it took the first time"
-    assert taught == done, "nothing was taught again"
-    assert [(found.name, found.score, found.training_seconds) for found in first.candidates] == [
-        (found.name, found.score, found.training_seconds) for found in second.candidates]
-    assert all(path.read_bytes() == content for path, content in files.items())
-    run_one(task, tmp_path / "run", ("constant", "base", "sft", "few_shot"))
-    assert [name for name in taught[len(done):] if name != "constant"] == ["few_shot"], "only what is new"
-
-
-class Stop(Exception):
-    """The user's Ctrl-C, at a moment of our choice."""
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> ComparisonResult:
-    """A comparison that nobody stopped."""
-    return run_one(reviews(), tmp_path_factory.mktemp("whole"))
-
-
-@pytest.mark.parametrize("moment", ["base: dev rows", "few_shot: sets", "sft: epoch", "sft: test rows"])
-def test_a_comparison_stopped_anywhere_goes_on(
-        tmp_path: Path, moment: str, taught: list[str], whole: ComparisonResult) -> None:
-    task = reviews()
-
-    def stop(progress: Progress) -> None:
-        if progress.description.startswith(moment) and (progress.done > 0 or moment.endswith("rows")):
-            raise Stop
-
-    stopped = Run(tmp_path / "stopped", on_progress=stop)
-    with pytest.raises(Stop):
-        asyncio.run(compare(task, {"toy": ToyPolicy.open_for(task)}, stopped, Settings(ALL, latency=False)))
-    with pytest.raises(UserError, match="--resume"):
-        read(tmp_path / "stopped")
-    finished = {path.parent.name for path in (tmp_path / "stopped").glob("candidates/*/result.json")}
-    before = len(taught)
-    resumed = run_one(task, tmp_path / "stopped")
-    assert not finished & set(taught[before:]) - {"constant", "nearest", "linear"}  # floors: learning curves
-    assert [(found.name, found.score) for found in resumed.candidates] == [
-        (found.name, found.score) for found in whole.candidates]
-    assert [comparison.p_value for comparison in resumed.comparisons] == [
-        comparison.p_value for comparison in whole.comparisons]
-
-
-KILLED = """
-import sys; sys.path.insert(0, sys.argv[1])
-from pathlib import Path
-import test_compare as t
-t.run_one(t.reviews(), Path(sys.argv[2]), t.ALL)
-"""
-
-
-def test_a_killed_comparison_goes_on_to_the_same_end(tmp_path: Path, whole: ComparisonResult) -> None:
-    """kill -9 as soon as the base model is judged."""
-    folder, here = tmp_path / "killed", str(Path(__file__).parent)
-    process = subprocess.Popen([sys.executable, "-c", KILLED, here, str(folder)], stderr=subprocess.DEVNULL,
-                               env={**os.environ, "OMP_NUM_THREADS": "1"})
-    deadline = time.monotonic() + 60
-    while not (folder / "candidates" / "base" / "result.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    kept = {path: path.read_bytes() for path in folder.glob("candidates/*/test.jsonl")
-            if (path.parent / "result.json").exists()}
-    assert kept and not (folder / "report.json").exists()
-    resumed = run_one(reviews(), folder)
-    assert all(path.read_bytes() == content for path, content in kept.items())
-    assert [(found.name, found.score) for found in resumed.candidates] == [
-        (found.name, found.score) for found in whole.candidates]
-    assert not list(folder.rglob("*.tmp")) or (folder / "report.html").exists()
 
 
 def test_on_a_language_model_too(tiny_model_folder: Path, tmp_path: Path) -> None:
@@ -370,71 +236,6 @@ def test_a_seed_that_learns_nothing_does_not_cost_the_report(tmp_path: Path, mon
 def test_floors_have_their_learning_curve_however_short_the_time(tmp_path: Path) -> None:
     result = run_one(reviews(), tmp_path, ("nearest", "linear"), policies={}, budget=Budget(minutes=1e-6))
     assert all(len(found.learning_curve) == 3 for found in result.candidates)
-
-
-def test_an_endpoint_is_what_everything_is_compared_with(tmp_path: Path) -> None:
-    task = reviews()
-    policies = {"toy": ToyPolicy.open_for(task), "chat:there": endpoint_for(task)}
-    hearing = Hearing()
-    result = run_one(task, tmp_path / "a", ("base", "few_shot"), policies=policies, hearing=hearing)
-    assert result.reference == result.yours == "base@chat:there"
-    assert run_one(task, tmp_path / "b", ("base", "few_shot"), policies=policies, given=True).reference == "yours"
-    alone = {"chat:there": endpoint_for(task)}
-    kept = run_one(task, tmp_path / "c", ("constant", "base"), policies=alone, hearing=hearing)
-    assert (kept.yours, kept.reference) == ("base", "base") and read(tmp_path / "c").yours == "base"
-    assert not any("stands for" in said for said in hearing.said)
-
-
-def test_without_base_the_first_prompt_stands_for_the_endpoint_and_that_is_said(tmp_path: Path) -> None:
-    task, hearing = reviews(), Hearing()
-    policies = {"chat:there": endpoint_for(task)}
-    result = run_one(task, tmp_path, ("constant", "knn_few_shot", "best_of"), policies=policies, hearing=hearing)
-    assert result.yours == result.reference == "knn_few_shot"
-    note = "knn_few_shot stands for the system you run: base was not compared; add it to --candidates"
-    assert note in result.notes and note in hearing.said
-
-
-def test_an_endpoint_on_trial_is_not_yours(tmp_path: Path) -> None:
-    task = reviews()
-    policies = {"chat:new": endpoint_for(task), "chat:old": endpoint_for(task)}
-
-    def compared(*on_trial: str) -> ComparisonResult:
-        settings = Settings(("base", "knn_few_shot"), latency=False, on_trial=on_trial)
-        return asyncio.run(compare(task, policies, Run(tmp_path), settings))
-
-    assert compared("chat:new").yours == "base@chat:old"
-    assert compared("chat:new", "chat:old").yours is None
-
-
-def endpoint_for(task: Task) -> ToyPolicy:
-    """A toy that is asked as if it were somebody else's server."""
-    endpoint = ToyPolicy.open_for(task)
-    endpoint.remote = True  # type: ignore[misc]
-    return endpoint
-
-
-def test_an_endpoint_keeps_to_the_minutes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no forecast of it: each candidate may take what is left, and once that is nothing none begins."""
-    task, hearing, now = reviews(), Hearing(), [1000.0]
-    monkeypatch.setattr("posttrain.runs.time.monotonic", lambda: now[0])
-    teach, given = chain.teach, []
-
-    async def slow(expression: str, start: Any, task: Task, run: Run, **settings: Any) -> Any:
-        given.append(run.budget.minutes and run.budget.minutes * 60)
-        now[0] += 40
-        return await teach(expression, start, task, run, **settings)
-
-    monkeypatch.setattr(chain, "teach", slow)
-    budget = Budget((60 + CLOSING_SECONDS) / 60)
-    candidates = ("base", "few_shot", "knn_few_shot", "prompt_search")
-    result = run_one(task, tmp_path, candidates, policies={"chat:there": endpoint_for(task)}, hearing=hearing, budget=budget)
-    assert given == [pytest.approx(60), pytest.approx(20)]
-    assert [found.name for found in result.candidates] == ["base", "few_shot"]
-    for name in ("knn_few_shot", "prompt_search"):
-        assert f"{name} left out: no time was left; give more --minutes, or fewer --candidates" in result.notes
-    assert result.notes[-1] in hearing.said
-    again = run_one(task, tmp_path, candidates[:2], policies={"chat:there": endpoint_for(task)}, budget=Budget(CLOSING_SECONDS / 60))
-    assert [found.name for found in again.candidates] == ["base", "few_shot"], "what is finished takes no time"
 
 
 def test_what_learns_nothing_is_a_finding_and_not_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

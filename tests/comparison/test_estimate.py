@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from test_compare import reviews
+from small_comparison import reviews
 
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.comparison.estimate import BESIDE_OTHERS, Forecast, Speed, calibrate, forecast

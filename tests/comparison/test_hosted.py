@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from live_server import running
-from test_compare import Hearing, reviews
+from small_comparison import Hearing, reviews
 
 from posttrain.comparison import html
 from posttrain.comparison.compare import compare, read
