@@ -32,6 +32,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5, help="turns of each side (default 5)")
     parser.add_argument("--peers", type=Path, default=HERE.parent / ".venv-peers" / "bin" / "python")
     given = parser.parse_args()
+    if not given.peers.exists():
+        parser.error(f"no peer to measure against at {given.peers}: run make peers")
     measure = "cpu_seconds" if given.threads == 1 else "wall_seconds"
     for name in given.rows or CASES:
         rows, batch_size, steps, target = CASES[name]
@@ -43,7 +45,7 @@ def main() -> None:
                 with Side(given.peers, "trl_sft.py", file, start, model, threads=given.threads) as peer:
                     found = pairs(ours, peer, given.pairs, "epoch", batch_size=batch_size, steps=steps)
         settings = {"rows": rows, "batch_size": batch_size, "steps": steps, "threads": given.threads}
-        record(f"sft, {name}", "trl 1.16.0", measure, target, found, settings)
+        record(f"sft, {name}", f"trl {found[0].peers['version']}", measure, target, found, settings)
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ def test_a_worker_does_what_it_is_asked(program: ModuleType, monkeypatch: pytest
     (tmp_path / "sides").mkdir()
     (tmp_path / "sides" / "_worker.py").write_text((BENCHMARKS / "sides" / "_worker.py").read_text())
     (tmp_path / "sides" / "adder.py").write_text(
-        "import os, sys\nfrom _worker import serve\nprint('said while it is loaded')\n"
-        "def add(a, b):\n    print('said while it works')\n    return {'sum': a + b, 'given': sys.argv[1], "
+        "import os, sys\nfrom _worker import serve, stopwatch\nprint('said while it is loaded')\n"
+        "def add(a, b):\n    with stopwatch() as taken:\n        print('said while it works')\n    return taken | {'sum': a + b, 'given': sys.argv[1], "
         "'threads': os.environ['OMP_NUM_THREADS']}\nserve({'add': add})\n")
     monkeypatch.setattr(program, "HERE", tmp_path)
     with program.Side(Path(sys.executable), "adder.py", "x", threads=3) as side:

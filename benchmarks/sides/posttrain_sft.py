@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from _worker import serve
+from _worker import serve, stopwatch
 
 from posttrain import losses
 from posttrain.engines.torch.engine import TorchEngine
@@ -51,13 +50,13 @@ def epoch(batch_size: int, steps: int) -> dict[str, Any]:
 
     async def train() -> dict[str, Any]:
         policy = ENGINE.load(START)
-        every, wall, cpu = [], time.perf_counter(), time.process_time()
-        for i in range(steps):
-            batch = [DATA[j % len(DATA)] for j in range(i * batch_size, (i + 1) * batch_size)]
-            every.append(await step(policy, batch))
-        measured = {"wall_seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+        every = []
+        with stopwatch() as taken:
+            for i in range(steps):
+                batch = [DATA[j % len(DATA)] for j in range(i * batch_size, (i + 1) * batch_size)]
+                every.append(await step(policy, batch))
         policy.drop()
-        return measured | {
+        return taken | {
             "losses": [each["negative_log_likelihood"] / each["trained_tokens"] for each in every],
             "gradient_norms": [each["gradient_norm"] for each in every],
             "forwarded_tokens": sum(each["forwarded_tokens"] for each in every),

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from _worker import serve
+import trl
+from _worker import serve, stopwatch
 from datasets import Dataset
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -56,12 +56,12 @@ def epoch(batch_size: int, steps: int) -> dict[str, Any]:
         max_grad_norm=1.0, disable_tqdm=True, completion_only_loss=True, dataloader_num_workers=0,
     )
     trainer = Counting(model=model, args=config, train_dataset=data, processing_class=TOKENIZER)
-    wall, cpu = time.perf_counter(), time.process_time()
-    trainer.train()
-    measured = {"wall_seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+    with stopwatch() as taken:
+        trainer.train()
     logs = [record for record in trainer.state.log_history if "loss" in record]
     model.unload()
-    return measured | {
+    return taken | {
+        "version": trl.__version__,
         "losses": [record["loss"] for record in logs],
         "gradient_norms": [record["grad_norm"] for record in logs],
         "forwarded_tokens": trainer.forwarded,

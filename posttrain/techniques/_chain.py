@@ -26,7 +26,7 @@ class NothingFurther(LearntNothing):
 
 def links(expression: str) -> list[ModuleType]:
     """The techniques of a chain, in order.  Raises UserError for an unknown name, and for a floor in a longer chain."""
-    names = [name.strip() for name in expression.split("+")]
+    names = _names(expression)
     modules = [find("techniques", name) for name in names]
     floors = [name for name, module in zip(names, modules, strict=True) if module.KIND == "floor"]
     if floors and len(names) > 1:
@@ -97,14 +97,18 @@ async def teach(expression: str, candidate: Candidate, task: Task, run: Run, *, 
     return replace(candidate, name=expression) if is_dataclass(candidate) else candidate
 
 
+def _names(expression: str) -> list[str]:
+    return [name.strip() for name in expression.split("+")]
+
+
 def _first(expression: str, count: int) -> str:
     """The first links of a chain."""
-    return "+".join(expression.split("+")[:count])
+    return "+".join(_names(expression)[:count])
 
 
 def folders(expression: str) -> list[str]:
     """The folder of every link, beside each other: that of its technique, numbered where it comes again."""
-    names = [name.strip() for name in expression.split("+")]
+    names = _names(expression)
     return [f"{name}-{number}" if (number := names[: i + 1].count(name)) > 1 else name for i, name in enumerate(names)]
 
 

@@ -39,13 +39,13 @@ class DecodingLayout:
         for row, trunk in enumerate(trunks):
             if trunk:
                 groups.setdefault(id(trunk), (trunk, []))[1].append(row)
-        self.groups = [(trunk, self._of(rows, device)) for trunk, rows in groups.values()]
+        self.groups = [(trunk, self._index(rows, device)) for trunk, rows in groups.values()]
         self.longest_trunk = max((len(trunk.tokens) for trunk, _ in self.groups), default=0)
         steps = torch.arange(self.most, device=device)
         self._queries_at = torch.tensor(starts, device=device)[:, None] + steps  # [rows, most]
         self._masks: dict[int | None, Tensor] = {}
 
-    def _of(self, rows: Sequence[int], device: torch.device) -> Tensor | slice:
+    def _index(self, rows: Sequence[int], device: torch.device) -> Tensor | slice:
         """Those rows as an index; all of them as one that copies nothing."""
         return slice(None) if len(rows) == self.rows else torch.tensor(rows, device=device)
 
