@@ -16,10 +16,10 @@ from typing import Any
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.evaluation.drawing import drawn
 from posttrain.evaluation.evaluate import score_and_grade, scored_outcomes
-from posttrain.evaluation.statistics import difference_of_means
 from posttrain.rollouts import play, sampled
 from posttrain.runs import Run
 from posttrain.techniques._adapter import dropped_on_failure, trainable
+from posttrain.techniques._best import Best
 from posttrain.techniques._curriculum import Curriculum
 from posttrain.techniques._record import write_rollouts
 from posttrain.techniques._work import Work
@@ -56,7 +56,8 @@ class Config:
     0 the better ones are imitated and nothing is pushed away (RAFT++, arXiv:2504.11343), which keeps answers varied.
 
     A policy that does worse on dev than the best one, beyond chance, is given up: training goes back to the best, and
-    on at half the rate.  A reward that is mere noise moves the weights as far as any other (Adam divides by its size).
+    on at half the rate; from then on only what is better beyond chance takes its place.  A reward that is mere noise
+    moves the weights as far as any other (Adam divides by its size).
 
     With `focus` rows come more often from slices in which most is to be gained: see Curriculum.
 
@@ -116,9 +117,9 @@ async def teach(
             f"every answer sampled was cut off at {learner.output.max_tokens} tokens, so stopping was never taught; "
             "raise max_tokens under [output], or teach sft first"
         )
-    if training.gain[0] <= 0:
+    if training.best.gain[0] <= 0:
         details["maybe learnt nothing"] = (
-            f"{training.gain[0]:+.0%} to {training.gain[1]:+.0%} on dev (95 % interval) may be chance; "
+            f"{training.best.gain[0]:+.0%} to {training.best.gain[1]:+.0%} on dev (95 % interval) may be chance; "
             "give it more time, or dev more rows"
         )
     return replace(learner, details=details)
@@ -134,9 +135,7 @@ class Training:
         self.rewards, self.reference = rewards, reference
         self.curriculum = Curriculum(task.rows("train"), run.seed, focus=config.focus)
         self.step = self.without_signal = self.skipped_groups = self.groups = self.trained_tokens = self.updates = 0
-        self.best, self.best_step, self.best_outcomes = (-1.0, -1.0), 0, list[float]()
-        self.first_outcomes = list[float]()
-        self.went_back = self.ended = 0
+        self.best, self.ended = Best(), 0
 
     async def run_steps(self) -> None:
         """Samples and learns until the steps or the budget are used up, then goes back to the best on dev."""
@@ -153,13 +152,13 @@ class Training:
 
     def _refuse_if_nothing_was_learnt(self) -> None:
         """The policy that training began with is not given back as a taught one."""
-        if self.best_step:
+        if self.best.step:
             return
         reason, remedy = "the budget was used up before its first step", "give more --minutes or --steps"
         if self.skipped_groups < self.groups:
-            reason = f"after no step was the score on dev better than before the first ({self.best[0]:.0%})"
-            if self.went_back:
-                reason += f", and so much worse that training went back there {self.went_back}×"
+            reason = f"after no step was the score on dev better than before the first ({self.best.score[0]:.0%})"
+            if self.best.worse:
+                reason += f" beyond chance, and so much worse that training went back there {self.best.worse}×"
             remedy = "give it more time, see `reward` in metrics.jsonl, and read rollouts/: is what you want rewarded?"
         elif self.step:
             reason, remedy = "no group of answers ever had variance in its rewards", self._remedy()
@@ -246,7 +245,7 @@ class Training:
         done = self.step / min(self.config.steps, steps or self.config.steps)
         if left is not None and minutes:
             done = max(done, 1 - left / (minutes * 60))
-        return self.config.learning_rate * 0.5**self.went_back * (1 - 0.9 * min(1.0, done))
+        return self.config.learning_rate * 0.5**self.best.worse * (1 - 0.9 * min(1.0, done))
 
     def _record(self, groups: Sequence[list[Rollout]], rewards: Sequence[list[float]], mixed: int) -> dict[str, float]:
         scores = [rollout.score for group in groups for rollout in group if rollout.score]
@@ -267,24 +266,17 @@ class Training:
         best = self.run.folder / "best"
         record: dict[str, Any] = {"dev_score": score[0], "dev_value": score[1]}
         record |= {f"dev_{name}": value for name, value in _parts([score for score in scores if score]).items()}
-        self.first_outcomes = self.first_outcomes or outcomes
-        if score > self.best:
-            self.best, self.best_step, self.best_outcomes = score, self.step, outcomes
+        judgement = self.best.judge(self.step, score, outcomes)
+        if judgement == "best":
             await self.learner.policy.save(best)
-        elif difference_of_means(outcomes, self.best_outcomes).interval[1] < 0:
-            self.went_back += 1
+        elif judgement == "worse":
             await self.learner.policy.load(best)
-            record["went_back_to"] = self.best_step
+            record["went_back_to"] = self.best.step
         self.run.log(step=self.step, **record)
 
-    @property
-    def gain(self) -> tuple[float, float]:
-        """The 95 % interval of what the best policy scores more on dev than the one that training began with."""
-        return difference_of_means(self.best_outcomes, self.first_outcomes).interval
-
     def _remedy(self) -> str:
-        if self.best[0] > 0.9:
-            return f"{self.best[0]:.0%} of dev rows are right already: nothing is left to gain"
+        if self.best.score[0] > 0.9:
+            return f"{self.best.score[0]:.0%} of dev rows are right already: nothing is left to gain"
         return (
             "the model is never (or always) right: teach it with sft first, or add demonstrations to the instructions"
         )
@@ -293,12 +285,12 @@ class Training:
         return {
             "steps": self.step,
             "updates": self.updates,
-            "step_kept": self.best_step,
-            "went_back": self.went_back,
+            "step_kept": self.best.step,
+            "went_back": self.best.worse,
             "trained_tokens": self.trained_tokens,
             "groups": self.groups,
             "groups_without_variance": self.skipped_groups,
-            "dev_score": self.best[0],
+            "dev_score": self.best.score[0],
         }
 
 
