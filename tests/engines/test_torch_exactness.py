@@ -28,7 +28,7 @@ from torch_models import (
 )
 
 from posttrain import losses
-from posttrain.engines.torch import attention
+from posttrain.engines.torch import merged_attention
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.engines.torch.forest import plant
 from posttrain.types import Adam, Datum, LoRA, Sampling, UserError
@@ -105,12 +105,12 @@ def test_attention_in_blocks_of_any_size_is_the_same(
             return found
 
         wanted = gradient()
-        monkeypatch.setattr(attention, "BLOCK_TOKENS", tokens)
+        monkeypatch.setattr(merged_attention, "BLOCK_TOKENS", tokens)
         found = gradient()
         assert all(relative_error(found[key], value) < 1e-4 for key, value in wanted.items())
         counts = {1: len(plant([d.tokens[:-1] for d in data], [""] * len(data)).segments), 10_000: 1}
         segments = plant([d.tokens[:-1] for d in data], [""] * len(data)).segments
-        assert len(attention.blocks(segments)) == counts.get(tokens, len(attention.blocks(segments)))
+        assert len(merged_attention.cut(segments)) == counts.get(tokens, len(merged_attention.cut(segments)))
     finally:
         engine.close()
 

@@ -68,6 +68,10 @@ def test_the_layout_is_covered_once(drawn: tuple[Sequences, list[str]]) -> None:
     assert [place for segment in forest.segments for place in range(segment.start, segment.end)] == list(
         range(len(forest.tokens))), "segments are in order and without gaps, as attention splits them"
     assert all(segment.start < segment.end for segment in forest.segments)
+    for segment in forest.segments:
+        below = [other for other in forest.segments if (segment.start, segment.end) in other.ancestors]
+        assert [(segment.end, segment.reach)] == [(below[0].start, below[-1].end)] if below else (
+            segment.reach == segment.end), "what hangs on a segment lies in one run behind it"
     assert [place for _, start, end in forest.adapters for place in range(start, end)] == list(
         range(len(forest.tokens)))
     owner = {place: name for name, start, end in forest.adapters for place in range(start, end)}

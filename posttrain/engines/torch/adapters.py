@@ -12,8 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from posttrain.engines.torch.adapted_product import Delta, PlainProduct, adapted_product
 from posttrain.engines.torch.lower_layers import layer_number
-from posttrain.engines.torch.rounded import RoundedLinear
+from posttrain.engines.torch.rounded import RoundedProduct
 from posttrain.types import Adam, LoRA, Metrics, UserError
 
 Precision = Literal["float32", "bfloat16"]
@@ -104,44 +105,31 @@ class FrozenLinear(nn.Module):
     def __init__(self, base: nn.Linear, bank: AdapterBank) -> None:
         super().__init__()
         self.base, self.bank = base, bank
-        self.rounded: RoundedLinear | None = None
+        self._plain, self._rounded = PlainProduct(base), RoundedProduct(base)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.bank.precision == "float32" or x.dtype != torch.float32:
-            return self.base(x)
-        if self.rounded is None:
-            self.rounded = RoundedLinear(self.base)
-        return self.rounded(x)
+        """x [..., in] -> [..., out]."""
+        frozen = self._plain if self.bank.precision == "float32" or x.dtype != torch.float32 else self._rounded
+        return adapted_product(x.reshape(-1, x.shape[-1]), frozen, self.deltas()).view(*x.shape[:-1], -1)
+
+    def deltas(self) -> list[Delta]:
+        """What adapters add."""
+        return []
 
 
 class AdaptedLinear(FrozenLinear):
-    """A frozen linear layer that adds, span by span, the delta of the adapter acting there."""
+    """A frozen linear layer to which the adapters add that act in this thread's forward call."""
 
     def __init__(self, base: nn.Linear, path: str, bank: AdapterBank) -> None:
         super().__init__(base, bank)
         self.path = path
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x [1, tokens, in] or [tokens, in] -> the same, out."""
-        y = super().forward(x)
-        acting = self.bank.acting
-        if all(adapter is None or self.path not in adapter.tensors for adapter, _, _ in acting):
-            return y
-        if len(acting) == 1:
-            return self._with_delta(x, y, acting[0][0])
-        lengths = [end - start for _, start, end in acting]
-        pieces = zip(x.split(lengths, dim=-2), y.split(lengths, dim=-2), acting, strict=True)
-        return torch.cat(
-            [self._with_delta(part_x, part_y, adapter) for part_x, part_y, (adapter, _, _) in pieces], dim=-2
-        )
-
-    def _with_delta(self, x: Tensor, y: Tensor, adapter: Adapter | None) -> Tensor:
-        if adapter is None or self.path not in adapter.tensors:
-            return y
-        a, b = adapter.tensors[self.path]
-        # scaled where it is narrowest, and added by the product itself: no more passes over y than needed
-        narrow = nn.functional.linear(x.reshape(-1, x.shape[-1]), a.to(x.dtype)) * adapter.scale
-        return torch.addmm(y.reshape(-1, y.shape[-1]), narrow, b.to(x.dtype).t()).view(y.shape)
+    def deltas(self) -> list[Delta]:
+        return [
+            Delta(start, end, *adapter.tensors[self.path], adapter.scale)
+            for adapter, start, end in self.bank.acting
+            if adapter and self.path in adapter.tensors
+        ]
 
 
 class AdapterBank:

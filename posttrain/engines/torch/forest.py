@@ -26,11 +26,15 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Segment:
-    """Tokens [start, end) of the layout; `ancestors` are the spans above it, root first."""
+    """Tokens [start, end) of the layout; `ancestors` are the spans above it, root first.
+
+    All tokens that see it but its own lie in one run: [end, reach).
+    """
 
     start: int
     end: int
     ancestors: tuple[Span, ...]
+    reach: int
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,7 @@ def _split(node: _Node, at: int) -> None:
 
 
 def _lay_out(root: _Node, above: tuple[Span, ...], position: int, forest: Forest) -> None:
+    found: list[tuple[int, int, tuple[Span, ...]]] = []
     stack = [(root, above, position)]
     while stack:
         node, ancestors, position = stack.pop()
@@ -112,11 +117,24 @@ def _lay_out(root: _Node, above: tuple[Span, ...], position: int, forest: Forest
         end = start + len(node.tokens)
         forest.tokens.extend(node.tokens)
         forest.positions.extend(range(position, position + len(node.tokens)))
-        forest.segments.append(Segment(start, end, ancestors))
+        found.append((start, end, ancestors))
         for sequence, length in node.ends:
             forest.spans[sequence] = (*ancestors, (start, start + length))
         below = (*ancestors, (start, end))
         stack.extend((child, below, position + len(node.tokens)) for child in reversed(node.children))
+    forest.segments.extend(_reaching(found, len(forest.tokens)))
+
+
+def _reaching(found: Sequence[tuple[int, int, tuple[Span, ...]]], end_of_tree: int) -> list[Segment]:
+    """Segments from (start, end, ancestors), depth first: each reaches to the next that is no deeper."""
+    segments: list[Segment] = []
+    later: list[tuple[int, int]] = [(-1, end_of_tree)]  # (depth, start) of those behind, each less deep than the next
+    for start, end, ancestors in reversed(found):
+        while later[-1][0] > len(ancestors):
+            later.pop()
+        segments.append(Segment(start, end, ancestors, later[-1][1]))
+        later.append((len(ancestors), start))
+    return segments[::-1]
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

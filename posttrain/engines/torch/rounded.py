@@ -8,7 +8,6 @@ read): one token through SmolLM2-135M took 55 ms of products before, and 27 ms s
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,23 +16,16 @@ PACKED = torch.ops.mkldnn
 """oneDNN's products with weights that are laid out beforehand; what torch.compile uses for frozen weights."""
 
 
-class RoundedLinear:
-    """x [..., in] -> x @ weight.T + bias [..., out]: fp32 in and out, rounded to bfloat16 between.
-
-    The weight gets no gradient; x does.
-    """
+class RoundedProduct:
+    """fp32 in and out, rounded to bfloat16 between."""
 
     def __init__(self, linear: nn.Linear) -> None:
         self.linear = linear
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return _Product.apply(x, self) if x.requires_grad else self.product(x)
 
     def product(self, x: Tensor) -> Tensor:
         return PACKED._linear_pointwise(x.bfloat16(), self._weight, self._bias, "none", [], "").float()
 
     def product_with_transposed(self, gradient: Tensor) -> Tensor:
-        """What reaches x of the gradient [..., out]."""
         return PACKED._linear_pointwise(gradient.bfloat16(), self._transposed, None, "none", [], "").float()
 
     @functools.cached_property
@@ -48,19 +40,6 @@ class RoundedLinear:
     def _bias(self) -> Tensor | None:
         with torch.inference_mode(False):
             return None if self.linear.bias is None else self.linear.bias.detach().bfloat16()
-
-
-class _Product(torch.autograd.Function):
-    """The packed product has no derivative of its own."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: RoundedLinear) -> Tensor:
-        ctx.layer = layer
-        return layer.product(x)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return ctx.layer.product_with_transposed(gradient), None
 
 
 def _lay_out(weight: Tensor) -> Tensor:

@@ -1,0 +1,94 @@
+"""The product of an adapted layer: frozen weights, and on spans of its rows the low-rank deltas of adapters.
+
+Written with its own gradient, because sums are made by the products that add to them: y and the gradient of x are each
+written once and added to in place, where separate operations would copy them for every adapter and add the copies up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class FrozenProduct(Protocol):
+    """Products with frozen weights [out, in]."""
+
+    def product(self, x: Tensor) -> Tensor:
+        """x [..., in] -> x @ weight.T + bias [..., out], a fresh tensor."""
+        ...
+
+    def product_with_transposed(self, gradient: Tensor) -> Tensor:
+        """What reaches x of the gradient [..., out]: gradient @ weight [..., in], a fresh tensor."""
+        ...
+
+
+class PlainProduct:
+    """With the weights as they are."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        self.linear = linear
+
+    def product(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.linear.weight, self.linear.bias)
+
+    def product_with_transposed(self, gradient: Tensor) -> Tensor:
+        return gradient @ self.linear.weight
+
+
+@dataclass(frozen=True)
+class Delta:
+    """One adapter on rows [start, end): adds scale * (x @ a.T) @ b.T, with a [rank, in] and b [out, rank]."""
+
+    start: int
+    end: int
+    a: Tensor
+    b: Tensor
+    scale: float
+
+
+def adapted_product(x: Tensor, frozen: FrozenProduct, deltas: Sequence[Delta]) -> Tensor:
+    """x [rows, in] -> [rows, out] (arXiv:2106.09685, eq. 3)."""
+    tensors = [tensor for delta in deltas for tensor in (delta.a, delta.b)]
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *tensors)):
+        return _AdaptedProduct.apply(x, frozen, deltas, *tensors)
+    return _forward(x, frozen, deltas)[0]
+
+
+def _forward(x: Tensor, frozen: FrozenProduct, deltas: Sequence[Delta]) -> tuple[Tensor, list[Tensor]]:
+    y, narrows = frozen.product(x), []
+    for delta in deltas:
+        rows = slice(delta.start, delta.end)
+        # scaled where it is narrowest
+        narrows.append((x[rows] @ delta.a.to(x.dtype).t()).mul_(delta.scale))
+        y[rows].addmm_(narrows[-1], delta.b.to(x.dtype).t())
+    return y, narrows
+
+
+class _AdaptedProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, frozen: FrozenProduct, deltas: Sequence[Delta], *_: Tensor) -> Tensor:
+        y, narrows = _forward(x, frozen, deltas)
+        ctx.frozen, ctx.deltas = frozen, deltas
+        ctx.save_for_backward(x, *narrows)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, *narrows = ctx.saved_tensors
+        of_x = ctx.frozen.product_with_transposed(gradient) if ctx.needs_input_grad[0] else None
+        of_tensors: list[Tensor | None] = []
+        for delta, narrow in zip(ctx.deltas, narrows, strict=True):
+            rows = slice(delta.start, delta.end)
+            above = gradient[rows]
+            of_narrow = (above @ delta.b.to(x.dtype)).mul_(delta.scale)
+            if of_x is not None:
+                of_x[rows].addmm_(of_narrow, delta.a.to(x.dtype))
+            trained = delta.a.requires_grad
+            of_tensors.append((of_narrow.t() @ x[rows]).to(delta.a.dtype) if trained else None)
+            # so and not above.t() @ narrow: few rows and many columns are multiplied faster than the other way round
+            of_tensors.append((narrow.t() @ above).t().to(delta.b.dtype).contiguous() if trained else None)
+        return of_x, None, None, *of_tensors

@@ -1,0 +1,36 @@
+"""Attention of a forest on a GPU: one call with a mask by blocks, those without a single pair of which are skipped."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+
+from posttrain.engines.torch.sight import Sight
+
+
+@functools.cache
+def _kernel(device: str) -> Any:
+    """Compiled where it becomes one kernel; as plain operations (all scores in memory) where there is no compiler."""
+    return torch.compile(flex_attention, dynamic=True) if device == "cuda" else flex_attention
+
+
+class FlexAttention:
+    """Attention of one layout.  See torch.nn.attention.flex_attention."""
+
+    def __init__(self, sight: Sight) -> None:
+        self.sight = sight
+        self._masks: dict[int | None, BlockMask] = {}
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
+        """q [1, heads, tokens, size], k and v [1, key-value heads, trunk and tokens, size] -> like q."""
+        if window not in self._masks:
+            self._masks[window] = create_block_mask(
+                lambda _batch, _head, query, key: self.sight(query, key, window),
+                None, None, q.shape[2], k.shape[2], device=str(q.device),
+            )  # fmt: skip
+        grouped = q.shape[1] != k.shape[1]
+        return _kernel(q.device.type)(q, k, v, block_mask=self._masks[window], scale=scale, enable_gqa=grouped)

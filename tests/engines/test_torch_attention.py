@@ -1,0 +1,110 @@
+"""Every way of computing the attention of a forest is the plain one of the separate sequences, gradients too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch_models import WINDOW, sequences
+
+from posttrain.engines.torch import merged_attention
+from posttrain.engines.torch.flex_attention import FlexAttention
+from posttrain.engines.torch.forest import Forest, plant
+from posttrain.engines.torch.merged_attention import MergedAttention
+from posttrain.engines.torch.sight import Sight
+
+CPU = torch.device("cpu")
+HEADS, SHARED, SIZE = 6, 2, 8
+DEEP = [tuple(range(300, 300 + length)) for length in (3, 15, 40, 60)]  # turns of an episode, and a fork of each
+BATCHES = {
+    "one sequence": [tuple(range(40))],
+    "two levels": sequences(),
+    "an episode with forks": [*DEEP, *((*turns, 1, 2, 3) for turns in DEEP)],
+    "nothing shared": [tuple(range(50 * i, 50 * i + 30)) for i in range(4)],
+}
+
+
+def numbers(forest: Forest, trunk: int) -> list[Tensor]:
+    torch.manual_seed(0)
+    tokens = len(forest.tokens)
+    shapes = ((HEADS, tokens), (SHARED, trunk + tokens), (SHARED, trunk + tokens))
+    return [(3 * torch.randn(1, *shape, SIZE)).requires_grad_() for shape in shapes]
+
+
+def by_definition(forest: Forest, trunk: int, window: int | None, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Each token beside the keys of its own prefix, found by walking up from its segment."""
+    k, v = (tensor.repeat_interleave(HEADS // SHARED, dim=1) for tensor in (k, v))
+    rows = []
+    for segment in forest.segments:
+        above = [place for span in segment.ancestors for place in range(*span)]
+        for place in range(segment.start, segment.end):
+            keys = [*range(trunk), *(trunk + i for i in (*above, *range(segment.start, place + 1)))]
+            keys = keys[-window:] if window else keys
+            scores = torch.einsum("hd,hkd->hk", q[0, :, place], k[0, :, keys]) * 0.3
+            rows.append(torch.einsum("hk,hkd->hd", scores.softmax(dim=1), v[0, :, keys]))
+    return torch.stack(rows, dim=1)[None]
+
+
+def with_gradients(compute: Any, given: Sequence[Tensor]) -> list[Tensor]:
+    out = compute(*given)
+    weights = torch.linspace(-1, 1, out.numel()).reshape(out.shape)
+    return [out.detach(), *torch.autograd.grad((out * weights).sum(), given)]
+
+
+def planted(batch: str, trunk: int) -> Forest:
+    tokens = BATCHES[batch]
+    return plant(tokens, ["a" if i % 3 else "b" for i in range(len(tokens))], first_position=trunk)
+
+
+def same(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> None:
+    for mine, plain in zip(found, wanted, strict=True):
+        torch.testing.assert_close(mine.cpu(), plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("window", [None, 1, WINDOW, 1000])
+@pytest.mark.parametrize("trunk", [0, 17])
+@pytest.mark.parametrize("batch", BATCHES)
+def test_merged_attention_is_that_of_separate_sequences(
+        batch: str, trunk: int, window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merged_attention, "BLOCK_TOKENS", 24)
+    forest = planted(batch, trunk)
+    given, attention = numbers(forest, trunk), MergedAttention(Sight(forest, trunk, CPU))
+    wanted = with_gradients(lambda *qkv: by_definition(forest, trunk, window, *qkv), given)
+    same(with_gradients(lambda *qkv: attention(*qkv, 0.3, window), given), wanted)
+
+
+@pytest.mark.parametrize("window", [None, 1, WINDOW])
+@pytest.mark.parametrize("trunk", [0, 17])
+@pytest.mark.parametrize("batch", BATCHES)
+def test_flex_attention_is_that_of_separate_sequences(batch: str, trunk: int, window: int | None) -> None:
+    """With its gradients where there is a GPU: on a CPU it has none."""
+    forest = planted(batch, trunk)
+    given = numbers(forest, trunk)
+    if torch.cuda.is_available():
+        moved = [tensor.detach().cuda().requires_grad_() for tensor in given]
+        attention = FlexAttention(Sight(forest, trunk, torch.device("cuda")))
+        wanted = with_gradients(lambda *qkv: by_definition(forest, trunk, window, *qkv), given)
+        same(with_gradients(lambda *qkv: attention(*qkv, 0.3, window), moved), wanted)
+    else:
+        attention = FlexAttention(Sight(forest, trunk, CPU))
+        given = [tensor.detach() for tensor in given]
+        same([attention(*given, 0.3, window)], [by_definition(forest, trunk, window, *given)])
+
+
+def test_an_ancestor_is_attended_to_once_for_all_that_hang_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merged_attention, "BLOCK_TOKENS", 64)
+    system = tuple(range(100))
+    forest = plant([(*system, *range(200 + 50 * i, 240 + 50 * i)) for i in range(5)], [""] * 5)
+    found = MergedAttention(Sight(forest, 0, CPU)).parts
+    assert [(part.queries, part.keys) for part in found if not part.own] == [((100, 300), (0, 100))]
+    assert [part.queries for part in found if part.own] == [(0, 100), *((i, i + 40) for i in range(100, 300, 40))]
+
+
+def test_no_mask_is_made_of_what_needs_none() -> None:
+    forest = plant([tuple(range(500))], [""])
+    attention = MergedAttention(Sight(forest, 0, CPU))
+    attention(*numbers(forest, 0), 0.3, None)
+    assert [part.mask for part in attention._masked[None]] == [None]

@@ -1,0 +1,80 @@
+"""Products and norms with gradients of their own give those of the plain operations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch_models import make
+
+from posttrain.engines.torch.adapted_product import Delta, PlainProduct, adapted_product
+from posttrain.engines.torch.norms import replace_norms, root_mean_square_norm
+
+
+def with_gradients(out: Tensor, of: list[Tensor]) -> list[Tensor]:
+    weights = torch.linspace(-1, 1, out.numel()).reshape(out.shape)
+    return [out.detach(), *torch.autograd.grad((out * weights).sum(), of)]
+
+
+@pytest.mark.parametrize("spans", [[(0, 20)], [(0, 7), (7, 20)], [(3, 5), (12, 19)]])
+def test_the_deltas_of_several_adapters_are_added_on_their_rows(spans: list[tuple[int, int]]) -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(12, 9).requires_grad_(False)
+    x = torch.randn(20, 12, requires_grad=True)
+    pairs = [(torch.randn(rank, 12, requires_grad=True), torch.randn(9, rank, requires_grad=True))
+             for rank in range(2, 2 + len(spans))]
+    scales = [0.5 + i for i in range(len(spans))]
+    deltas = [Delta(*span, *pair, scale) for span, pair, scale in zip(spans, pairs, scales, strict=True)]
+    plain = linear(x)
+    for (start, end), (a, b), scale in zip(spans, pairs, scales, strict=True):
+        delta = scale * x[start:end] @ a.t() @ b.t()
+        plain = plain + nn.functional.pad(delta, (0, 0, start, 20 - end))
+    of = [x, *(tensor for pair in pairs for tensor in pair)]
+    found = with_gradients(adapted_product(x, PlainProduct(linear), deltas), of)
+    for mine, wanted in zip(found, with_gradients(plain, of), strict=True):
+        torch.testing.assert_close(mine, wanted)
+
+
+def test_a_frozen_delta_lets_the_gradient_through_to_x() -> None:
+    torch.manual_seed(0)
+    linear, x = nn.Linear(6, 6).requires_grad_(False), torch.randn(4, 6, requires_grad=True)
+    a, b = torch.randn(2, 6), torch.randn(6, 2)
+    found = with_gradients(adapted_product(x, PlainProduct(linear), [Delta(0, 4, a, b, 2.0)]), [x])
+    for mine, wanted in zip(found, with_gradients(linear(x) + 2 * x @ a.t() @ b.t(), [x]), strict=True):
+        torch.testing.assert_close(mine, wanted)
+
+
+def test_a_norm_and_its_gradient_are_those_of_the_formula() -> None:
+    torch.manual_seed(0)
+    x, scale = (3 * torch.randn(2, 5, 16)).double().requires_grad_(), torch.randn(16).double()
+    assert torch.autograd.gradcheck(lambda x: root_mean_square_norm(x, scale, 0.1), (x,))
+    plain = x / (x.pow(2).mean(-1, keepdim=True) + 0.1).sqrt() * scale
+    torch.testing.assert_close(root_mean_square_norm(x, scale, 0.1), plain)
+
+
+@pytest.mark.parametrize(("name", "norms"), [("llama", 5), ("gemma3", 13), ("gpt_neox", 0)])
+def test_the_norms_of_known_models_are_replaced(name: str, norms: int) -> None:
+    model: Any = make(name).requires_grad_(False)
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.weight.data.uniform_(0.5, 2)
+    ids = torch.arange(3, 40)[None]
+    wanted = model(ids).logits
+    assert replace_norms(model) == norms
+    torch.testing.assert_close(model(ids).logits, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_norm_of_another_kind_is_left_alone() -> None:
+    class OddRMSNorm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.eps = nn.Parameter(torch.ones(8), requires_grad=False), 1e-6
+
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * x * self.weight
+
+    odd = OddRMSNorm()
+    assert replace_norms(odd) == 0
+    assert torch.equal(odd(torch.ones(1, 8)), torch.full((1, 8), 2.0))
