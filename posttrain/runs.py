@@ -121,6 +121,17 @@ class Run:
         """Appends one record to metrics.jsonl."""
         append_line(self.folder / "metrics.jsonl", {"schema": SCHEMA, "seconds": round(self.seconds, 3), **metrics})
 
+    def log_bytes(self) -> int:
+        """How long metrics.jsonl is."""
+        path = self.folder / "metrics.jsonl"
+        return path.stat().st_size if path.exists() else 0
+
+    def cut_log(self, length: int) -> None:
+        """Cuts metrics.jsonl to so many bytes: what was logged after them will be logged again."""
+        if self.log_bytes() > length:
+            with disk_errors(self.folder), (self.folder / "metrics.jsonl").open("r+b") as file:
+                file.truncate(length)
+
     def metrics(self) -> list[dict[str, Any]]:
         """What was logged so far."""
         return read_lines(self.folder / "metrics.jsonl")

@@ -126,11 +126,11 @@ def _saved(run: Path, name: str = "") -> Path:
         return run / "saved"
     if not name:
         if not (run / "report.json").exists():
-            go_on = f"go on with `posttrain compare --resume {run}`, or name a candidate as RUN/NAME"
+            go_on = f"go on with `posttrain {_kind(run)} --resume {run}`"
             raise UserError(
                 "this run has not ended, so it has no winner yet",
                 place=str(run),
-                remedy=go_on if _kind(run) == "compare" else "name another run: posttrain show, RUN or RUN/NAME",
+                remedy=go_on + (", or name a candidate as RUN/NAME" if _kind(run) == "compare" else ""),
             )
         name = read_json(run / "report.json")["recommendation"]["candidate"]
     folder = run / "candidates" / folder_name(name) / "saved"

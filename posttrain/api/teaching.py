@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from posttrain.api import places
-from posttrain.api.engines import EMBEDDED, is_endpoint, opened
+from posttrain.api.engines import EMBEDDED, Engines, is_endpoint, opened
 from posttrain.api.loops import run_to_end
 from posttrain.api.sources import load_task
 from posttrain.candidates.policy import PolicyCandidate
@@ -19,19 +19,24 @@ from posttrain.comparison import bench, conclude
 from posttrain.discovery import find
 from posttrain.evaluation.evaluate import evaluate as evaluate_candidate
 from posttrain.evaluation.record import Evaluation
-from posttrain.runs import Progress, Run, Stop, silent, write_json
+from posttrain.runs import Budget, Progress, Run, Stop, read_json, silent, write_json
 from posttrain.techniques import _chain as chain
 from posttrain.types import Split, Task, UserError
+
+RESULT = "result.json"
+"""What a run of `teach` writes last."""
 
 
 @dataclass(frozen=True)
 class Lesson:
     """What `teach` did: the run, the candidate's evaluation on dev before and after, and what else there is to say.
 
-    `technique` is what was taught: the first links of the chain where it was stopped or a later one learnt nothing.
+    `source` names the task.  `technique` is what was taught: the first links of the chain where it was stopped or a
+    later one learnt nothing.
     """
 
     folder: Path
+    source: str
     technique: str
     before: Evaluation
     after: Evaluation
@@ -59,7 +64,7 @@ def teach(
     UserError, and KeyboardInterrupt when it was stopped before anything was learnt.
     """
     kind = chain.kind(expression)  # an unknown name is refused before anything is read or written
-    config = _config(expression, settings or {})
+    _config(expression, settings or {})
     if kind == "weights" and is_endpoint(model):
         raise UserError(
             f"{expression} would train {model}, which is an endpoint: it can only be prompted",
@@ -78,14 +83,51 @@ def teach(
             runs, "teach", task, asked, seed=seed, minutes=minutes, steps=steps, on_progress=on_progress, stop=stop
         )
         began(run.folder)
-        engines.keep_replies(run.folder / "replies.jsonl")
         with places.nothing_left_of_a_refused_start(run):
-            try:
-                return run_to_end(_taught(expression, start, task, run, config))
-            except UserError:
-                if run.stop.asked:
-                    raise KeyboardInterrupt from None
-                raise
+            return _to_the_end(expression, start, task, run, settings or {}, engines)
+
+
+def go_on(
+    run: str | Path,
+    *,
+    runs: Path = places.RUNS,
+    on_progress: Callable[[Progress], None] = silent,
+    began: Callable[[Path], None] = lambda _: None,
+    stop: Stop | None = None,
+) -> Lesson:
+    """Goes on with a run of `teach` that was killed, from its last checkpoint, as it was begun.
+
+    Raises UserError when it has ended, or its task is another by now.
+    """
+    folder = places.find_run(run, runs, kind="teach")
+    if (folder / RESULT).exists():
+        raise UserError("this run has ended", place=str(folder), remedy="teach anew: posttrain teach TECHNIQUE TASK")
+    begun = read_json(folder / "config.json")
+    task = load_task(begun["task_source"])
+    if task.hash != begun["task_hash"]:
+        raise UserError(
+            f"task {task.name} is another than when this run began",
+            place=str(folder),
+            remedy="teach anew, or put the task back as it was",
+        )
+    with opened() as engines:
+        start = PolicyCandidate.of(begun["model"], engines.policy(begun["model"]), task)
+        budget = Budget(begun["minutes"], begun["steps"])
+        going_on = Run(folder, seed=begun["seed"], budget=budget, on_progress=on_progress, stop=stop)
+        began(folder)
+        return _to_the_end(begun["technique"], start, task, going_on, begun["settings"], engines)
+
+
+def _to_the_end(
+    expression: str, start: PolicyCandidate, task: Task, run: Run, settings: Mapping[str, Any], engines: Engines
+) -> Lesson:
+    engines.keep_replies(run.folder / "replies.jsonl")
+    try:
+        return run_to_end(_taught(expression, start, task, run, _config(expression, settings)))
+    except UserError:
+        if run.stop.asked:
+            raise KeyboardInterrupt from None
+        raise
 
 
 async def _taught(expression: str, start: PolicyCandidate, task: Task, run: Run, config: Any) -> Lesson:
@@ -108,8 +150,8 @@ async def _taught(expression: str, start: PolicyCandidate, task: Task, run: Run,
         "n": after.n,
         "notes": [*warnings, *bench.notes(candidate)],
     }
-    write_json(run.folder / "result.json", result)
-    return Lesson(run.folder, candidate.name, before, after, tuple(result["notes"]))
+    write_json(run.folder / RESULT, result)
+    return Lesson(run.folder, str(task.folder or task.name), candidate.name, before, after, tuple(result["notes"]))
 
 
 def _config(expression: str, settings: Mapping[str, Any]) -> Any:

@@ -29,8 +29,10 @@ def add(app: typer.Typer) -> None:
 
 
 def teach(
-    technique: Annotated[str, typer.Argument(help="A technique or a chain: sft, grpo, retrieval+sft, sft+grpo ...")],
-    source: Annotated[str, typer.Argument(metavar="TASK|FILE")],
+    technique: Annotated[
+        str, typer.Argument(help="A technique or a chain: sft, grpo, retrieval+sft, sft+grpo ...")
+    ] = "",
+    source: Annotated[str, typer.Argument(metavar="TASK|FILE")] = "",
     model: Annotated[str, typer.Option(help="smollm2 (embedded), a folder, a hub name.")] = "smollm2",
     settings: Annotated[
         list[str] | None,
@@ -42,6 +44,9 @@ def teach(
     steps: Annotated[int | None, typer.Option(help="Stop after this many optimiser steps.", min=1)] = None,
     runs: Runs = places.RUNS,
     seed: Seed = 0,
+    resume: Annotated[
+        str, typer.Option(metavar="RUN", help="Go on with a run that was killed (latest, an id, a folder).")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Teach one technique and keep the result as a run.
@@ -53,31 +58,37 @@ def teach(
       posttrain teach grpo arithmetic --minutes 3
 
       posttrain teach sft+grpo tasks/tickets --set steps=40
+
+      posttrain teach --resume latest
     """
+    _refuse_half_a_question(technique, source, resume)
     voice = Voice(quiet=as_json)
     stopped = "Nothing was learnt by then; its log is in {run}."
     with voice.until_the_end(stopped), show.progress(quiet=as_json) as shown, at_the_next_step() as stop:
-        lesson = api.teach(
-            technique,
-            source,
-            model=model,
-            minutes=minutes,
-            steps=steps,
-            runs=runs,
-            seed=seed,
-            settings={name: _value(text) for name, text in options.pairs(settings or [], "--set").items()},
-            on_progress=shown,
-            began=voice.begin,
-            stop=stop,
-        )
+        if resume:
+            lesson = verbs.go_on(resume, runs=runs, on_progress=shown, began=voice.begin, stop=stop)
+        else:
+            lesson = api.teach(
+                technique,
+                source,
+                model=model,
+                minutes=minutes,
+                steps=steps,
+                runs=runs,
+                seed=seed,
+                settings={name: _value(text) for name, text in options.pairs(settings or [], "--set").items()},
+                on_progress=shown,
+                began=voice.begin,
+                stop=stop,
+            )
     if stop.asked:
         voice.say("[yellow]Stopped[/]; what was best by then is kept.")
     voice.say(f"dev, {_scale(lesson.after)}: {_score(lesson.before)} before, [bold]{_score(lesson.after)}[/] after")
     for note in lesson.notes:
         voice.say(note, markup=False, soft_wrap=True)
+    evaluate_it = f"posttrain evaluate latest {source or lesson.source}"
     voice.say(
-        f"run: {lesson.folder}\n\nnext:\n  posttrain chat latest\n  posttrain evaluate latest {source}\n"
-        "  posttrain serve latest",
+        f"run: {lesson.folder}\n\nnext:\n  posttrain chat latest\n  {evaluate_it}\n  posttrain serve latest",
         markup=False,
         soft_wrap=True,
     )
@@ -93,6 +104,21 @@ def teach(
                 "n": lesson.after.n,
                 "notes": list(lesson.notes),
             }
+        )
+
+
+def _refuse_half_a_question(technique: str, source: str, resume: str) -> None:
+    if resume and (technique or source):
+        raise UserError(
+            "a run goes on as it was begun: its technique and its task are known",
+            place="--resume",
+            remedy=f"give it alone: posttrain teach --resume {resume}",
+        )
+    if not resume and not (technique and source):
+        raise UserError(
+            "say what to teach, and which task",
+            place="posttrain teach",
+            remedy="for example: posttrain teach sft tickets.csv (posttrain teach --help has more)",
         )
 
 

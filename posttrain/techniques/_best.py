@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from posttrain.evaluation.statistics import Interval, difference_of_means
@@ -10,6 +11,7 @@ from posttrain.evaluation.statistics import Interval, difference_of_means
 Judgement = Literal["best", "worse", "neither"]
 
 
+@dataclass
 class Best:
     """The best policy so far by its dev scores, the first being the one that training began with.
 
@@ -18,13 +20,17 @@ class Best:
     that has led astray has shown how little it has to do with the task, and of many policies one is always luckiest.
     """
 
-    def __init__(self) -> None:
-        self.step, self.score = 0, (-1.0, -1.0)
-        self.outcomes, self.first_outcomes = list[float](), list[float]()
-        self.worse = 0
+    step: int = 0
+    score: tuple[float, float] = (-1.0, -1.0)
+    outcomes: list[float] = field(default_factory=list)
+    first_outcomes: list[float] = field(default_factory=list)
+    worse: int = 0  # so often was one
+
+    def __post_init__(self) -> None:
+        self.score = self.score[0], self.score[1]  # a list where it was read from a file
 
     def judge(self, step: int, score: tuple[float, float], outcomes: Sequence[float]) -> Judgement:
-        """What a policy is whose dev rows have these outcomes; `score` is their mean, and what decides between equals."""
+        """What a policy is whose dev rows have these outcomes; `score` their mean, then what decides between equals."""
         if not self.first_outcomes:
             self.first_outcomes = list(outcomes)
         elif not self._is_better(score, outcomes):

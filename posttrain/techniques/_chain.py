@@ -12,6 +12,7 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.discovery import find
 from posttrain.runs import Budget, Run, disk_errors
 from posttrain.techniques._adapter import shape_is_settled
+from posttrain.techniques._checkpoint import checkpoints
 from posttrain.techniques._work import Work
 from posttrain.types import Candidate, Kind, LearntNothing, Task, UserError
 
@@ -66,8 +67,8 @@ async def teach(expression: str, candidate: Candidate, task: Task, run: Run, *, 
     """Teaches with every technique in turn, each in a folder of its own; what time there is, the slow ones share.
     When somebody asks to stop, what came of the techniques until then is the candidate, and named after them.
 
-    `last` is a Config for the last technique of the chain.  It all begins anew: what an earlier start of this run,
-    ended by a kill, has logged in these folders is removed.
+    `last` is a Config for the last technique of the chain.  A training that an earlier start of this run has left at a
+    checkpoint goes on from there; all else begins anew, and what was logged of it is removed.
 
     Raises UserError; NothingFurther when a technique learnt nothing after others had trained weights.
     """
@@ -80,7 +81,8 @@ async def teach(expression: str, candidate: Candidate, task: Task, run: Run, *, 
         slow = sum(hasattr(later, "work") for later in modules[i:])
         left = run.seconds_left
         minutes = None if left is None or not hasattr(module, "work") else left / slow / 60
-        _forget_logs(run.folder / folder)
+        if not checkpoints(run.folder / folder):
+            _forget_logs(run.folder / folder)
         link = run.child(folder, budget=Budget(minutes=minutes))
         settings = () if last is None or i + 1 < len(modules) else (last,)
         try:

@@ -52,6 +52,15 @@ class Curriculum:
         gain = max(rewards) - sum(rewards) / len(rewards)
         self.gains[self._kind(row)] += RATE * (gain - self.gains[self._kind(row)])
 
+    def state(self) -> dict[str, list[float]]:
+        """All that it has seen, by kind."""
+        return {"gains": [*self.gains.values()], "drawn": [self.drawn[kind] for kind in self.kinds]}
+
+    def restore(self, gains: Sequence[float], drawn: Sequence[int]) -> None:
+        """Goes on from what `state` gave."""
+        self.gains = dict(zip(self.kinds, gains, strict=True))
+        self.drawn = Counter(dict(zip(self.kinds, drawn, strict=True)))
+
     def _kind(self, row: Row) -> Slices:
         return row.slices if self.focus else ()
 

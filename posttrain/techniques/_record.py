@@ -21,6 +21,13 @@ def write_rollouts(run: Run, step: int, played: Sequence[list[Rollout]], rewards
     write_text(run.folder / "rollouts" / f"step-{step:05}.jsonl", text)
 
 
+def forget_rollouts(run: Run, step: int) -> None:
+    """Removes those of this step and later ones: a training that was killed goes on before it."""
+    for path in (run.folder / "rollouts").glob("step-*.jsonl"):
+        if int(path.stem.removeprefix("step-")) >= step:
+            path.unlink()
+
+
 def _record(step: int, rollout: Rollout, reward: float | None) -> dict[str, Any]:
     return {
         "schema": SCHEMA,

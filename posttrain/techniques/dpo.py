@@ -15,13 +15,17 @@ from dataclasses import dataclass, replace
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.evaluation.drawing import drawn
 from posttrain.rollouts import play, taught
-from posttrain.runs import Run
+from posttrain.runs import Run, read_json, write_json
 from posttrain.techniques._adapter import dropped_on_failure, trainable
+from posttrain.techniques._checkpoint import Checkpoints
 from posttrain.techniques._work import Work
 from posttrain.types import Adam, Datum, Kind, LearntNothing, LoRA, Policy, Row, Task, UserError, target_text
 
 KIND: Kind = "weights"
 LABEL = "fine-tuned on preferences"
+
+CHECKPOINT_STEPS = 20
+"""A checkpoint is written after every so many steps."""
 
 JUDGED_PAIRS = 64
 """Pairs that are looked at again at the end, to see that something was learnt."""
@@ -52,7 +56,7 @@ def work(task: Task, config: Config = Config()) -> Work:
 
 async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> PolicyCandidate:
     """The candidate with a trained adapter.  Raises UserError when nothing could be, or was, learnt."""
-    pairs = await preferences(candidate, task, run, config)
+    pairs = await kept_preferences(candidate, task, run, config)
     policy = trainable(candidate, "dpo", config.lora, run)
     with dropped_on_failure(policy):
         training = await train(policy, candidate, pairs, run, config)
@@ -73,37 +77,49 @@ async def train(
         ],
         candidate.policy.frozen(),
     )
-    starts = range(0, len(pairs), config.pairs_per_step)
-    step = trained_tokens = 0
-    total = config.epochs * len(starts)
-    for epoch in range(config.epochs):
+    checkpoints = Checkpoints(run, policy)
+    seen = await checkpoints.restore() or {"step": 0, "trained_tokens": 0}
+    steps_per_epoch = math.ceil(len(pairs) / config.pairs_per_step)
+    total = config.epochs * steps_per_epoch
+    while seen["step"] < total and not run.out_of_budget(seen["step"]):
+        epoch, number = divmod(seen["step"], steps_per_epoch)
         order = random.Random(f"{run.seed}:{epoch}").sample(range(len(pairs)), len(pairs))
-        for start in starts:
-            if run.out_of_budget(step):
-                break
-            numbers = order[start : start + config.pairs_per_step]
-            batch = [data[2 * i + side] for i in numbers for side in (0, 1)]
-            metrics = await policy.forward_backward(batch, losses.dpo(config.beta), normaliser=len(numbers))
-            metrics |= await policy.optim_step(Adam(config.learning_rate * (1 - step / total)))
-            step += 1
-            trained_tokens += int(metrics["trained_tokens"])
-            preferred = metrics["preferred"] / metrics["pairs"]
-            run.log(
-                step=step,
-                loss=metrics["loss"],
-                preferred=preferred,
-                margin=metrics["margin"] / metrics["pairs"],
-                trained_tokens=metrics["trained_tokens"],
-            )
-            run.progress("dpo", step, total, f"prefers the chosen answer in {preferred:.0%}")
-    if not step:
+        numbers = order[number * config.pairs_per_step : (number + 1) * config.pairs_per_step]
+        batch = [data[2 * i + side] for i in numbers for side in (0, 1)]
+        metrics = await policy.forward_backward(batch, losses.dpo(config.beta), normaliser=len(numbers))
+        metrics |= await policy.optim_step(Adam(config.learning_rate * (1 - seen["step"] / total)))
+        seen["step"] += 1
+        seen["trained_tokens"] += int(metrics["trained_tokens"])
+        preferred = metrics["preferred"] / metrics["pairs"]
+        run.log(
+            step=seen["step"],
+            loss=metrics["loss"],
+            preferred=preferred,
+            margin=metrics["margin"] / metrics["pairs"],
+            trained_tokens=metrics["trained_tokens"],
+        )
+        run.progress("dpo", seen["step"], total, f"prefers the chosen answer in {preferred:.0%}")
+        if seen["step"] % CHECKPOINT_STEPS == 0:
+            await checkpoints.write(seen)
+    if not seen["step"]:
         raise UserError(
             "the budget was used up before the first step of dpo",
             place=str(run.folder),
             remedy="give more --minutes or --steps",
         )
     learnt = await judged(policy, data[: 2 * JUDGED_PAIRS], config, run)
-    return {"steps": step, "pairs": len(pairs), "trained_tokens": trained_tokens, **learnt}
+    return {"pairs": len(pairs), "steps": seen["step"], "trained_tokens": seen["trained_tokens"], **learnt}
+
+
+async def kept_preferences(
+    candidate: PolicyCandidate, task: Task, run: Run, config: Config
+) -> list[tuple[Row, str, str]]:
+    """As `preferences`.  Those that were made are kept in pairs.json, from where a killed training goes on."""
+    path, rows = run.folder / "pairs.json", {row.id: row for row in task.rows("train")}
+    if not path.exists():
+        made = await preferences(candidate, task, run, config)
+        write_json(path, [{"row": row.id, "chosen": chosen, "rejected": rejected} for row, chosen, rejected in made])
+    return [(rows[each["row"]], each["chosen"], each["rejected"]) for each in read_json(path)]
 
 
 async def preferences(candidate: PolicyCandidate, task: Task, run: Run, config: Config) -> list[tuple[Row, str, str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from posttrain.candidates.policy import PolicyCandidate
@@ -20,8 +20,9 @@ from posttrain.rollouts import play, sampled
 from posttrain.runs import Run
 from posttrain.techniques._adapter import dropped_on_failure, trainable
 from posttrain.techniques._best import Best
+from posttrain.techniques._checkpoint import Checkpoints
 from posttrain.techniques._curriculum import Curriculum
-from posttrain.techniques._record import write_rollouts
+from posttrain.techniques._record import forget_rollouts, write_rollouts
 from posttrain.techniques._work import Work
 from posttrain.techniques.dpo import anchored
 from posttrain.types import (
@@ -40,6 +41,9 @@ from posttrain.types import (
 
 KIND: Kind = "weights"
 LABEL = "reinforcement learning"
+
+CHECKPOINT_STEPS = 5
+"""A checkpoint is written before every so many steps, and whenever the policy was judged."""
 
 
 @dataclass(frozen=True)
@@ -112,21 +116,37 @@ async def teach(
     with dropped_on_failure(policy):
         await training.run_steps()
     details = {**candidate.details, "training": training.summary()}
-    if not training.ended:
+    if not training.seen.ended:
         details["never stops"] = (
             f"every answer sampled was cut off at {learner.output.max_tokens} tokens, so stopping was never taught; "
             "raise max_tokens under [output], or teach sft first"
         )
-    if training.best.gain[0] <= 0:
+    low, high = training.seen.best.gain
+    if low <= 0:
         details["maybe learnt nothing"] = (
-            f"{training.best.gain[0]:+.0%} to {training.best.gain[1]:+.0%} on dev (95 % interval) may be chance; "
-            "give it more time, or dev more rows"
+            f"{low:+.0%} to {high:+.0%} on dev (95 % interval) may be chance; give it more time, or dev more rows"
         )
     return replace(learner, details=details)
 
 
+@dataclass
+class Seen:
+    """What the loop has seen so far: with a checkpoint's weights, all that it needs to go on."""
+
+    step: int = 0
+    judged: int = -1  # the step before which the policy was judged last
+    groups: int = 0
+    skipped_groups: int = 0
+    without_signal: int = 0
+    ended: int = 0  # rollouts that were not cut off
+    updates: int = 0
+    trained_tokens: int = 0
+    best: Best = field(default_factory=Best)
+    curriculum: dict[str, list[Any]] = field(default_factory=dict)
+
+
 class Training:
-    """The loop and what it has seen so far."""
+    """The loop."""
 
     def __init__(
         self, learner: PolicyCandidate, task: Task, run: Run, config: Config, rewards: Rewards, reference: Policy | None
@@ -134,77 +154,99 @@ class Training:
         self.learner, self.task, self.run, self.config = learner, task, run, config
         self.rewards, self.reference = rewards, reference
         self.curriculum = Curriculum(task.rows("train"), run.seed, focus=config.focus)
-        self.step = self.without_signal = self.skipped_groups = self.groups = self.trained_tokens = self.updates = 0
-        self.best, self.ended = Best(), 0
+        self.checkpoints = Checkpoints(run, learner.policy)
+        self.seen = Seen()
 
     async def run_steps(self) -> None:
         """Samples and learns until the steps or the budget are used up, then goes back to the best on dev."""
-        while self.step < self.config.steps and not self.run.out_of_budget(self.step):
-            if self.without_signal >= self.config.patience_without_signal:
+        if kept := await self.checkpoints.restore():
+            self.seen = Seen(**kept | {"best": Best(**kept["best"])})
+            self.curriculum.restore(**self.seen.curriculum)
+            forget_rollouts(self.run, self.seen.step)
+        seen = self.seen
+        while seen.step < self.config.steps and not self.run.out_of_budget(seen.step):
+            if seen.without_signal >= self.config.patience_without_signal:
                 break  # nothing is left to learn
-            if self.step % self.config.evaluate_every == 0:
-                await self._judge()
+            if seen.step % self.config.evaluate_every == 0:
+                await self._judge_once()
+            elif seen.step % CHECKPOINT_STEPS == 0:
+                await self._keep()
             await self._one_step()
-            self.step += 1
-        await self._judge()
+            seen.step += 1
+        await self._judge_once()
         self._refuse_if_nothing_was_learnt()
         await self.learner.policy.load(self.run.folder / "best")
 
+    async def _judge_once(self) -> None:
+        """Judges the policy, unless that was done before the checkpoint that training goes on from."""
+        if self.seen.judged != self.seen.step:
+            await self._judge()
+            self.seen.judged = self.seen.step
+            await self._keep()
+
+    async def _keep(self) -> None:
+        self.seen.curriculum = self.curriculum.state()
+        await self.checkpoints.write(asdict(self.seen))
+
     def _refuse_if_nothing_was_learnt(self) -> None:
         """The policy that training began with is not given back as a taught one."""
-        if self.best.step:
+        seen, best = self.seen, self.seen.best
+        if best.step:
             return
         reason, remedy = "the budget was used up before its first step", "give more --minutes or --steps"
-        if self.skipped_groups < self.groups:
-            reason = f"after no step was the score on dev better than before the first ({self.best.score[0]:.0%})"
-            if self.best.worse:
-                reason += f" beyond chance, and so much worse that training went back there {self.best.worse}×"
+        if seen.skipped_groups < seen.groups:
+            reason = f"after no step was the score on dev better than before the first ({best.score[0]:.0%})"
+            if best.worse:
+                reason += f" beyond chance, and so much worse that training went back there {best.worse}×"
             remedy = "give it more time, see `reward` in metrics.jsonl, and read rollouts/: is what you want rewarded?"
-        elif self.step:
+        elif seen.step:
             reason, remedy = "no group of answers ever had variance in its rewards", self._remedy()
         raise LearntNothing(f"grpo learnt nothing: {reason}", place=str(self.run.folder), remedy=remedy)
 
     async def _one_step(self) -> None:
         sampling = Sampling(
-            max_tokens=self.learner.output.max_tokens, temperature=1.0, seed=self.run.seed * 1_000_003 + self.step
+            max_tokens=self.learner.output.max_tokens, temperature=1.0, seed=self.run.seed * 1_000_003 + self.seen.step
         )
         rows = self.curriculum.draw(self.config.rows_per_step)
         played = await play(self.learner, rows, self.task, n=self.config.group_size, sampling=sampling)
         groups = [[rollout for rollout in group if rollout.score] for group in played]
         if not any(groups):
             raise UserError(
-                f"every rollout of step {self.step} failed: {played[0][0].error}",
+                f"every rollout of step {self.seen.step} failed: {played[0][0].error}",
                 place=self.task.name,
                 remedy="mend the grader or the rows; posttrain check says where it fails",
             )
-        self.ended += sum(_stopped(rollout) for group in groups for rollout in group)
+        self.seen.ended += sum(_stopped(rollout) for group in groups for rollout in group)
         rewards = self.rewards(groups)
         for group, values in zip(groups, rewards, strict=True):
             if group:
                 self.curriculum.learn(group[0].row, values)
-        if self.step % self.config.rollouts_every == 0:
-            write_rollouts(self.run, self.step, played, rewards)
+        if self.seen.step % self.config.rollouts_every == 0:
+            write_rollouts(self.run, self.seen.step, played, rewards)
         lessons = [self._lessons(group, values) for group, values in zip(groups, rewards, strict=True)]
         differ = [len(set(values)) > 1 for values in rewards]
         mixed_first = sorted(zip(differ, lessons, strict=True), key=lambda each: not each[0])
         data = [lesson for _, lesson in mixed_first if lesson]
         mixed = sum(differ)
-        self.groups += len(groups)
-        self.skipped_groups += len(groups) - mixed
-        self.without_signal = 0 if mixed else self.without_signal + 1
+        self.seen.groups += len(groups)
+        self.seen.skipped_groups += len(groups) - mixed
+        self.seen.without_signal = 0 if mixed else self.seen.without_signal + 1
         record = self._record(groups, rewards, mixed)
         record["failed"] = 1 - sum(map(len, groups)) / sum(map(len, played))
-        if self.without_signal >= self.config.patience_without_signal and self.skipped_groups == self.groups:
+        if (
+            self.seen.without_signal >= self.config.patience_without_signal
+            and self.seen.skipped_groups == self.seen.groups
+        ):
             raise UserError(
-                f"grpo learns nothing: {self.without_signal} batches in a row without a group whose answers "
+                f"grpo learns nothing: {self.seen.without_signal} batches in a row without a group whose answers "
                 "differ in reward",
                 place=self.task.name,
                 remedy=self._remedy(),
             )
         if data:
             record |= await self._learn(data, mixed)
-        self.run.log(step=self.step, **record)
-        self.run.progress("grpo", self.step + 1, self.config.steps, f"reward {record['reward']:.2f}")
+        self.run.log(step=self.seen.step, **record)
+        self.run.progress("grpo", self.seen.step + 1, self.config.steps, f"reward {record['reward']:.2f}")
 
     def _lessons(self, group: Sequence[Rollout], rewards: Sequence[float]) -> list[Datum]:
         """What is learnt from a group."""
@@ -230,8 +272,8 @@ class Training:
         normaliser = float(sum(len(datum.trained) for datum in data))
         metrics = await self.learner.policy.forward_backward(data, loss, normaliser=normaliser)
         metrics |= await self.learner.policy.optim_step(Adam(self.learning_rate(), beta2=self.config.beta2))
-        self.trained_tokens += int(metrics["trained_tokens"])
-        self.updates += 1
+        self.seen.trained_tokens += int(metrics["trained_tokens"])
+        self.seen.updates += 1
         return {
             key: metrics[key]
             for key in ("loss", "gradient_norm", "clipped", "kl", "trained_tokens", "forwarded_tokens")
@@ -242,10 +284,10 @@ class Training:
         """Falls linearly to a tenth, over the steps or the time there is, whichever is used up first, and by half
         whenever training goes back."""
         left, minutes, steps = self.run.seconds_left, self.run.budget.minutes, self.run.budget.steps
-        done = self.step / min(self.config.steps, steps or self.config.steps)
+        done = self.seen.step / min(self.config.steps, steps or self.config.steps)
         if left is not None and minutes:
             done = max(done, 1 - left / (minutes * 60))
-        return self.config.learning_rate * 0.5**self.best.worse * (1 - 0.9 * min(1.0, done))
+        return self.config.learning_rate * 0.5**self.seen.best.worse * (1 - 0.9 * min(1.0, done))
 
     def _record(self, groups: Sequence[list[Rollout]], rewards: Sequence[list[float]], mixed: int) -> dict[str, float]:
         scores = [rollout.score for group in groups for rollout in group if rollout.score]
@@ -266,31 +308,31 @@ class Training:
         best = self.run.folder / "best"
         record: dict[str, Any] = {"dev_score": score[0], "dev_value": score[1]}
         record |= {f"dev_{name}": value for name, value in _parts([score for score in scores if score]).items()}
-        judgement = self.best.judge(self.step, score, outcomes)
+        judgement = self.seen.best.judge(self.seen.step, score, outcomes)
         if judgement == "best":
             await self.learner.policy.save(best)
         elif judgement == "worse":
             await self.learner.policy.load(best)
-            record["went_back_to"] = self.best.step
-        self.run.log(step=self.step, **record)
+            record["went_back_to"] = self.seen.best.step
+        self.run.log(step=self.seen.step, **record)
 
     def _remedy(self) -> str:
-        if self.best.score[0] > 0.9:
-            return f"{self.best.score[0]:.0%} of dev rows are right already: nothing is left to gain"
+        if self.seen.best.score[0] > 0.9:
+            return f"{self.seen.best.score[0]:.0%} of dev rows are right already: nothing is left to gain"
         return (
             "the model is never (or always) right: teach it with sft first, or add demonstrations to the instructions"
         )
 
     def summary(self) -> dict[str, float]:
         return {
-            "steps": self.step,
-            "updates": self.updates,
-            "step_kept": self.best.step,
-            "went_back": self.best.worse,
-            "trained_tokens": self.trained_tokens,
-            "groups": self.groups,
-            "groups_without_variance": self.skipped_groups,
-            "dev_score": self.best.score[0],
+            "steps": self.seen.step,
+            "updates": self.seen.updates,
+            "step_kept": self.seen.best.step,
+            "went_back": self.seen.best.worse,
+            "trained_tokens": self.seen.trained_tokens,
+            "groups": self.seen.groups,
+            "groups_without_variance": self.seen.skipped_groups,
+            "dev_score": self.seen.best.score[0],
         }
 
 

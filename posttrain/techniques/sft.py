@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 import random
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.evaluation.drawing import drawn
@@ -18,6 +18,7 @@ from posttrain.evaluation.evaluate import quick_score
 from posttrain.rollouts import by_field, taught
 from posttrain.runs import Run
 from posttrain.techniques._adapter import dropped_on_failure, trainable
+from posttrain.techniques._checkpoint import Checkpoints
 from posttrain.techniques._work import Work
 from posttrain.types import Adam, Datum, Kind, LearntNothing, LoRA, Output, Row, Task, UserError
 
@@ -32,6 +33,9 @@ JUDGED_ROWS = 64
 LOSS_ROWS = 16
 """Of the judged rows, those whose loss is computed: it says that something is learnt, and which of two equals is
 better, and reading all rows once more would take half as long as answering them."""
+
+CHECKPOINT_STEPS = 50
+"""A checkpoint is written after so many steps, and after each epoch."""
 
 ANSWERS_COST = 3
 """Answering a row takes about so many times as long as computing its loss."""
@@ -109,8 +113,27 @@ class Judgement:
     minus_loss: float
 
 
+@dataclass
+class Seen:
+    """What the loop has seen so far: with a checkpoint's weights, all that it needs to go on."""
+
+    before: float  # the loss on the judged rows
+    judging_seconds: float
+    epoch: int = 1  # the one at hand
+    batches: int = 0  # of it, those learnt from
+    step: int = 0
+    trained_tokens: int = 0
+    tokens: int = 0
+    forwarded_tokens: int = 0
+    lowest: float | None = None  # of the losses after an epoch
+    best: tuple[float, float] | None = None  # a Judgement
+    best_epoch: int = 0
+
+
 class Training:
-    """The loop and what it has seen so far."""
+    """The loop."""
+
+    seen: Seen
 
     def __init__(self, learner: PolicyCandidate, data: list[Datum], task: Task, run: Run, config: Config) -> None:
         self.learner, self.policy, self.data, self.run, self.config = learner, learner.policy, data, run, config
@@ -118,36 +141,29 @@ class Training:
         self.lessons = [lesson(learner, row) for row in drawn(self.judged, LOSS_ROWS)]
         self.batch_size = config.batch_size or min(16, max(2, len(data) // 100))
         self.steps_per_epoch = math.ceil(len(data) / self.batch_size)
-        self.step = self.trained_tokens = 0
-        self.best: Judgement | None = None
-        self.best_epoch = 0
-        self.tokens = self.forwarded_tokens = 0
-        self.judging_seconds = 0.0
+        self.checkpoints = Checkpoints(run, self.policy)
 
     async def run_epochs(self) -> None:
         """Trains until the epochs, the patience or the budget is used up, then goes back to the best epoch."""
-        started = self.run.seconds
-        before = await self.loss()
-        self.judging_seconds = (self.run.seconds - started) * (1 + ANSWERS_COST * len(self.judged) / len(self.lessons))
-        self.run.log(epoch=0, step=0, judged_loss=before)
-        lowest = math.inf
-        for epoch in range(1, self.config.epochs + 1):
-            judged = self.step
-            finished = await self.one_epoch(epoch)
-            if self.step == judged:
+        kept = await self.checkpoints.restore()
+        self.seen = Seen(**kept) if kept else await self.look_first()
+        while self._may_get_better():
+            finished = await self.one_epoch()
+            if not self.seen.batches:
                 break
-            judgement = await self.judge(epoch)
-            lowest = min(lowest, -judgement.minus_loss)
-            if self.best is None or judgement > self.best:
-                self.best, self.best_epoch = judgement, epoch
-                await self.policy.save(self.run.folder / "best")
-            if not finished or epoch - self.best_epoch >= self.config.patience:
+            await self.judge()
+            if not finished:
                 break
-        self._refuse_if_nothing_was_learnt(before, lowest)
+        self._refuse_if_nothing_was_learnt()
         await self.policy.load(self.run.folder / "best")
 
-    def _refuse_if_nothing_was_learnt(self, before: float, lowest: float) -> None:
-        if not self.step:
+    def _may_get_better(self) -> bool:
+        seen, config = self.seen, self.config
+        return seen.epoch <= config.epochs and (seen.best is None or seen.epoch - seen.best_epoch <= config.patience)
+
+    def _refuse_if_nothing_was_learnt(self) -> None:
+        before, lowest = self.seen.before, self.seen.lowest
+        if lowest is None:
             raise UserError(
                 "the budget was used up before the first step of sft",
                 place=str(self.run.folder),
@@ -160,59 +176,78 @@ class Training:
                 remedy="check the labels with `posttrain check`, or use a smaller learning rate",
             )
 
-    async def one_epoch(self, epoch: int) -> bool:
-        """One pass over the rows in a new order; False when the budget ended it early."""
-        from posttrain import losses  # noqa: PLC0415  (torch: a second that only training needs)
+    async def look_first(self) -> Seen:
+        """The loss before anything is learnt, and about how long judging will take."""
+        started = self.run.seconds
+        before = await self.loss()
+        judging = (self.run.seconds - started) * (1 + ANSWERS_COST * len(self.judged) / len(self.lessons))
+        self.run.log(epoch=0, step=0, judged_loss=before)
+        return Seen(before, judging)
 
-        order = random.Random(f"{self.run.seed}:{epoch}").sample(self.data, len(self.data))
-        total = self.config.epochs * self.steps_per_epoch
-        for start in range(0, len(order), self.batch_size):
+    async def one_epoch(self) -> bool:
+        """What is left of a pass over the rows, each in an order of its own; False when the budget ended it early."""
+        seen, total = self.seen, self.config.epochs * self.steps_per_epoch
+        order = random.Random(f"{self.run.seed}:{seen.epoch}").sample(self.data, len(self.data))
+        for start in range(seen.batches * self.batch_size, len(order), self.batch_size):
             if self._must_stop():
                 return False
-            batch = order[start : start + self.batch_size]
-            weight = sum(sum(map(abs, datum.weights)) for datum in batch)
-            metrics = await self.policy.forward_backward(batch, losses.cross_entropy, normaliser=weight)
-            metrics |= await self.policy.optim_step(Adam(self.learning_rate(total), beta2=self.config.beta2))
-            self.step += 1
-            self.trained_tokens += int(metrics["trained_tokens"])
-            self.tokens += int(metrics["tokens"])
-            self.forwarded_tokens += int(metrics["forwarded_tokens"])
-            self.run.log(
-                epoch=epoch,
-                step=self.step,
-                loss=metrics["loss"],
-                gradient_norm=metrics["gradient_norm"],
-                forwarded_tokens=metrics["forwarded_tokens"],
-                trained_tokens=metrics["trained_tokens"],
-            )
-            self.run.progress(
-                f"sft: epoch {epoch} of {self.config.epochs}", self.step, total, f"loss {metrics['loss']:.3f}"
-            )
+            loss = await self.one_step(order[start : start + self.batch_size], total)
+            self.run.progress(f"sft: epoch {seen.epoch} of {self.config.epochs}", seen.step, total, f"loss {loss:.3f}")
+            if seen.step % CHECKPOINT_STEPS == 0 and seen.batches < self.steps_per_epoch:
+                await self.checkpoints.write(asdict(seen))
         return True
+
+    async def one_step(self, batch: list[Datum], total: int) -> float:
+        """Learns from a batch, one of `total`; its loss."""
+        from posttrain import losses  # noqa: PLC0415  (torch: a second that only training needs)
+
+        seen = self.seen
+        weight = sum(sum(map(abs, datum.weights)) for datum in batch)
+        metrics = await self.policy.forward_backward(batch, losses.cross_entropy, normaliser=weight)
+        metrics |= await self.policy.optim_step(Adam(self.learning_rate(total), beta2=self.config.beta2))
+        seen.step += 1
+        seen.batches += 1
+        seen.trained_tokens += int(metrics["trained_tokens"])
+        seen.tokens += int(metrics["tokens"])
+        seen.forwarded_tokens += int(metrics["forwarded_tokens"])
+        self.run.log(
+            epoch=seen.epoch,
+            step=seen.step,
+            loss=metrics["loss"],
+            gradient_norm=metrics["gradient_norm"],
+            forwarded_tokens=metrics["forwarded_tokens"],
+            trained_tokens=metrics["trained_tokens"],
+        )
+        return metrics["loss"]
 
     def _must_stop(self) -> bool:
         """Whether the budget is used up, but for the time that judging what was trained will take."""
         left = self.run.seconds_left
-        judging = self.step > 0 and left is not None and left < self.judging_seconds
-        return judging or self.run.out_of_budget(self.step)
+        judging = self.seen.step > 0 and left is not None and left < self.seen.judging_seconds
+        return judging or self.run.out_of_budget(self.seen.step)
 
     def learning_rate(self, total: int) -> float:
         """Linear warm-up, then linear decay over the time or the steps there are, whichever is used up first."""
-        done = self.step / total
+        done = self.seen.step / total
         left = self.run.seconds_left
         if left is not None and self.run.budget.minutes:
             done = max(done, 1 - left / (self.run.budget.minutes * 60))
-        warm = min(1.0, (self.step + 1) / max(1.0, self.config.warmup * total))
+        warm = min(1.0, (self.seen.step + 1) / max(1.0, self.config.warmup * total))
         return self.config.learning_rate * warm * max(0.05, 1 - done)
 
-    async def judge(self, epoch: int) -> Judgement:
-        """How good the adapter is now; logged."""
-        started = self.run.seconds
+    async def judge(self) -> None:
+        """How good the adapter is after this epoch: logged, and kept when it is the best."""
+        seen, started = self.seen, self.run.seconds
         score, value = await quick_score(self.learner, self.task, self.judged)
         loss = await self.loss()
-        self.judging_seconds = self.run.seconds - started
-        self.run.log(epoch=epoch, step=self.step, judged_loss=loss, judged_score=score, judged_value=value)
-        return Judgement(value, -loss)
+        seen.judging_seconds = self.run.seconds - started
+        self.run.log(epoch=seen.epoch, step=seen.step, judged_loss=loss, judged_score=score, judged_value=value)
+        seen.lowest = loss if seen.lowest is None else min(seen.lowest, loss)
+        if seen.best is None or Judgement(value, -loss) > Judgement(*seen.best):
+            seen.best, seen.best_epoch = (value, -loss), seen.epoch
+            await self.policy.save(self.run.folder / "best")
+        seen.epoch, seen.batches = seen.epoch + 1, 0
+        await self.checkpoints.write(asdict(seen))
 
     async def loss(self) -> float:
         """Mean negative log-likelihood of a trained token of the first judged rows, weighted as in training."""
@@ -222,11 +257,12 @@ class Training:
         return sum(losses) / sum(map(sum, weights))
 
     def summary(self) -> dict[str, float]:
+        seen = self.seen
         return {
-            "steps": self.step,
-            "epochs_kept": self.best_epoch,
-            "trained_tokens": self.trained_tokens,
-            "tokens": self.tokens,
-            "forwarded_tokens": self.forwarded_tokens,
-            "judged_loss": -self.best.minus_loss if self.best else math.nan,
+            "steps": seen.step,
+            "epochs_kept": seen.best_epoch,
+            "trained_tokens": seen.trained_tokens,
+            "tokens": seen.tokens,
+            "forwarded_tokens": seen.forwarded_tokens,
+            "judged_loss": -seen.best[1] if seen.best else math.nan,
         }

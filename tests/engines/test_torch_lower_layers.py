@@ -96,9 +96,21 @@ def test_lower_layers_are_computed_once_per_sequence(engine: TorchEngine) -> Non
     again = logprobs(policy, data)
     assert below == [] and all(torch.equal(*pair) for pair in zip(first, again, strict=True))
     logprobs(policy, batch(4))
-    assert len(below) == 1, "and only what is new"
+    assert len(below) == len(batch(4)), "only what is new, each alone"
     base = logprobs(engine.base(), data)
-    assert len(below) == 2 and all(relative_error(*pair) < 1e-5 for pair in zip(first, base, strict=True))
+    assert len(below) == len(batch(4)) + 1 and all(relative_error(*pair) < 1e-5 for pair in zip(first, base, strict=True))
+
+
+def test_what_is_kept_does_not_depend_on_the_batch_to_the_bit(engine: TorchEngine) -> None:
+    """A training that was killed begins again with another batch, and must go on with the same numbers."""
+    data = batch(3)
+    together, apart = (engine.base().fork(name, UPPER) for name in ("together", "apart"))
+    logprobs(together, data)
+    for datum in reversed(data):
+        logprobs(apart, [datum])
+    kept = engine.network.lower.kept
+    for datum in data:
+        assert torch.equal(kept["together", 1, datum.tokens[:-1]], kept["apart", 1, datum.tokens[:-1]])
 
 
 def test_scored_first_and_trained_later(engine: TorchEngine) -> None:

@@ -124,7 +124,7 @@ def test_slow_links_share_the_time(tmp_path: Path) -> None:
     assert budgets["sft"] > 1.8, "and what it left goes to the next"
 
 
-def test_what_is_begun_anew_does_not_add_to_old_logs(tmp_path: Path) -> None:
+def test_what_goes_on_does_not_add_to_old_logs(tmp_path: Path) -> None:
     task = rewarded(lambda answer: float(answer[:1].isalpha()))
     config = grpo.Config(steps=12, rows_per_step=8, learning_rate=3e-2, evaluate_every=4, rollouts_every=4)
     logs = []

@@ -282,8 +282,8 @@ def test_the_penalty_is_for_steps_without_signal_too_and_divides_no_signal(tmp_p
                              policy.frozen() if kl else None)
     with contextlib.suppress(UserError):
         asyncio.run(training.run_steps())
-    assert len(steps) == 3 and training.updates == (3 if kl else 1)
-    assert training.skipped_groups == training.groups - 1
+    assert len(steps) == 3 and training.seen.updates == (3 if kl else 1)
+    assert training.seen.skipped_groups == training.seen.groups - 1
 
 
 def test_grpo_that_has_learnt_all_there_is_ends_well(tmp_path: Path) -> None:
@@ -396,7 +396,7 @@ def test_grpo_goes_back_from_a_policy_that_is_plainly_worse_and_learns_slower_th
 
     async def judge_and_lose_everything_twice() -> None:
         await training._judge()
-        for training.step in (8, 16):
+        for training.seen.step in (8, 16):
             await learner.policy.load(tmp_path / "untaught")
             await training._judge()
 
@@ -404,7 +404,7 @@ def test_grpo_goes_back_from_a_policy_that_is_plainly_worse_and_learns_slower_th
     assert answers(learner, rows) == answers(learnt, rows) != answers(start, rows)
     judged = [(record["step"], record.get("went_back_to")) for record in Run(tmp_path / "second").metrics()]
     assert judged == [(0, None), (8, 0), (16, 0)]
-    training.step, training.groups = 0, 1
+    training.seen.step, training.seen.groups = 0, 1
     assert training.learning_rate() == QUICK.learning_rate / 4
     with pytest.raises(UserError, match="so much worse that training went back there 2×"):
         training._refuse_if_nothing_was_learnt()
@@ -433,7 +433,7 @@ def test_the_rate_of_grpo_falls_with_the_steps_or_the_time(tmp_path: Path) -> No
         run = Run(tmp_path, budget=budget)
         training = grpo.Training(base(task), task, run, replace(QUICK, steps=10), grpo.graded_rewards, None)
         found = []
-        for training.step in (0, 4, 8):
+        for training.seen.step in (0, 4, 8):
             run.started -= 30
             found.append(training.learning_rate() / QUICK.learning_rate)
         return found

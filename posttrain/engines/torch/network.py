@@ -16,6 +16,7 @@ from posttrain.engines.torch.attention import NAME, ForestLayout, KeysValues, La
 from posttrain.engines.torch.cache import Trunk
 from posttrain.engines.torch.forest import SHORTEST_SHARED, Forest, plant, share_out
 from posttrain.engines.torch.lower_layers import LowerLayers
+from posttrain.engines.torch.norms import replace_norms
 from posttrain.engines.torch.threads import Threads
 from posttrain.types import Datum, LoRA, Tokens, UserError
 
@@ -53,6 +54,7 @@ class Network:
         self.body = model.base_model
         expected = self._plain_probe()
         model.set_attn_implementation(NAME)
+        replace_norms(model)
         self.bank = AdapterBank(model, "float32")
         self.output_head = FrozenLinear(model.get_output_embeddings(), self.bank)
         self._refuse_unless_equal(expected)
@@ -158,13 +160,11 @@ class Network:
         if depth == 0:
             return None
         kept = {tokens: self.lower.kept.get((adapter, depth, tokens)) for tokens in sequences}
-        missing = [tokens for tokens, states in kept.items() if states is None]
-        if missing:
-            planted = plant(missing, [BASE] * len(missing))
-            states = self.lower.leave(depth, lambda: self.forest(planted))[0]
-            for i, tokens in enumerate(missing):
-                kept[tokens] = states[planted.index(i)]
-                self.lower.keep(adapter, depth, tokens, states[planted.index(i)])
+        for tokens in [tokens for tokens, states in kept.items() if states is None]:
+            # each alone: its last bits must not depend on which others a batch, maybe of a resumed run, begins with
+            planted = plant([tokens], [BASE])
+            kept[tokens] = self.lower.leave(depth, partial(self.forest, planted))[0]
+            self.lower.keep(adapter, depth, tokens, kept[tokens])  # type: ignore[arg-type]
         first = next(iter(kept.values()))
         entering = first.new_empty(len(forest.tokens), first.shape[-1])  # type: ignore[union-attr]
         for i, tokens in enumerate(sequences):

@@ -222,7 +222,10 @@ class TorchPolicy:
     # ---- saving, loading, copying
 
     async def save(self, folder: Path, *, optimiser: bool = False) -> None:
-        """See types.Policy.  Raises UserError for the bare base: there is nothing to save."""
+        """See types.Policy.  Raises UserError for the bare base: there is nothing to save.
+
+        With the optimiser's state, the sampler begins afresh: from here on all is as it will be after `load`.
+        """
         if not self.adapter:
             raise UserError("the base model has no adapter to save", remedy="train first: sft, dpo or grpo")
 
@@ -230,6 +233,7 @@ class TorchPolicy:
             write_adapter(self._weights(), folder, self.engine.source, self.engine.renderer.template)
             if optimiser:
                 write_optimiser(self._weights(), folder)
+                self.engine.sampler.begin_afresh(self.adapter)
 
         await self.engine.thread.run(write, self.adapter)
 
@@ -243,6 +247,7 @@ class TorchPolicy:
             adapter.version = self._weights().version + 1  # another version than what was cached
             read_optimiser(adapter, folder)
             bank.adapters[self.adapter] = adapter
+            self.engine.sampler.begin_afresh(self.adapter)
 
         await self.engine.thread.run(read, self.adapter, changes=True)
 

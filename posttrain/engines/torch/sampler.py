@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from posttrain.engines.next_token import Drawn, draw
+from posttrain.engines.torch.adapters import BASE
 from posttrain.engines.torch.cache import Trunk, TrunkCache, room, worth_sharing
 from posttrain.engines.torch.decoding import DecodingLayout
 from posttrain.engines.torch.drafts import Drafter, successors
@@ -72,6 +73,16 @@ class Sampler:
                 row.done(RuntimeError(f"policy {adapter} was dropped"))
         self.trunks.forget(adapter)
         self.drafters.pop(adapter, None)
+
+    def begin_afresh(self, adapter: str) -> None:
+        """Forgets what changes no answer but the batches in which it is computed, and so maybe its last bits: cached
+        prefixes and what was learnt to guess, of an adapter and of its base."""
+        for name in (adapter, BASE):
+            self.trunks.forget(name)
+            self.drafters.pop(name, None)
+        if not self.busy:
+            self.rest()
+            self.full = None
 
     def fail(self, error: BaseException) -> None:
         """Ends the completions that a failed step concerns: those it was admitting, which are the last of the rows by

@@ -1,0 +1,142 @@
+"""A training that is killed with SIGKILL, again and again, ends in the same bytes as one that never was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from tickets import lay_out
+
+COMMAND = [sys.executable, "-c", "from posttrain.cli.main import main; main()", "teach"]
+KEPT = ("adapter_model.safetensors", "optimiser.safetensors")
+PATIENCE_SECONDS = 300
+
+
+def begin(arguments: Sequence[str], folder: Path) -> subprocess.Popen[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return subprocess.Popen(
+        [*COMMAND, *arguments], cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def to_the_end(process: subprocess.Popen[str]) -> str:
+    said, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0, said
+    return said
+
+
+def run_of(folder: Path) -> Path:
+    [run] = (folder / "runs").iterdir()
+    return run
+
+
+def is_writing(folder: Path) -> bool:
+    return any(folder.glob("runs/*/teaching/*/checkpoints/*.partial"))
+
+
+def kill(process: subprocess.Popen[str], folder: Path, *, after: float, writing: bool) -> bool:
+    """Kills it after so many seconds of training, or in the next write of a checkpoint after them; False when it ended
+    before."""
+    log = next(iter(folder.glob("runs/*/teaching/*/metrics.jsonl")), None)
+    size = log.stat().st_size if log else 0
+    began = None
+    while process.poll() is None:
+        logs = list(folder.glob("runs/*/teaching/*/metrics.jsonl"))
+        if began is None and any(path.stat().st_size != size for path in logs):
+            began = time.monotonic()
+        if began is not None and time.monotonic() - began >= after and (not writing or is_writing(folder)):
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            return True
+        time.sleep(0.0005 if writing else 0.01)
+    return False
+
+
+def digests(run: Path) -> dict[str, str]:
+    """Of the final adapter, and of the newest checkpoints' adapters and optimisers."""
+    newest = [path for path in run.glob("teaching/*/checkpoints/*") if path.suffix != ".partial"]
+    assert newest and len(newest) == len(list(run.glob("teaching/*/checkpoints"))), "older ones are removed"
+    files = [*(path / name for path in newest for name in KEPT), run / "saved" / "adapter" / KEPT[0]]
+    return {str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def logged(run: Path) -> dict[str, list[dict[str, object]]]:
+    """What was logged, but for the time it took."""
+    found = {}
+    for path in run.glob("teaching/*/metrics.jsonl"):
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        found[path.parent.name] = [{key: value for key, value in record.items() if key != "seconds"}
+                                   for record in records]
+    return found
+
+
+def killed_again_and_again(
+        arguments: Sequence[str], tmp_path: Path, *, kills: int, of_these_writing: int, longest: float) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    to_the_end(begin(arguments, whole))
+    draw, done = random.Random(0), {True: 0, False: 0}
+    wanted = [True] * of_these_writing + [False] * (kills - of_these_writing)
+    draw.shuffle(wanted)
+    process = begin(arguments, killed)
+    for writing in wanted:
+        if not kill(process, killed, after=draw.uniform(0, longest), writing=writing):
+            break
+        done[writing] += 1
+        process = begin(["--resume", "latest"], killed)
+    said = to_the_end(process) if process.poll() is None else ""
+    print(f"{arguments[0]}: killed {sum(done.values())} times, {done[True]} of them while a checkpoint was written", said)
+    assert done == {True: of_these_writing, False: kills - of_these_writing}
+    assert digests(run_of(killed)) == digests(run_of(whole))
+    assert logged(run_of(killed)) == logged(run_of(whole))
+    final = load_file(run_of(killed) / "saved" / "adapter" / KEPT[0])
+    assert any(tensor.abs().max() > 0 for name, tensor in final.items() if "lora_B" in name)
+
+
+def test_a_killed_training_ends_in_the_same_bytes(tiny_model_folder: Path, tmp_path: Path) -> None:
+    lay_out(tmp_path)
+    arguments = ["sft", str(tmp_path / "tickets.csv"), "--model", str(tiny_model_folder), "--set", "epochs=80",
+                 "--set", "patience=80", "--set", "batch_size=4"]
+    killed_again_and_again(arguments, tmp_path, kills=2, of_these_writing=1, longest=1)
+
+
+REAL = {
+    "sft": ["--set", "epochs=8", "--set", "patience=8", "--set", "batch_size=8"],
+    "dpo": ["--set", "epochs=16", "--set", "pairs_per_step=8"],
+    "sft+grpo": ["--steps", "24", "--set", "rows_per_step=4", "--set", "group_size=4"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("technique", "kills", "writing"), [("sft", 7, 2), ("dpo", 6, 1), ("sft+grpo", 7, 2)])
+def test_a_killed_training_of_the_real_model(technique: str, kills: int, writing: int, tmp_path: Path) -> None:
+    """Together 20 kills, 5 of them while a checkpoint is written."""
+    lay_out(tmp_path)
+    arguments = [technique, str(tmp_path / "tickets.csv"), *REAL[technique]]
+    killed_again_and_again(arguments, tmp_path, kills=kills, of_these_writing=writing, longest=6)
+
+
+def test_a_run_that_has_ended_or_whose_task_has_changed_does_not_go_on(
+        tiny_model_folder: Path, tmp_path: Path) -> None:
+    lay_out(tmp_path)
+    table = tmp_path / "tickets.csv"
+    to_the_end(begin(["sft", str(table), "--model", str(tiny_model_folder), "--set", "epochs=1"], tmp_path))
+    again = begin(["--resume", "latest"], tmp_path)
+    said, _ = again.communicate(timeout=PATIENCE_SECONDS)
+    assert again.returncode == 2 and "this run has ended" in said
+    (run_of(tmp_path) / "result.json").unlink()
+    rows = tmp_path / json.loads((run_of(tmp_path) / "config.json").read_text())["task_source"] / "train.jsonl"
+    rows.write_text(rows.read_text().replace("charged twice", "charged thrice"))
+    again = begin(["--resume", "latest"], tmp_path)
+    said, _ = again.communicate(timeout=PATIENCE_SECONDS)
+    assert again.returncode == 2 and "is another than when this run began" in said
