@@ -8,14 +8,17 @@ losses or in the norms of its gradients.
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -67,10 +70,15 @@ class Pair:
         return self.peers[measure] / self.ours[measure]
 
 
-def pairs(ours: Side, peer: Side, count: int, work: str, **arguments: Any) -> list[Pair]:
+LEARNT = ("losses", "gradient_norms")
+
+
+def pairs(
+    ours: Side, peer: Side, count: int, work: str, *, equal: Sequence[str] = LEARNT, **arguments: Any
+) -> list[Pair]:
     """`count` turns of each side, after one to warm up that is looked at for equality and not timed."""
     first = Pair(ours.do(work, **arguments), peer.do(work, **arguments))
-    refuse_unless_equal(first)
+    refuse_unless_equal(first, equal)
     found = []
     for i in range(count):
         if i % 2:  # who comes first takes turns, too
@@ -84,12 +92,12 @@ def pairs(ours: Side, peer: Side, count: int, work: str, **arguments: Any) -> li
     return found
 
 
-def refuse_unless_equal(pair: Pair) -> None:
-    """Raises RuntimeError for sides that do not do the same."""
+def refuse_unless_equal(pair: Pair, equal: Sequence[str] = LEARNT) -> None:
+    """Raises RuntimeError for sides that do not do the same; `equal` are numbers of steps that both began alike."""
     for what in ("threads", "trained_tokens"):
         if pair.ours[what] != pair.peers[what]:
             raise RuntimeError(f"{what}: ours {pair.ours[what]}, the peer's {pair.peers[what]}; no ratio of that")
-    for what in ("losses", "gradient_norms"):
+    for what in equal:
         for i, (mine, theirs) in enumerate(zip(pair.ours[what], pair.peers[what], strict=True)):
             if not math.isclose(mine, theirs, rel_tol=TOLERANCE):
                 raise RuntimeError(f"{what} of step {i}: ours {mine:.6g}, the peer's {theirs:.6g}; no ratio of that")
@@ -120,6 +128,44 @@ def record(
     print(f"{question}, {measure}: {answer['ratio']:.2f} times {peer} (of {len(found)}: {min(ratios):.2f} to "
           f"{max(ratios):.2f}); asked {target:g}: {verdict}", flush=True)
     return answer
+
+
+def training_options(description: str | None) -> argparse.ArgumentParser:
+    """The options of every comparison of trainers."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1, help="of each side (default 1)")
+    parser.add_argument("--pairs", type=int, default=5, help="turns of each side (default 5)")
+    parser.add_argument("--peers", type=Path, default=HERE.parent / ".venv-peers" / "bin" / "python")
+    return parser
+
+
+def measure_of(given: argparse.Namespace) -> str:
+    return "cpu_seconds" if given.threads == 1 else "wall_seconds"
+
+
+@contextmanager
+def both_sides(rows: str, ours: str, peers: str, given: argparse.Namespace) -> Iterator[tuple[Side, Side]]:
+    """Both programs with the same rows and one adapter file to begin with."""
+    if not given.peers.exists():
+        sys.exit(f"no peer to measure against at {given.peers}: run make peers")
+    file = HERE / "rows" / f"{rows}.json"
+    with tempfile.TemporaryDirectory() as folder:
+        start = Path(folder) / "start"
+        with Side(Path(sys.executable), ours, file, start, threads=given.threads) as mine:
+            model = mine.do("start", seed=0)["model"]
+            with Side(given.peers, peers, file, start, model, threads=given.threads) as peer:
+                yield mine, peer
+
+
+def compare(
+    question: str, rows: str, ours: str, peers: str, *, batch_size: int, steps: int, target: float,
+    given: argparse.Namespace,
+) -> dict[str, Any]:
+    """Answers a question about training on the same rows."""
+    with both_sides(rows, ours, peers, given) as (mine, peer):
+        found = pairs(mine, peer, given.pairs, "epoch", batch_size=batch_size, steps=steps)
+    settings = {"rows": rows, "batch_size": batch_size, "steps": steps, "threads": given.threads}
+    return record(question, f"trl {found[0].peers['version']}", measure_of(given), target, found, settings)
 
 
 def last(side: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

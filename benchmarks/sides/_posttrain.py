@@ -1,0 +1,34 @@
+"""What our sides of a comparison begin with: the engine in fp32, and an adapter that changes something."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from posttrain import losses
+from posttrain.engines.torch.engine import TorchEngine
+from posttrain.types import Adam, Datum, LoRA
+
+THREADS = torch.get_num_threads()  # as asked for: a library may take fewer for small work
+ENGINE = TorchEngine.open(precision="float32")
+RATE = 1e-3
+
+
+def make_start(folder: Path, data: Sequence[Datum], seed: int) -> dict[str, Any]:
+    """Writes the adapter that both sides begin with: two steps from a fresh one, so that B is not zero."""
+
+    async def make() -> None:
+        policy = ENGINE.base().fork("start", LoRA(), seed=seed)
+        for batch in (data[: len(data) // 2], data[len(data) // 2 :]):
+            trained = float(sum(len(datum.trained) for datum in batch))
+            await policy.forward_backward(batch, losses.cross_entropy, normaliser=trained)
+            await policy.optim_step(Adam(RATE))
+        await policy.save(folder)
+        policy.drop()
+
+    asyncio.run(make())
+    return {"model": str(ENGINE.source)}

@@ -1,0 +1,37 @@
+"""Sampling by posttrain.   python posttrain_sampling.py PROMPTS.json"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from _posttrain import ENGINE, THREADS
+from _worker import serve, stopwatch
+
+from posttrain.types import Sampling
+
+PROMPTS = [tuple(prompt) for prompt in json.loads(Path(sys.argv[1]).read_text())]
+ENGINE.sampler.stop_tokens = frozenset()  # completions of one length
+
+
+def start() -> dict[str, Any]:
+    return {"model": str(ENGINE.source)}
+
+
+def sample(prompts: int, group_size: int, tokens: int, temperature: float) -> dict[str, Any]:
+    """Completions of so many tokens, `group_size` of each prompt."""
+    sampling = Sampling(max_tokens=tokens, temperature=temperature)
+    with stopwatch() as taken:
+        groups = asyncio.run(ENGINE.base().sample(PROMPTS[:prompts], n=group_size, sampling=sampling))
+    completions = [completion.tokens for group in groups for completion in group]
+    return taken | {
+        "completions": completions if temperature == 0 else [],
+        "trained_tokens": sum(map(len, completions)),
+        "threads": THREADS,
+    }
+
+
+serve({"start": start, "sample": sample})
