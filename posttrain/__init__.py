@@ -18,6 +18,7 @@ VERBS = (
     "compare",
     "evaluate",
     "export",
+    "go_on",
     "init",
     "predict",
     "serve",
@@ -25,8 +26,8 @@ VERBS = (
     "still_wins",
     "teach",
 )
-STATED = ("Prices", "StatedCost")
-"""What `compare` is told of money."""
+STATED = ("Prices", "Several", "StatedCost")
+"""What `compare` is told of money, and `teach` of settings that are to be swept."""
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ from _rewards import reward
 from _worker import serve, stopwatch
 
 from posttrain import losses
-from posttrain.techniques.grpo import advantages
+from posttrain.techniques._groups import advantages
 from posttrain.types import Adam, Completion, Datum, Sampling
 
 PROMPTS, START = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])

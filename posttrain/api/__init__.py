@@ -11,13 +11,14 @@ from posttrain.api.comparing import compare, still_wins
 from posttrain.api.engines import EMBEDDED
 from posttrain.api.looking import check, clean, show
 from posttrain.api.sources import init
-from posttrain.api.teaching import evaluate, teach
+from posttrain.api.teaching import Several, evaluate, go_on, teach
 from posttrain.api.using import chat, export, predict, serve
 from posttrain.comparison.money import Prices, StatedCost
 
 __all__ = [
     "EMBEDDED",
     "Prices",
+    "Several",
     "StatedCost",
     "chat",
     "check",
@@ -25,6 +26,7 @@ __all__ = [
     "compare",
     "evaluate",
     "export",
+    "go_on",
     "init",
     "predict",
     "serve",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -21,10 +22,15 @@ from posttrain.evaluation.evaluate import evaluate as evaluate_candidate
 from posttrain.evaluation.record import Evaluation
 from posttrain.runs import Budget, Progress, Run, Stop, read_json, silent, write_json
 from posttrain.techniques import _chain as chain
+from posttrain.techniques._sweep import refuse_unless_swept
 from posttrain.types import Split, Task, UserError
 
 RESULT = "result.json"
 """What a run of `teach` writes last."""
+
+
+class Several(tuple[Any, ...]):
+    """Values of one setting that are tried side by side: Several((3e-4, 1e-3))."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +65,15 @@ def teach(
 ) -> Lesson:
     """Teaches one technique or chain (`sft`, `retrieval+sft`, `sft+grpo`) and keeps what came of it.
 
-    `settings` are fields of the last technique's Config, as values or as texts.  Test rows are not looked at.  `began`
+    `settings` are fields of the last technique's Config, as values or as texts.  Of those that are `Several` all
+    combinations are tried side by side, and the best is kept.  Test rows are not looked at.  `began`
     is told the run's folder as soon as there is one.  Whoever asks to `stop` gets what was learnt until then.  Raises
     UserError, and KeyboardInterrupt when it was stopped before anything was learnt.
     """
     kind = chain.kind(expression)  # an unknown name is refused before anything is read or written
-    _config(expression, settings or {})
+    sweep = {name: list(each) for name, each in (settings or {}).items() if isinstance(each, Several)}
+    set_once = {name: each for name, each in (settings or {}).items() if name not in sweep}
+    _configs(expression, set_once, sweep)
     if kind == "weights" and is_endpoint(model):
         raise UserError(
             f"{expression} would train {model}, which is an endpoint: it can only be prompted",
@@ -75,7 +84,7 @@ def teach(
         task = load_task(task)
     for split in ("train", "dev"):
         task.rows(split)
-    asked: dict[str, Any] = {"technique": expression, "model": model, "settings": dict(settings or {})}
+    asked: dict[str, Any] = {"technique": expression, "model": model, "settings": set_once, "sweep": sweep}
     with opened() as engines:
         start = PolicyCandidate.of(model, engines.policy(model), task)
         asked["precision"] = conclude.precisions({model: start.policy})
@@ -84,7 +93,7 @@ def teach(
         )
         began(run.folder)
         with places.nothing_left_of_a_refused_start(run):
-            return _to_the_end(expression, start, task, run, settings or {}, engines)
+            return _to_the_end(start, task, run, asked, engines)
 
 
 def go_on(
@@ -115,15 +124,15 @@ def go_on(
         budget = Budget(begun["minutes"], begun["steps"])
         going_on = Run(folder, seed=begun["seed"], budget=budget, on_progress=on_progress, stop=stop)
         began(folder)
-        return _to_the_end(begun["technique"], start, task, going_on, begun["settings"], engines)
+        return _to_the_end(start, task, going_on, begun, engines)
 
 
-def _to_the_end(
-    expression: str, start: PolicyCandidate, task: Task, run: Run, settings: Mapping[str, Any], engines: Engines
-) -> Lesson:
+def _to_the_end(start: PolicyCandidate, task: Task, run: Run, asked: Mapping[str, Any], engines: Engines) -> Lesson:
     engines.keep_replies(run.folder / "replies.jsonl")
+    expression = asked["technique"]
+    config = _configs(expression, asked["settings"], asked["sweep"])
     try:
-        return run_to_end(_taught(expression, start, task, run, _config(expression, settings)))
+        return run_to_end(_taught(expression, start, task, run, config))
     except UserError:
         if run.stop.asked:
             raise KeyboardInterrupt from None
@@ -152,6 +161,19 @@ async def _taught(expression: str, start: PolicyCandidate, task: Task, run: Run,
     }
     write_json(run.folder / RESULT, result)
     return Lesson(run.folder, str(task.folder or task.name), candidate.name, before, after, tuple(result["notes"]))
+
+
+def _configs(expression: str, settings: Mapping[str, Any], sweep: Mapping[str, Sequence[Any]]) -> Any:
+    """As `_config`; with a sweep one for each combination of its values, by name: "learning_rate=0.001 epochs=4"."""
+    if not sweep:
+        return _config(expression, settings)
+    refuse_unless_swept(chain.links(expression)[-1])
+    found = {}
+    for values in itertools.product(*sweep.values()):
+        chosen = dict(zip(sweep, values, strict=True))
+        name = " ".join(f"{key}={value}" for key, value in chosen.items())
+        found[name] = _config(expression, {**settings, **chosen})
+    return found
 
 
 def _config(expression: str, settings: Mapping[str, Any]) -> Any:

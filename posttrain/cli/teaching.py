@@ -40,6 +40,10 @@ def teach(
             "--set", metavar="NAME=VALUE", help="A setting of the last technique, for example learning_rate=3e-4."
         ),
     ] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=A,B,C", help="Try several values side by side, and keep the best."),
+    ] = None,
     minutes: Minutes = None,
     steps: Annotated[int | None, typer.Option(help="Stop after this many optimiser steps.", min=1)] = None,
     runs: Runs = places.RUNS,
@@ -59,6 +63,8 @@ def teach(
 
       posttrain teach sft+grpo tasks/tickets --set steps=40
 
+      posttrain teach sft tickets.csv --sweep learning_rate=3e-4,1e-3,3e-3
+
       posttrain teach --resume latest
     """
     _refuse_half_a_question(technique, source, resume)
@@ -76,7 +82,7 @@ def teach(
                 steps=steps,
                 runs=runs,
                 seed=seed,
-                settings={name: _value(text) for name, text in options.pairs(settings or [], "--set").items()},
+                settings=_settings(settings or [], sweep or []),
                 on_progress=shown,
                 began=voice.begin,
                 stop=stop,
@@ -105,6 +111,15 @@ def teach(
                 "notes": list(lesson.notes),
             }
         )
+
+
+def _settings(once: list[str], swept: list[str]) -> dict[str, object]:
+    found: dict[str, object] = {name: _value(text) for name, text in options.pairs(once, "--set").items()}
+    for name, text in options.pairs(swept, "--sweep").items():
+        if name in found:
+            raise UserError(f"{name} is both set and swept", place="--sweep", remedy="give it once")
+        found[name] = verbs.Several(map(_value, text.split(",")))
+    return found
 
 
 def _refuse_half_a_question(technique: str, source: str, resume: str) -> None:

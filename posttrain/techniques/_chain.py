@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +11,7 @@ from typing import Any
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.discovery import find
 from posttrain.runs import Budget, Run, disk_errors
+from posttrain.techniques import _sweep
 from posttrain.techniques._adapter import shape_is_settled
 from posttrain.techniques._checkpoint import checkpoints
 from posttrain.techniques._work import Work
@@ -67,8 +68,8 @@ async def teach(expression: str, candidate: Candidate, task: Task, run: Run, *, 
     """Teaches with every technique in turn, each in a folder of its own; what time there is, the slow ones share.
     When somebody asks to stop, what came of the techniques until then is the candidate, and named after them.
 
-    `last` is a Config for the last technique of the chain.  A training that an earlier start of this run has left at a
-    checkpoint goes on from there; all else begins anew, and what was logged of it is removed.
+    `last` is a Config for the last technique of the chain, or several by name: a sweep.  A training that an earlier
+    start of this run has left at a checkpoint goes on from there; all else begins anew, and its old log is removed.
 
     Raises UserError; NothingFurther when a technique learnt nothing after others had trained weights.
     """
@@ -84,9 +85,9 @@ async def teach(expression: str, candidate: Candidate, task: Task, run: Run, *, 
         if not checkpoints(run.folder / folder):
             _forget_logs(run.folder / folder)
         link = run.child(folder, budget=Budget(minutes=minutes))
-        settings = () if last is None or i + 1 < len(modules) else (last,)
+        own = last if i + 1 == len(modules) else None
         try:
-            candidate = await module.teach(candidate, task, link, *settings)
+            candidate = await _teach(module, candidate, task, link, own)
         except LearntNothing as error:
             if isinstance(candidate, PolicyCandidate) and candidate.kind == "weights" and i:
                 raise NothingFurther(error, replace(candidate, name=_first(expression, i))) from error
@@ -97,6 +98,12 @@ async def teach(expression: str, candidate: Candidate, task: Task, run: Run, *, 
             summed = {**training, "trained_tokens": trained_tokens}
             candidate = replace(candidate, details={**candidate.details, "training": summed})
     return replace(candidate, name=expression) if is_dataclass(candidate) else candidate
+
+
+async def _teach(module: ModuleType, candidate: Any, task: Task, run: Run, config: Any) -> Candidate:
+    if isinstance(config, Mapping):
+        return await _sweep.teach(module, candidate, task, run, config)
+    return await module.teach(candidate, task, run, *([] if config is None else [config]))
 
 
 def _names(expression: str) -> list[str]:
@@ -123,6 +130,9 @@ def _forget_logs(folder: Path) -> None:
 
 def _refuse_second_shape(modules: Sequence[ModuleType], start: Candidate, last: Any) -> None:
     """Refuses, before anything is trained, another shape for an adapter that a later link only goes on with."""
+    if isinstance(last, Mapping):
+        for each in last.values():
+            _refuse_second_shape(modules, start, each)
     asked = getattr(last, "lora", None)
     earlier = [getattr(start, "kind", None), *(module.KIND for module in modules[:-1])]
     if asked is not None and asked != type(last)().lora and "weights" in earlier:

@@ -16,8 +16,9 @@ from typing import Any
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.evaluation.drawing import drawn
 from posttrain.evaluation.evaluate import score_and_grade, scored_outcomes
-from posttrain.rollouts import play, sampled
+from posttrain.rollouts import play
 from posttrain.runs import Run
+from posttrain.techniques import _groups
 from posttrain.techniques._adapter import dropped_on_failure, trainable
 from posttrain.techniques._best import Best
 from posttrain.techniques._checkpoint import Checkpoints
@@ -47,17 +48,15 @@ CHECKPOINT_STEPS = 5
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(_groups.Choices):
     """`kl` > 0 adds a penalty for leaving the policy that training began with; every `evaluate_every` steps the
     policy is judged on `dev_rows` dev rows, and the best one is kept; the rollouts of every `rollouts_every`-th step
     are written down.  A step's groups are learnt from in `updates_per_step` parts, an optimiser step for each: what was
     sampled together is then a little older than the weights, which the clipped ratio accounts for.  `lora` shapes a
     fresh adapter (None: LoRA()); one that was trained before goes on as it is.
 
-    Completions that go on alike are computed once, so that a large group costs little to sample; to learn from all
-    of it costs more.  `learn_from` of a group's answers are learnt from (0: all): those whose rewards differ most
-    ("Not all rollouts are useful", arXiv:2504.13818).  Answers worse than their group's mean weigh `worse_weight`; at
-    0 the better ones are imitated and nothing is pushed away (RAFT++, arXiv:2504.11343), which keeps answers varied.
+    What is learnt from a group: see Choices.  While fewer than `rows_per_step` groups are mixed, as many rows again are
+    sampled, `most_draws` times at most.
 
     A policy that does worse on dev than the best one, beyond chance, is given up: training goes back to the best, and
     on at half the rate; from then on only what is better beyond chance takes its place.  A reward that is mere noise
@@ -73,8 +72,6 @@ class Config:
     steps: int = 60
     rows_per_step: int = 16
     group_size: int = 8
-    learn_from: int = 0
-    worse_weight: float = 1.0
     focus: bool = False
     updates_per_step: int = 1
     learning_rate: float = 1e-3
@@ -82,6 +79,7 @@ class Config:
     clip_low: float = 0.2
     clip_high: float = 0.2
     kl: float = 0.0
+    most_draws: int = 1
     lora: LoRA | None = None
     evaluate_every: int = 10
     dev_rows: int = 40
@@ -204,56 +202,70 @@ class Training:
         raise LearntNothing(f"grpo learnt nothing: {reason}", place=str(self.run.folder), remedy=remedy)
 
     async def _one_step(self) -> None:
-        sampling = Sampling(
-            max_tokens=self.learner.output.max_tokens, temperature=1.0, seed=self.run.seed * 1_000_003 + self.seen.step
-        )
-        rows = self.curriculum.draw(self.config.rows_per_step)
-        played = await play(self.learner, rows, self.task, n=self.config.group_size, sampling=sampling)
-        groups = [[rollout for rollout in group if rollout.score] for group in played]
-        if not any(groups):
-            raise UserError(
-                f"every rollout of step {self.seen.step} failed: {played[0][0].error}",
-                place=self.task.name,
-                remedy="mend the grader or the rows; posttrain check says where it fails",
-            )
-        self.seen.ended += sum(_stopped(rollout) for group in groups for rollout in group)
-        rewards = self.rewards(groups)
-        for group, values in zip(groups, rewards, strict=True):
-            if group:
-                self.curriculum.learn(group[0].row, values)
+        played, groups, rewards = await self._sample()
+        mixed = sum(map(_is_mixed, rewards))
         if self.seen.step % self.config.rollouts_every == 0:
             write_rollouts(self.run, self.seen.step, played, rewards)
-        lessons = [self._lessons(group, values) for group, values in zip(groups, rewards, strict=True)]
-        differ = [len(set(values)) > 1 for values in rewards]
-        mixed_first = sorted(zip(differ, lessons, strict=True), key=lambda each: not each[0])
-        data = [lesson for _, lesson in mixed_first if lesson]
-        mixed = sum(differ)
-        self.seen.groups += len(groups)
-        self.seen.skipped_groups += len(groups) - mixed
-        self.seen.without_signal = 0 if mixed else self.seen.without_signal + 1
+        self._count(groups, mixed)
         record = self._record(groups, rewards, mixed)
         record["failed"] = 1 - sum(map(len, groups)) / sum(map(len, played))
-        if (
-            self.seen.without_signal >= self.config.patience_without_signal
-            and self.seen.skipped_groups == self.seen.groups
-        ):
-            raise UserError(
-                f"grpo learns nothing: {self.seen.without_signal} batches in a row without a group whose answers "
-                "differ in reward",
-                place=self.task.name,
-                remedy=self._remedy(),
-            )
-        if data:
+        mixed_first = sorted(zip(groups, rewards, strict=True), key=lambda pair: not _is_mixed(pair[1]))
+        lessons = [
+            _groups.lessons(group, values, self.config, penalised=self.config.kl > 0) for group, values in mixed_first
+        ]
+        if data := [lesson for lesson in lessons if lesson]:
             record |= await self._learn(data, mixed)
         self.run.log(step=self.seen.step, **record)
         self.run.progress("grpo", self.seen.step + 1, self.config.steps, f"reward {record['reward']:.2f}")
 
-    def _lessons(self, group: Sequence[Rollout], rewards: Sequence[float]) -> list[Datum]:
-        """What is learnt from a group."""
-        kept = most_different(rewards, self.config.learn_from or len(rewards))
-        found = advantages([rewards[i] for i in kept])
-        weighed = [advantage if advantage > 0 else self.config.worse_weight * advantage for advantage in found]
-        return [sampled(group[i], weight) for i, weight in zip(kept, weighed, strict=True) if weight or self.config.kl]
+    async def _sample(self) -> tuple[list[list[Rollout]], list[list[Rollout]], list[list[float]]]:
+        """What was played, what of it has a score, and the rewards of these, group by group: of as many rows as a step
+        has, and of as many again while fewer groups than that are mixed and `most_draws` allows it."""
+        played, groups, rewards = list[list[Rollout]](), list[list[Rollout]](), list[list[float]]()
+        for draw in range(self.config.most_draws):
+            seed = self.run.seed * 1_000_003 + self.seen.step + 500_009 * draw
+            sampling = Sampling(max_tokens=self.learner.output.max_tokens, temperature=1.0, seed=seed)
+            rows = self.curriculum.draw(self.config.rows_per_step)
+            more = await play(self.learner, rows, self.task, n=self.config.group_size, sampling=sampling)
+            scored = [[rollout for rollout in group if rollout.score] for group in more]
+            if not any(scored):
+                raise UserError(
+                    f"every rollout of step {self.seen.step} failed: {more[0][0].error}",
+                    place=self.task.name,
+                    remedy="mend the grader or the rows; posttrain check says where it fails",
+                )
+            values = self._without_cut_off(scored, self.rewards(scored))
+            for group, its in zip(scored, values, strict=True):
+                if group:
+                    self.curriculum.learn(group[0].row, its)
+            played, groups, rewards = [*played, *more], [*groups, *scored], [*rewards, *values]
+            if sum(map(_is_mixed, rewards)) >= self.config.rows_per_step:
+                break
+        return played, groups, rewards
+
+    def _without_cut_off(self, groups: list[list[Rollout]], rewards: list[list[float]]) -> list[list[float]]:
+        """The rewards, but nothing for answers that were cut off where these count as wrong."""
+        if self.config.cut_off != "wrong":
+            return rewards
+        return [
+            [0.0 if _groups.was_cut_off(rollout) else value for rollout, value in zip(group, values, strict=True)]
+            for group, values in zip(groups, rewards, strict=True)
+        ]
+
+    def _count(self, groups: Sequence[list[Rollout]], mixed: int) -> None:
+        """Takes note of how much signal there was.  Raises UserError when there never was any."""
+        seen = self.seen
+        seen.ended += sum(not _groups.was_cut_off(rollout) for group in groups for rollout in group)
+        seen.groups += len(groups)
+        seen.skipped_groups += len(groups) - mixed
+        seen.without_signal = 0 if mixed else seen.without_signal + 1
+        if seen.without_signal >= self.config.patience_without_signal and seen.skipped_groups == seen.groups:
+            raise UserError(
+                f"grpo learns nothing: {seen.without_signal} batches in a row without a group whose answers "
+                "differ in reward",
+                place=self.task.name,
+                remedy=self._remedy(),
+            )
 
     async def _learn(self, groups: Sequence[list[Datum]], mixed: int) -> dict[str, float]:
         """One update from each part of the groups, the `mixed` of which come first; means over the updates."""
@@ -269,7 +281,7 @@ class Training:
         loss = losses.clipped_policy_gradient(
             clip_low=self.config.clip_low, clip_high=self.config.clip_high, kl=self.config.kl
         )
-        normaliser = float(sum(len(datum.trained) for datum in data))
+        normaliser = _groups.normaliser(data, self.config.average, self.learner.output.max_tokens)
         metrics = await self.learner.policy.forward_backward(data, loss, normaliser=normaliser)
         metrics |= await self.learner.policy.optim_step(Adam(self.learning_rate(), beta2=self.config.beta2))
         self.seen.trained_tokens += int(metrics["trained_tokens"])
@@ -336,27 +348,8 @@ class Training:
         }
 
 
-def _stopped(rollout: Rollout) -> bool:
-    return rollout.completion is not None and rollout.completion.stop_reason == "stop"
-
-
-def most_different(rewards: Sequence[float], count: int) -> list[int]:
-    """Which `count` rewards have the largest variance: some of the lowest and some of the highest (arXiv:2504.13818,
-    theorem 1).  Of equal ones, those that come first."""
-    if count >= len(rewards):
-        return list(range(len(rewards)))
-    up = sorted(range(len(rewards)), key=lambda i: rewards[i])
-    down = sorted(range(len(rewards)), key=lambda i: -rewards[i])
-    choices = ([*up[: count - high], *down[:high]] for high in range(count + 1))
-    return max(choices, key=lambda chosen: statistics.pvariance([rewards[i] for i in chosen]))
-
-
-def advantages(rewards: Sequence[float]) -> list[float]:
-    """Rewards minus their group's mean, over its standard deviation (arXiv:2402.03300, section 4.1.2)."""
-    if len(set(rewards)) < 2:
-        return [0.0] * len(rewards)
-    mean, deviation = statistics.fmean(rewards), statistics.pstdev(rewards)
-    return [(reward - mean) / (deviation + 1e-6) for reward in rewards]
+def _is_mixed(rewards: Sequence[float]) -> bool:
+    return len(set(rewards)) > 1
 
 
 def _parts(scores: Sequence[Score]) -> dict[str, float]:

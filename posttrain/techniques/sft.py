@@ -76,15 +76,21 @@ def shape(candidate: PolicyCandidate, task: Task, config: Config = Config()) -> 
 
 async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> PolicyCandidate:
     """The candidate with a trained adapter.  Raises UserError when nothing could be, or was, learnt."""
+    training = start(candidate, task, run, config)
+    with dropped_on_failure(training.policy):
+        await training.begin()
+        while await training.round():
+            pass
+        return await training.finish()
+
+
+def start(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> Training:
+    """A training of the candidate, to be taken epoch by epoch."""
     candidate = shape(candidate, task, config)
     data = [lesson(candidate, row) for row in task.rows("train")]
     fresh = UPPER_HALF if candidate.kind != "weights" else None
     policy = trainable(candidate, "sft", config.lora or fresh, run)
-    learner = replace(candidate, policy=policy, kind="weights")
-    training = Training(learner, data, task, run, config)
-    with dropped_on_failure(policy):
-        await training.run_epochs()
-    return replace(learner, details={**candidate.details, "training": training.summary()})
+    return Training(replace(candidate, policy=policy, kind="weights"), data, task, run, config)
 
 
 def judged_rows(task: Task) -> tuple[Row, ...]:
@@ -143,19 +149,37 @@ class Training:
         self.steps_per_epoch = math.ceil(len(data) / self.batch_size)
         self.checkpoints = Checkpoints(run, self.policy)
 
-    async def run_epochs(self) -> None:
-        """Trains until the epochs, the patience or the budget is used up, then goes back to the best epoch."""
+    async def begin(self) -> None:
+        """Goes on from the newest checkpoint, or looks at what is to be learnt."""
         kept = await self.checkpoints.restore()
         self.seen = Seen(**kept) if kept else await self.look_first()
-        while self._may_get_better():
-            finished = await self.one_epoch()
-            if not self.seen.batches:
-                break
+
+    async def round(self) -> bool:
+        """An epoch, then a judgement; False when the epochs, the patience or the budget are used up."""
+        finished = self._may_get_better() and await self.one_epoch()
+        if self.seen.batches:
             await self.judge()
-            if not finished:
-                break
+        return finished and self._may_get_better()
+
+    async def finish(self) -> PolicyCandidate:
+        """The candidate with the adapter of the best epoch.  Raises UserError when nothing was learnt."""
         self._refuse_if_nothing_was_learnt()
         await self.policy.load(self.run.folder / "best")
+        return replace(self.learner, details={**self.learner.details, "training": self.summary()})
+
+    @property
+    def rounds(self) -> int:
+        """Epochs that are done and judged."""
+        return self.seen.epoch - 1
+
+    @property
+    def standing(self) -> Judgement | None:
+        """How good the best epoch was."""
+        return Judgement(*self.seen.best) if self.seen.best else None
+
+    @property
+    def trained_tokens(self) -> int:
+        return self.seen.trained_tokens
 
     def _may_get_better(self) -> bool:
         seen, config = self.seen, self.config
@@ -243,7 +267,7 @@ class Training:
         seen.judging_seconds = self.run.seconds - started
         self.run.log(epoch=seen.epoch, step=seen.step, judged_loss=loss, judged_score=score, judged_value=value)
         seen.lowest = loss if seen.lowest is None else min(seen.lowest, loss)
-        if seen.best is None or Judgement(value, -loss) > Judgement(*seen.best):
+        if self.standing is None or Judgement(value, -loss) > self.standing:
             seen.best, seen.best_epoch = (value, -loss), seen.epoch
             await self.policy.save(self.run.folder / "best")
         seen.epoch, seen.batches = seen.epoch + 1, 0

@@ -104,13 +104,17 @@ def test_lower_layers_are_computed_once_per_sequence(engine: TorchEngine) -> Non
 def test_what_is_kept_does_not_depend_on_the_batch_to_the_bit(engine: TorchEngine) -> None:
     """A training that was killed begins again with another batch, and must go on with the same numbers."""
     data = batch(3)
+    lower = engine.network.lower
     together, apart = (engine.base().fork(name, UPPER) for name in ("together", "apart"))
     logprobs(together, data)
+    first = dict(lower.kept)
+    lower.forget(together.adapter)
+    assert not lower.kept
     for datum in reversed(data):
         logprobs(apart, [datum])
-    kept = engine.network.lower.kept
+    kept = lower.kept
     for datum in data:
-        assert torch.equal(kept["together", 1, datum.tokens[:-1]], kept["apart", 1, datum.tokens[:-1]])
+        assert torch.equal(first[1, datum.tokens[:-1]], kept[1, datum.tokens[:-1]])
 
 
 def test_scored_first_and_trained_later(engine: TorchEngine) -> None:
@@ -129,7 +133,7 @@ def test_what_is_kept_is_bounded_and_goes_with_its_adapter(
     assert lower.kept and lower.bytes == sum(states.nbytes for states in lower.kept.values())
     monkeypatch.setattr(lower_layers, "MOST_BYTES", lower.bytes // 3)
     policy_too = engine.base().fork("too", UPPER)
-    logprobs(policy_too, data)
+    logprobs(policy_too, batch(1))
     assert 0 < lower.bytes <= lower_layers.MOST_BYTES
     assert all(relative_error(*pair) < 1e-5 for pair in zip(logprobs(policy, data), wanted, strict=True))
     policy.drop()

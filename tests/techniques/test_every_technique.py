@@ -29,14 +29,18 @@ class Case:
     needs: tuple[str, ...] = ()
 
 
+REINFORCED = Case({"steps": 40, "learning_rate": 1e-2, "evaluate_every": 10, "dev_rows": 16, "rows_per_step": 8},
+                  at_least=0.75)
+
 CASES = {
     "base": Case(),
     "best_of": Case({"votes": 3}),
     "constant": Case(at_least=0.25, needs=("target",)),
     "dpo": Case({"learning_rate": 1e-2, "epochs": 10}, at_least=0.75, needs=("target",)),
     "few_shot": Case({"counts": (2,), "draws": 2, "dev_rows": 8}, needs=("target",)),
-    "grpo": Case({"steps": 40, "learning_rate": 1e-2, "evaluate_every": 10, "dev_rows": 16, "rows_per_step": 8},
-                 at_least=0.75),
+    "dapo": REINFORCED,
+    "dr_grpo": REINFORCED,
+    "grpo": REINFORCED,
     "knn_few_shot": Case({"nearest": 2}, needs=("target",)),
     "linear": Case(at_least=0.85, needs=("target",)),
     "nearest": Case(at_least=0.7, needs=("target",)),

@@ -24,7 +24,7 @@ from posttrain.evaluation.evaluate import quick_score
 from posttrain.rollouts import taught as lesson
 from posttrain.runs import Run
 from posttrain.techniques import _chain as chain
-from posttrain.techniques import dpo, few_shot, grpo, sft
+from posttrain.techniques import dapo, dpo, dr_grpo, few_shot, grpo, sft
 from posttrain.types import Row, Task, target_text
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ PROMPTED: dict[str, dict[str, Any]] = {
     "best_of": {}, "few_shot": {"counts": (3,), "draws": 2}, "knn_few_shot": {"nearest": 3},
     "prompt_search": {"first_rows": 4, "shots": (0, 3), "nearest": (2,)}, "retrieval": {}}
 BY_HEART = sft.Config(epochs=15, batch_size=4, learning_rate=2e-3, patience=15)
-HAVE_A_TEST_OF_THEIR_OWN = {"sft", "dpo", "grpo"}
+HAVE_A_TEST_OF_THEIR_OWN = {"sft", "dpo", "grpo", "dr_grpo", "dapo"}
 AS_BEFORE = {"base"}
 """The model as it is: nothing to change."""
 
@@ -114,17 +114,18 @@ def test_dpo_prefers_all_eight_chosen_answers(engine: TorchEngine, tmp_path: Pat
     assert saved_answers_too(learnt, engine, rows, tmp_path / "saved")
 
 
-def test_grpo_learns_eight_sums(engine: TorchEngine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("module", [grpo, dr_grpo, dapo])
+def test_reinforcement_learns_eight_sums(module: Any, engine: TorchEngine, tmp_path: Path) -> None:
     task = tasks.load("arithmetic")
     shown = next(few_shot.draws(begin(engine, task), task, 0, few_shot.Config(counts=(4,), draws=1)))
     examples = {demonstration.row_id for demonstration in shown.demonstrations}
     rows = tuple(row for row in task.rows("train") if row.id not in examples)
     task = only(replace(task, splits={**task.splits, "train": rows}), 8)
-    config = grpo.Config(steps=15, rows_per_step=8, group_size=8, learning_rate=1e-3, evaluate_every=5)
-    learnt = asyncio.run(grpo.teach(shown, task, Run(tmp_path), config))
+    config = module.Config(steps=15, rows_per_step=8, group_size=8, learning_rate=1e-3, evaluate_every=5)
+    learnt = asyncio.run(module.teach(shown, task, Run(tmp_path), config))
     rewards = [record["reward"] for record in Run(tmp_path).metrics() if "reward" in record]
     was, now = right(shown, task), right(learnt, task)
-    print("grpo:", was, now, [round(reward, 2) for reward in rewards])
+    print(module.__name__, was, now, [round(reward, 2) for reward in rewards])
     assert now >= 7 / 8 > 4 / 8 >= was
     assert statistics.fmean(rewards[:2]) < 0.4 and statistics.fmean(rewards[-3:]) > 0.75
     assert answers(shown, task.rows("train")) != answers(learnt, task.rows("train"))

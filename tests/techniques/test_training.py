@@ -22,7 +22,7 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.rollouts import taught as lesson
 from posttrain.runs import Budget, Run
-from posttrain.techniques import dpo, grpo, sft
+from posttrain.techniques import _groups, dpo, grpo, sft
 from posttrain.types import LoRA, Rollout, RolloutError, Task, UserError
 
 FAST = sft.Config(learning_rate=1e-2, epochs=15)
@@ -445,5 +445,5 @@ def test_the_rate_of_grpo_falls_with_the_steps_or_the_time(tmp_path: Path) -> No
 
 
 def test_advantages_by_hand() -> None:
-    assert grpo.advantages([1.0, 0.0, 0.0, 1.0]) == pytest.approx([1, -1, -1, 1], abs=1e-5)
-    assert grpo.advantages([1.0, 0.0, 0.0, 0.0]) == pytest.approx([1.7320, -0.5773, -0.5773, -0.5773], abs=1e-3)
+    assert _groups.advantages([1.0, 0.0, 0.0, 1.0]) == pytest.approx([1, -1, -1, 1], abs=1e-5)
+    assert _groups.advantages([1.0, 0.0, 0.0, 0.0]) == pytest.approx([1.7320, -0.5773, -0.5773, -0.5773], abs=1e-3)

@@ -46,7 +46,8 @@ class LowerLayers:
     def __init__(self, body: Any, works: Callable[[int], bool]) -> None:
         self.works: dict[int, bool] = {}
         self._try = works
-        self.kept: OrderedDict[tuple[str, int, Tokens], Tensor] = OrderedDict()
+        self.kept: OrderedDict[tuple[int, Tokens], Tensor] = OrderedDict()
+        self.owners: dict[tuple[int, Tokens], set[str]] = {}
         self.bytes = 0
         self._call, self._lock = _Call(), threading.Lock()
         count = int(body.config.get_text_config().num_hidden_layers)
@@ -99,15 +100,32 @@ class LowerLayers:
             self.works[depth] = self._try(depth)
         return depth if depth and self.works[depth] else 0
 
-    def keep(self, adapter: str, depth: int, tokens: Tokens, states: Tensor) -> None:
-        """Keeps the hidden states [tokens, hidden] of a sequence."""
+    def find(self, adapter: str, depth: int, tokens: Tokens) -> Tensor | None:
+        """The hidden states [tokens, hidden] of a sequence, whichever adapter they were computed for."""
         with self._lock:
-            self.kept[adapter, depth, tokens] = states
-            self.bytes += states.nbytes
+            states = self.kept.get((depth, tokens))
+            if states is not None:
+                self.owners[depth, tokens].add(adapter)
+            return states
+
+    def keep(self, adapter: str, depth: int, tokens: Tokens, states: Tensor) -> None:
+        """Keeps the hidden states [tokens, hidden] of a sequence until all adapters are forgotten that asked for it."""
+        with self._lock:
+            if (depth, tokens) not in self.kept:
+                self.bytes += states.nbytes
+            self.kept[depth, tokens] = states
+            self.owners.setdefault((depth, tokens), set()).add(adapter)
             while self.bytes > MOST_BYTES and len(self.kept) > 1:
-                self.bytes -= self.kept.popitem(last=False)[1].nbytes
+                self._drop(next(iter(self.kept)))
 
     def forget(self, adapter: str) -> None:
-        """Drops what was kept for an adapter."""
-        for key in [key for key in self.kept if key[0] == adapter]:
-            self.bytes -= self.kept.pop(key).nbytes
+        """Drops what was kept for an adapter, and for no other."""
+        with self._lock:
+            for key, owners in [*self.owners.items()]:
+                owners.discard(adapter)
+                if not owners:
+                    self._drop(key)
+
+    def _drop(self, key: tuple[int, Tokens]) -> None:
+        self.bytes -= self.kept.pop(key).nbytes
+        del self.owners[key]

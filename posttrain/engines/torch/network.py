@@ -159,7 +159,7 @@ class Network:
         depth = self.lower.depth(self.bank.get(adapter).tensors) if adapter else 0
         if depth == 0:
             return None
-        kept = {tokens: self.lower.kept.get((adapter, depth, tokens)) for tokens in sequences}
+        kept = {tokens: self.lower.find(adapter, depth, tokens) for tokens in sequences}
         for tokens in [tokens for tokens, states in kept.items() if states is None]:
             # each alone: its last bits must not depend on which others a batch, maybe of a resumed run, begins with
             planted = plant([tokens], [BASE])

@@ -1,0 +1,85 @@
+"""What is learnt from a group of graded answers: which of them, how far each is better, and what each token weighs.
+
+Here GRPO (arXiv:2402.03300), Dr. GRPO (arXiv:2503.20783) and DAPO (arXiv:2503.14476) differ; all else they share.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from posttrain.rollouts import sampled
+from posttrain.types import Datum, Rollout
+
+Average = Literal["tokens", "answers", "constant"]
+CutOff = Literal["graded", "masked", "wrong"]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """`learn_from` of a group's answers are learnt from (0: all): those whose rewards differ most ("Not all rollouts
+    are useful", arXiv:2504.13818): to sample a large group costs little, to learn from all of it more.  Answers worse
+    than their group's mean weigh `worse_weight`; at 0 the better ones are imitated and nothing is pushed away (RAFT++,
+    arXiv:2504.11343), which keeps answers varied.  With `scaled` advantages are divided by their group's deviation.
+
+    `average` is what the loss is averaged over.  tokens: all weigh the same (DAPO, eq. 8).  answers: the tokens of
+    each, then the answers, so that a token of a long one weighs less (GRPO, eq. 3).  constant: the answers, each
+    divided by the longest that there could be (Dr. GRPO, section 3.2).
+
+    `cut_off` is what becomes of an answer that was cut off at its greatest length.  graded: what its text deserves.
+    masked: its group is compared with it, but it is not learnt from (DAPO, section 3.4).  wrong: its reward is 0.
+    """
+
+    learn_from: int = 0
+    worse_weight: float = 1.0
+    scaled: bool = True
+    average: Average = "tokens"
+    cut_off: CutOff = "graded"
+
+
+def lessons(
+    group: Sequence[Rollout], rewards: Sequence[float], choices: Choices, *, penalised: bool = False
+) -> list[Datum]:
+    """What is learnt from a group of rollouts that all have a score; `penalised`: also from those without advantage."""
+    kept = most_different(rewards, choices.learn_from or len(rewards))
+    data = []
+    for i, advantage in zip(kept, advantages([rewards[i] for i in kept], scaled=choices.scaled), strict=True):
+        weighed = advantage if advantage > 0 else choices.worse_weight * advantage
+        if (weighed or penalised) and not (choices.cut_off == "masked" and was_cut_off(group[i])):
+            completion = group[i].completion
+            chosen = sum(completion.chosen) if completion else 0
+            share = 1 / max(1, chosen) if choices.average == "answers" else 1.0
+            data.append(sampled(group[i], weighed, weight=share))
+    return data
+
+
+def normaliser(data: Sequence[Datum], average: Average, longest: int) -> float:
+    """What the summed loss of the data is divided by; `longest`: the tokens that an answer may have."""
+    if average == "tokens":
+        return float(sum(len(datum.trained) for datum in data))
+    return float(len(data) * (longest if average == "constant" else 1))
+
+
+def was_cut_off(rollout: Rollout) -> bool:
+    return rollout.completion is not None and rollout.completion.stop_reason == "length"
+
+
+def most_different(rewards: Sequence[float], count: int) -> list[int]:
+    """Which `count` rewards have the largest variance: some of the lowest and some of the highest (arXiv:2504.13818,
+    theorem 1).  Of equal ones, those that come first."""
+    if count >= len(rewards):
+        return list(range(len(rewards)))
+    up = sorted(range(len(rewards)), key=lambda i: rewards[i])
+    down = sorted(range(len(rewards)), key=lambda i: -rewards[i])
+    choices = ([*up[: count - high], *down[:high]] for high in range(count + 1))
+    return max(choices, key=lambda chosen: statistics.pvariance([rewards[i] for i in chosen]))
+
+
+def advantages(rewards: Sequence[float], *, scaled: bool = True) -> list[float]:
+    """Rewards minus their group's mean; `scaled` over its standard deviation (arXiv:2402.03300, section 4.1.2)."""
+    if len(set(rewards)) < 2:
+        return [0.0] * len(rewards)
+    mean, deviation = statistics.fmean(rewards), statistics.pstdev(rewards)
+    return [(reward - mean) / (deviation + 1e-6 if scaled else 1.0) for reward in rewards]
