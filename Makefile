@@ -22,6 +22,10 @@ test-slow: install
 bench: install peers
 	$(BIN)/python benchmarks/sft.py
 	$(BIN)/python benchmarks/sft.py --threads 2
+	$(BIN)/python benchmarks/dpo.py
+	$(BIN)/python benchmarks/grpo.py
+	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/adapters.py
 
 peers: .venv-peers/.installed
 
