@@ -3,10 +3,10 @@
 
     python benchmarks/adapters.py                       # decoding, and a sweep with and without dropping losers
 
-SmolLM2-135M in fp32, LoRA of rank 16.  Decoding: one stream of 32 tokens each after a prompt of 150
-(rows/prompts.json), on all linear layers.  Sweep: eight learning rates on 48 rows of examples/support_triage, four epochs at most, judged
-on 16 dev rows after each; once the worse half is dropped after every epoch, once none is; against the eight trained one
-after another.  Both sides are ours, in one process and in turns.  One thread is compared by CPU time.
+SmolLM2-135M in fp32, LoRA of rank 16.  Decoding: one stream of 32 tokens each after a prompt of 150, all on all linear
+layers (rows/prompts.json).  Sweep: eight learning rates on 48 rows of examples/support_triage, four epochs at most,
+judged on 16 dev rows after each; once the worse half is dropped after every epoch, once none is; against the eight
+trained one after another.  Both sides are ours, in one process and in turns.  One thread is compared by CPU time.
 """
 
 from __future__ import annotations
