@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -43,15 +44,20 @@ def is_writing(folder: Path) -> bool:
     return any(folder.glob("runs/*/teaching/*/checkpoints/*.partial"))
 
 
+def logged_bytes(folder: Path) -> int:
+    total = 0
+    for path in folder.glob("runs/*/teaching/*/metrics.jsonl"):
+        with contextlib.suppress(FileNotFoundError):  # begun anew at this very moment
+            total += path.stat().st_size
+    return total
+
+
 def kill(process: subprocess.Popen[str], folder: Path, *, after: float, writing: bool) -> bool:
     """Kills it after so many seconds of training, or in the next write of a checkpoint after them; False when it ended
     before."""
-    log = next(iter(folder.glob("runs/*/teaching/*/metrics.jsonl")), None)
-    size = log.stat().st_size if log else 0
-    began = None
+    before, began = logged_bytes(folder), None
     while process.poll() is None:
-        logs = list(folder.glob("runs/*/teaching/*/metrics.jsonl"))
-        if began is None and any(path.stat().st_size != size for path in logs):
+        if began is None and logged_bytes(folder) != before:
             began = time.monotonic()
         if began is not None and time.monotonic() - began >= after and (not writing or is_writing(folder)):
             process.send_signal(signal.SIGKILL)

@@ -28,7 +28,7 @@ from torch_models import (
 )
 
 from posttrain import losses
-from posttrain.engines.torch import merged_attention
+from posttrain.engines.torch import merged_attention, network
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.engines.torch.forest import plant
 from posttrain.types import Adam, Datum, LoRA, Sampling, UserError
@@ -317,3 +317,42 @@ def test_many_positions_are_scored_in_chunks(llama: tuple[Any, TorchEngine], mon
     (loss, wanted), (chunked, got) = results
     assert chunked == pytest.approx(loss, rel=1e-5)
     assert all(relative_error(got[name], wanted[name]) < 1e-4 for name in wanted)
+
+
+def ignoring_windows(patch: pytest.MonkeyPatch) -> None:
+    computed = merged_attention.MergedAttention.__call__
+    patch.setattr(merged_attention.MergedAttention, "__call__",
+                  lambda self, q, k, v, scale, _: computed(self, q, k, v, scale, None))
+
+
+def restarting_positions(patch: pytest.MonkeyPatch) -> None:
+    def restarted(*arguments: Any, **named: Any) -> Any:
+        forest = plant(*arguments, **named)
+        forest.positions[:] = [i for segment in forest.segments for i in range(segment.end - segment.start)]
+        return forest
+
+    patch.setattr(network, "plant", restarted)
+
+
+def dropping_ancestors(patch: pytest.MonkeyPatch) -> None:
+    parts = merged_attention.parts
+    patch.setattr(merged_attention, "parts",
+                  lambda segments, trunk: [part for part in parts(segments, trunk) if part.own])
+
+
+@pytest.mark.parametrize("fault", [ignoring_windows, restarting_positions, dropping_ancestors])
+def test_a_planted_fault_would_be_seen(fault: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the tests above could not see one either: they compare the same."""
+    model = make("mistral")
+    engine, data = open_engine(model, tiny_tokenizer), batch()
+    monkeypatch.setattr(merged_attention, "BLOCK_TOKENS", 8)  # ancestors are seen by parts of their own
+    try:
+        with torch.no_grad():
+            wanted = plain_logprobs(model, data)
+        sound = logprobs(engine.base(), data)
+        assert all(relative_error(*pair) < 1e-4 for pair in zip(sound, wanted, strict=True))
+        fault(monkeypatch)
+        faulty = logprobs(engine.base(), data)
+        assert any(relative_error(*pair) > 1e-2 for pair in zip(faulty, wanted, strict=True))
+    finally:
+        engine.close()
