@@ -43,7 +43,7 @@ from posttrain.types import (
 KIND: Kind = "weights"
 LABEL = "reinforcement learning"
 
-CHECKPOINT_STEPS = 5
+CHECKPOINT_STEPS = 10
 """A checkpoint is written before every so many steps, and whenever the policy was judged."""
 
 
