@@ -117,18 +117,20 @@ def test_a_killed_training_ends_in_the_same_bytes(tiny_model_folder: Path, tmp_p
 
 
 REAL = {
-    "sft": ["--set", "epochs=8", "--set", "patience=8", "--set", "batch_size=8"],
-    "dpo": ["--set", "epochs=16", "--set", "pairs_per_step=8"],
-    "sft+grpo": ["--steps", "24", "--set", "rows_per_step=4", "--set", "group_size=4"],
+    "sft": ["tickets.csv", "--set", "epochs=8", "--set", "patience=8", "--set", "batch_size=8"],
+    "dpo": ["tickets.csv", "--set", "epochs=16", "--set", "pairs_per_step=8"],
+    "few_shot+grpo": ["arithmetic", "--steps", "24", "--set", "rows_per_step=8", "--set", "dev_rows=12"],
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("technique", "kills", "writing"), [("sft", 7, 2), ("dpo", 6, 1), ("sft+grpo", 7, 2)])
+@pytest.mark.parametrize(("technique", "kills", "writing"), [("sft", 7, 2), ("dpo", 6, 1), ("few_shot+grpo", 7, 2)])
 def test_a_killed_training_of_the_real_model(technique: str, kills: int, writing: int, tmp_path: Path) -> None:
     """Together 20 kills, 5 of them while a checkpoint is written."""
     lay_out(tmp_path)
-    arguments = [technique, str(tmp_path / "tickets.csv"), *REAL[technique]]
+    source, *settings = REAL[technique]
+    source = str(tmp_path / source) if (tmp_path / source).exists() else source
+    arguments = [technique, source, *settings]
     killed_again_and_again(arguments, tmp_path, kills=kills, of_these_writing=writing, longest=6)
 
 
