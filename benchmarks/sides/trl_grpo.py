@@ -1,6 +1,7 @@
 """Steps of GRPO by TRL.   python trl_grpo.py PROMPTS.json ADAPTER_FOLDER MODEL_FOLDER
 
 Its best settings on a CPU: no gradient checkpointing, fp32, one update for what was sampled, no reference model.
+All is sampled in one batch, and learnt from in micro-batches.
 """
 
 from __future__ import annotations
@@ -24,31 +25,32 @@ PROMPTS, START, MODEL = json.loads(Path(sys.argv[1]).read_text()), sys.argv[2], 
 TOKENIZER = AutoTokenizer.from_pretrained(MODEL)
 BASE = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
 RATE = 1e-3
+MICRO_BATCH = 16  # all 64 at once do not fit into 30 GB: the logits of every token are held
 THREADS = torch.get_num_threads()  # as asked for: a library may take fewer for small work
 
 
 class Counting(GRPOTrainer):
-    """Takes tokens as they are, in order, and keeps what it learns from."""
+    """Takes tokens as they are, and keeps what it learns from first."""
 
     forwarded = trained = 0
 
+    def __init__(self, **named: Any) -> None:
+        super().__init__(**named)
+        self.rollouts: list[dict[str, Any]] = []
+
     def _tokenize_prompts(self, prompts: list[str]) -> Any:
         return [json.loads(prompt) for prompt in prompts], None, {}
-
-    def _get_train_sampler(self, *_: Any) -> Any:
-        count = self.args.per_device_train_batch_size // self.num_generations
-        numbers = [i for i in range(count * self.args.max_steps) for _ in range(self.num_generations)]
-        return numbers
 
     def _compute_loss(self, model: Any, inputs: Any) -> Any:
         prompt, completion = inputs["prompt_ids"], inputs["completion_ids"]
         sampling = prompt.numel() + completion.numel()  # all but the last token of each are fed
         self.forwarded += sampling + prompt.numel() + completion.numel()
         self.trained += int(inputs["completion_mask"].sum())
-        self.rollouts = getattr(self, "rollouts", [
-            {"prompt": p, "tokens": c, "advantage": a}
-            for p, c, a in zip(prompt.tolist(), completion.tolist(), inputs["advantages"].tolist(), strict=True)
-        ])
+        if self.state.global_step == 0:
+            self.rollouts += [
+                {"prompt": p, "tokens": c, "advantage": a}
+                for p, c, a in zip(prompt.tolist(), completion.tolist(), inputs["advantages"].tolist(), strict=True)
+            ]
         return super()._compute_loss(model, inputs)
 
 
@@ -57,7 +59,8 @@ def epoch(rows: int, group_size: int, tokens: int, steps: int) -> dict[str, Any]
     data = Dataset.from_list([{"prompt": json.dumps(prompt)} for prompt in PROMPTS[: rows * steps]])
     model = PeftModel.from_pretrained(BASE, START, is_trainable=True)
     config = GRPOConfig(
-        output_dir=tempfile.mkdtemp(), per_device_train_batch_size=rows * group_size, max_steps=steps,
+        output_dir=tempfile.mkdtemp(), per_device_train_batch_size=MICRO_BATCH,
+        gradient_accumulation_steps=rows * group_size // MICRO_BATCH, shuffle_dataset=False, max_steps=steps,
         num_generations=group_size, max_completion_length=tokens, generation_kwargs={"min_new_tokens": tokens},
         logging_steps=1, report_to=[], save_strategy="no", use_cpu=True, bf16=False, beta=0.0, loss_type="dapo",
         gradient_checkpointing=False, learning_rate=RATE, lr_scheduler_type="constant", weight_decay=0.0,
