@@ -25,7 +25,7 @@ PROMPTS, START, MODEL = json.loads(Path(sys.argv[1]).read_text()), sys.argv[2], 
 TOKENIZER = AutoTokenizer.from_pretrained(MODEL)
 BASE = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
 RATE = 1e-3
-MICRO_BATCH = 16  # all 64 at once do not fit into 30 GB: the logits of every token are held
+MICRO_BATCH = 16  # all 64 at once do not fit into 24 GB: the logits of every token are held
 THREADS = torch.get_num_threads()  # as asked for: a library may take fewer for small work
 
 
