@@ -43,8 +43,8 @@ def main() -> None:
     given = parser.parse_args()
     for rows in given.rows or CASES:
         with checked_sides(rows, given) as (ours, peer):
-            found = pairs(ours, peer, given.pairs, "epoch", equal=(), **WORK, steps=2)
-        settings = {"rows": rows, **WORK, "steps": 2, "threads": given.threads}
+            found = pairs(ours, peer, given.pairs, "epoch", equal=(), **WORK, steps=1)
+        settings = {"rows": rows, **WORK, "steps": 1, "threads": given.threads}
         peers_name = f"trl {found[0].peers['version']}"
         record(f"grpo step, {rows}", peers_name, measure_of(given), CASES[rows], found, settings)
 

@@ -134,7 +134,7 @@ def training_options(description: str | None) -> argparse.ArgumentParser:
     """The options of every comparison of trainers."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1, help="of each side (default 1)")
-    parser.add_argument("--pairs", type=int, default=5, help="turns of each side (default 5)")
+    parser.add_argument("--pairs", type=int, default=3, help="turns of each side (default 3)")
     parser.add_argument("--peers", type=Path, default=HERE.parent / ".venv-peers" / "bin" / "python")
     return parser
 
