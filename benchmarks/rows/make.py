@@ -5,7 +5,7 @@ shared_prompt.json: 64 rows of 160 tokens, the first 120 of which all share; the
 nothing_shared.json: 64 rows of 40 to 240 tokens that share nothing; the last fifth is trained.  By eight, rows of
 about one length lie together, which is the best order for who pads.
 pairs.json: 32 prompts of 150 tokens that share nothing, each with two answers of 40.
-prompts.json, prompts_shared.json: 16 prompts of 150 tokens that share nothing, or the first 120.
+prompts.json, prompts_shared.json: 64 prompts of 150 tokens that share nothing, or the first 120.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def main() -> None:
     lengths = [length for batch in batches for length in batch]
     write("nothing_shared", [{"tokens": words(n), "trained_from": n - n // 5} for n in lengths])
     write("pairs", [{"prompt": words(150), "chosen": words(40), "rejected": words(40)} for _ in range(32)])
-    write("prompts", [words(150) for _ in range(16)])
-    write("prompts_shared", [shared + words(30) for _ in range(16)])
+    write("prompts", [words(150) for _ in range(64)])
+    write("prompts_shared", [shared + words(30) for _ in range(64)])
 
 
 def write(name: str, rows: list[Any]) -> None:
