@@ -356,34 +356,3 @@ def test_a_planted_fault_would_be_seen(fault: Any, tiny_tokenizer: Any, monkeypa
         assert any(relative_error(*pair) > 1e-2 for pair in zip(faulty, wanted, strict=True))
     finally:
         engine.close()
-
-@pytest.mark.parametrize("count", [2, 5])
-def test_a_crowd_of_adapters_writes_what_each_writes_alone(llama: tuple[Any, TorchEngine], count: int) -> None:
-    """Of different ranks and layers, beside the bare base; and again when one of them has learnt on."""
-    _, engine = llama
-    shapes = [LoRA(rank=2 + i, alpha=8, targets=("q_proj", "down_proj") if i == 1 else ()) for i in range(count)]
-    policies = [engine.base(), *(asyncio.run(moved(engine, shape, seed=i)) for i, shape in enumerate(shapes))]
-    prompts = [datum.tokens for datum in batch(5)[:3]]
-
-    async def all_at_once() -> list[Any]:
-        return await asyncio.gather(*(policy.sample(prompts[:2], sampling=Sampling(12)) for policy in policies))
-
-    for _ in range(2):
-        crowds = []
-        act = engine.network.bank.act
-
-        def watched(spans: Any, act: Any = act, crowds: list[Any] = crowds) -> None:
-            act(spans)
-            crowds.append(engine.network.bank.crowd)
-
-        engine.network.bank.act = watched  # type: ignore[method-assign]
-        together = asyncio.run(all_at_once())
-        engine.network.bank.act = act  # type: ignore[method-assign]
-        assert any(crowd is not None and len(set(crowd.owners.tolist())) == count for crowd in crowds)
-        alone = [asyncio.run(policy.sample(prompts[:2], sampling=Sampling(12))) for policy in policies]
-        for mine, own in zip(together, alone, strict=True):
-            assert [c.tokens for group in mine for c in group] == [c.tokens for group in own for c in group]
-            for (one,), (other,) in zip(mine, own, strict=True):
-                assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
-        asyncio.run(policies[1].forward_backward(batch(9), losses.cross_entropy, normaliser=10))
-        asyncio.run(policies[1].optim_step(Adam(5e-2)))

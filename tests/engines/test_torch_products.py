@@ -11,7 +11,6 @@ from torch_models import make
 
 from posttrain.engines.torch.adapted_product import Delta, PlainProduct, adapted_product
 from posttrain.engines.torch.norms import replace_norms, root_mean_square_norm
-from posttrain.engines.torch.stacked import Stack
 
 
 def with_gradients(out: Tensor, of: list[Tensor]) -> list[Tensor]:
@@ -79,24 +78,3 @@ def test_a_norm_of_another_kind_is_left_alone() -> None:
     odd = OddRMSNorm()
     assert replace_norms(odd) == 0
     assert torch.equal(odd(torch.ones(1, 8)), torch.full((1, 8), 2.0))
-
-
-def test_stacked_adapters_add_what_each_would() -> None:
-    torch.manual_seed(0)
-    weights = [(torch.randn(2, 12), torch.randn(9, 2), 0.5), None, (torch.randn(3, 12), torch.randn(9, 3), 2.0)]
-    x, owners = torch.randn(5, 12), torch.tensor([0, 0, 1, 2, 2])
-    y = torch.randn(5, 9)
-    wanted = y.clone()
-    for row, owner in enumerate(owners.tolist()):
-        if weights[owner] is not None:
-            a, b, scale = weights[owner]
-            wanted[row] += scale * (x[row] @ a.t() @ b.t())
-    stack = Stack()
-    stack.update((1, 2, 3), weights, x)
-    stack.add(y, x, owners)
-    torch.testing.assert_close(y, wanted)
-    stack.update((1, 2, 4), [weights[2], None, None], x)
-    again = wanted.clone()
-    stack.add(again[:1], x[:1], torch.tensor([0]))
-    a, b, scale = weights[2]  # type: ignore[misc]
-    torch.testing.assert_close(again[0], wanted[0] + scale * (x[0] @ a.t() @ b.t()))

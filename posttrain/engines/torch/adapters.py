@@ -12,10 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from posttrain.engines.torch.adapted_product import Delta, FrozenProduct, PlainProduct, adapted_product
+from posttrain.engines.torch.adapted_product import Delta, PlainProduct, adapted_product
 from posttrain.engines.torch.lower_layers import layer_number
 from posttrain.engines.torch.rounded import RoundedProduct
-from posttrain.engines.torch.stacked import FEW_ROWS, MOST_STACKED, Stack, Weights
 from posttrain.types import Adam, LoRA, Metrics, UserError
 
 Precision = Literal["float32", "bfloat16"]
@@ -49,10 +48,6 @@ class Adapter:
     @property
     def scale(self) -> float:
         return self.lora.alpha / self.lora.rank
-
-    def weights(self, path: str) -> Weights | None:
-        """Those of a layer, None when it is left alone."""
-        return (*self.tensors[path], self.scale) if path in self.tensors else None
 
     def parameters(self) -> list[Tensor]:
         """In the order of the layers' names, so that saved optimiser state finds its tensors again."""
@@ -114,11 +109,8 @@ class FrozenLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., in] -> [..., out]."""
-        return adapted_product(x.reshape(-1, x.shape[-1]), self.frozen(x), self.deltas()).view(*x.shape[:-1], -1)
-
-    def frozen(self, x: Tensor) -> FrozenProduct:
-        """How the frozen weights are multiplied with x."""
-        return self._plain if self.bank.precision == "float32" or x.dtype != torch.float32 else self._rounded
+        frozen = self._plain if self.bank.precision == "float32" or x.dtype != torch.float32 else self._rounded
+        return adapted_product(x.reshape(-1, x.shape[-1]), frozen, self.deltas()).view(*x.shape[:-1], -1)
 
     def deltas(self) -> list[Delta]:
         """What adapters add."""
@@ -131,19 +123,6 @@ class AdaptedLinear(FrozenLinear):
     def __init__(self, base: nn.Linear, path: str, bank: AdapterBank) -> None:
         super().__init__(base, bank)
         self.path = path
-        self._stack = Stack()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [..., in] -> [..., out]."""
-        crowd = self.bank.crowd
-        if crowd is None or not any(self.path in adapter.tensors for adapter in crowd.adapters):
-            return super().forward(x)
-        rows = x.reshape(-1, x.shape[-1])
-        y = self.frozen(x).product(rows)
-        self._stack.update(crowd.stamps, [adapter.weights(self.path) for adapter in crowd.adapters], x)
-        adapted = y[crowd.first :]
-        self._stack.add(adapted, rows[crowd.first :], crowd.owners)
-        return y.view(*x.shape[:-1], -1)
 
     def deltas(self) -> list[Delta]:
         return [
@@ -151,16 +130,6 @@ class AdaptedLinear(FrozenLinear):
             for adapter, start, end in self.bank.acting
             if adapter and self.path in adapter.tensors
         ]
-
-
-@dataclass(frozen=True)
-class Crowd:
-    """Several adapters that act on a few tokens each: row `first` + i is that of adapters[owners[i]]."""
-
-    adapters: list[Adapter]
-    stamps: tuple[int, ...]
-    first: int
-    owners: Tensor
 
 
 class AdapterBank:
@@ -196,29 +165,9 @@ class AdapterBank:
         """Who acts on which span of tokens in this thread's forward call."""
         return getattr(self._call, "acting", [])
 
-    @property
-    def crowd(self) -> Crowd | None:
-        """Who acts in this thread's forward call, where that is many on few tokens."""
-        return getattr(self._call, "crowd", None)
-
     def act(self, spans: Iterable[tuple[str, int, int]]) -> None:
-        """Sets who acts on which span of tokens; contiguous, in order, the bare base first."""
+        """Sets who acts on which span of tokens; contiguous, in order."""
         self._call.acting = [(self.get(name) if name else None, start, end) for name, start, end in spans]
-        self._call.crowd = self._crowd(self._call.acting)
-
-    def _crowd(self, acting: Sequence[tuple[Adapter | None, int, int]]) -> Crowd | None:
-        adapted = [(adapter, end - start) for adapter, start, end in acting if adapter]
-        everyone = list(self.adapters.values())
-        if torch.is_grad_enabled() or len(adapted) < 2 or len(everyone) > MOST_STACKED:
-            return None
-        if max(rows for _, rows in adapted) > FEW_ROWS or any(adapter is None for adapter, _, _ in acting[1:]):
-            return None
-        numbers = {id(adapter): i for i, adapter in enumerate(everyone)}
-        owners = [numbers[id(adapter)] for adapter, rows in adapted for _ in range(rows)]
-        device = next(iter(self.layers.values())).weight.device
-        first = acting[0][2] if acting[0][0] is None else 0
-        stamps = tuple(adapter.stamp for adapter in everyone)
-        return Crowd(everyone, stamps, first, torch.tensor(owners, device=device))
 
     def get(self, name: str) -> Adapter:
         """The adapter of this name.  Raises RuntimeError when it is gone."""
