@@ -7,23 +7,17 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
-import trl
-from _worker import serve, stopwatch
+from _trl import TOKENIZER, adapted, settings, trained
+from _worker import serve
 from datasets import Dataset
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
-PAIRS, START, MODEL = json.loads(Path(sys.argv[1]).read_text()), sys.argv[2], sys.argv[3]
-TOKENIZER = AutoTokenizer.from_pretrained(MODEL)
-BASE = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
-RATE, BETA = 1e-3, 0.1
-THREADS = torch.get_num_threads()  # as asked for: a library may take fewer for small work
+PAIRS = json.loads(Path(sys.argv[1]).read_text())
+BETA = 0.1
 
 
 class Counting(DPOTrainer):
@@ -49,27 +43,10 @@ def epoch(batch_size: int, steps: int) -> dict[str, Any]:
         {"prompt_ids": pair["prompt"], "chosen_ids": pair["chosen"], "rejected_ids": pair["rejected"]}
         for pair in PAIRS[: batch_size * steps]
     ])
-    model = PeftModel.from_pretrained(BASE, START, is_trainable=True)
-    config = DPOConfig(
-        output_dir=tempfile.mkdtemp(), per_device_train_batch_size=batch_size, max_steps=steps, logging_steps=1,
-        report_to=[], save_strategy="no", use_cpu=True, bf16=False, beta=BETA, max_length=None,
-        gradient_checkpointing=False, learning_rate=RATE, lr_scheduler_type="constant", weight_decay=0.0,
-        max_grad_norm=1.0, disable_tqdm=True, dataloader_num_workers=0,
-    )
+    model = adapted()
+    config = DPOConfig(beta=BETA, max_length=None, **settings(batch_size, steps))
     trainer = Counting(model=model, args=config, train_dataset=data, processing_class=TOKENIZER)
-    with stopwatch() as taken:
-        trainer.train()
-    logs = [record for record in trainer.state.log_history if "loss" in record]
-    model.unload()
-    return taken | {
-        "version": trl.__version__,
-        "losses": [record["loss"] for record in logs],
-        "gradient_norms": [record["grad_norm"] for record in logs],
-        "forwarded_tokens": trainer.forwarded,
-        "trained_tokens": trainer.trained,
-        "head_rows": trainer.forwarded,
-        "threads": THREADS,
-    }
+    return trained(trainer, model)
 
 
 serve({"epoch": epoch})

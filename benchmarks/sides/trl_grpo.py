@@ -8,25 +8,17 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-import trl
 from _rewards import reward
-from _worker import serve, stopwatch
+from _trl import TOKENIZER, adapted, settings, trained
+from _worker import serve
 from datasets import Dataset
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
-PROMPTS, START, MODEL = json.loads(Path(sys.argv[1]).read_text()), sys.argv[2], sys.argv[3]
-TOKENIZER = AutoTokenizer.from_pretrained(MODEL)
-BASE = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
-RATE = 1e-3
+PROMPTS = json.loads(Path(sys.argv[1]).read_text())
 MICRO_BATCH = 16  # all 64 at once do not fit into 24 GB: the logits of every token are held
-THREADS = torch.get_num_threads()  # as asked for: a library may take fewer for small work
 
 
 class Counting(GRPOTrainer):
@@ -57,14 +49,11 @@ class Counting(GRPOTrainer):
 def epoch(rows: int, group_size: int, tokens: int, steps: int) -> dict[str, Any]:
     """`steps` steps from the start: completions are sampled, rewarded and learnt from."""
     data = Dataset.from_list([{"prompt": json.dumps(prompt)} for prompt in PROMPTS[: rows * steps]])
-    model = PeftModel.from_pretrained(BASE, START, is_trainable=True)
+    model = adapted()
     config = GRPOConfig(
-        output_dir=tempfile.mkdtemp(), per_device_train_batch_size=MICRO_BATCH,
-        gradient_accumulation_steps=rows * group_size // MICRO_BATCH, shuffle_dataset=False, max_steps=steps,
+        gradient_accumulation_steps=rows * group_size // MICRO_BATCH, shuffle_dataset=False,
         num_generations=group_size, max_completion_length=tokens, generation_kwargs={"min_new_tokens": tokens},
-        logging_steps=1, report_to=[], save_strategy="no", use_cpu=True, bf16=False, beta=0.0, loss_type="dapo",
-        gradient_checkpointing=False, learning_rate=RATE, lr_scheduler_type="constant", weight_decay=0.0,
-        max_grad_norm=1.0, disable_tqdm=True, dataloader_num_workers=0,
+        beta=0.0, loss_type="dapo", **settings(MICRO_BATCH, steps),
     )
 
     def rewards(completion_ids: list[list[int]], **_: Any) -> list[float]:
@@ -73,18 +62,7 @@ def epoch(rows: int, group_size: int, tokens: int, steps: int) -> dict[str, Any]
     trainer = Counting(
         model=model, args=config, train_dataset=data, processing_class=TOKENIZER, reward_funcs=rewards
     )
-    with stopwatch() as taken:
-        trainer.train()
-    logs = [record for record in trainer.state.log_history if "loss" in record]
-    model.unload()
-    return taken | {
-        "version": trl.__version__,
-        "gradient_norms": [record["grad_norm"] for record in logs],
-        "forwarded_tokens": trainer.forwarded,
-        "trained_tokens": trainer.trained,
-        "rollouts": trainer.rollouts,
-        "threads": THREADS,
-    }
+    return trained(trainer, model) | {"rollouts": trainer.rollouts}
 
 
 serve({"epoch": epoch})

@@ -130,7 +130,7 @@ def go_on(
 def _to_the_end(start: PolicyCandidate, task: Task, run: Run, asked: Mapping[str, Any], engines: Engines) -> Lesson:
     engines.keep_replies(run.folder / "replies.jsonl")
     expression = asked["technique"]
-    config = _configs(expression, asked["settings"], asked["sweep"])
+    config = _configs(expression, asked["settings"], asked.get("sweep", {}))
     try:
         return run_to_end(_taught(expression, start, task, run, config))
     except UserError:

@@ -1,0 +1,50 @@
+"""What TRL's sides of a comparison share: the model, its best settings on a CPU, and what a training came to."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from typing import Any
+
+import torch
+import trl
+from _worker import stopwatch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+START, MODEL = sys.argv[2], sys.argv[3]
+TOKENIZER = AutoTokenizer.from_pretrained(MODEL)
+BASE = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
+THREADS = torch.get_num_threads()  # as asked for: a library may take fewer for small work
+
+
+def adapted() -> Any:
+    """The model with the adapter that both sides begin with."""
+    return PeftModel.from_pretrained(BASE, START, is_trainable=True)
+
+
+def settings(batch_size: int, steps: int) -> dict[str, Any]:
+    """No gradient checkpointing, fp32, a constant rate."""
+    return {
+        "output_dir": tempfile.mkdtemp(), "per_device_train_batch_size": batch_size, "max_steps": steps,
+        "logging_steps": 1, "report_to": [], "save_strategy": "no", "use_cpu": True, "bf16": False,
+        "gradient_checkpointing": False, "learning_rate": 1e-3, "lr_scheduler_type": "constant", "weight_decay": 0.0,
+        "max_grad_norm": 1.0, "disable_tqdm": True, "dataloader_num_workers": 0,
+    }
+
+
+def trained(trainer: Any, model: Any) -> dict[str, Any]:
+    """Trains, and gives back what it took, and loss and gradient norm of every step."""
+    with stopwatch() as taken:
+        trainer.train()
+    logs = [record for record in trainer.state.log_history if "loss" in record]
+    model.unload()
+    return taken | {
+        "version": trl.__version__,
+        "losses": [record["loss"] for record in logs],
+        "gradient_norms": [record["grad_norm"] for record in logs],
+        "forwarded_tokens": trainer.forwarded,
+        "trained_tokens": trainer.trained,
+        "head_rows": trainer.forwarded,
+        "threads": THREADS,
+    }
