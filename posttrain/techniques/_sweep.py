@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from types import ModuleType
 from typing import Any, Protocol
@@ -64,9 +64,9 @@ async def teach(
         best = await sweep.run_rounds()
         learnt = await sweep.trainings[best].finish()
     except BaseException:
-        sweep.drop_all_but(None)
+        sweep.drop_all_but(())
         raise
-    sweep.drop_all_but(best)
+    sweep.drop_all_but((best,))
     tokens = sum(training.trained_tokens for training in sweep.trainings.values())
     training = {**learnt.details["training"], "trained_tokens": tokens}
     return replace(learnt, details={**learnt.details, "training": training, "sweep": sweep.told(best)})
@@ -95,7 +95,7 @@ class Sweep:
             kept = read_json(self.state)
             self.alive, self.rounds = kept["alive"], kept["rounds"]
         await asyncio.gather(*(training.begin() for training in self.trainings.values()))
-        self._drop_others()
+        self.drop_all_but(self.alive)
         running = list(self.alive)
         while running:
             behind = [name for name in running if self.trainings[name].rounds <= self.rounds]
@@ -124,16 +124,12 @@ class Sweep:
         self.alive = ranked[: math.ceil(len(ranked) / 2)]
         self.rounds += 1
         write_json(self.state, {"schema": SCHEMA, "rounds": self.rounds, "alive": self.alive})
-        self._drop_others()
+        self.drop_all_but(self.alive)
 
-    def _drop_others(self) -> None:
+    def drop_all_but(self, kept: Collection[str]) -> None:
+        """Gives the memory of the other trainings' adapters back."""
         for name, training in self.trainings.items():
-            if name not in self.alive:
-                training.policy.drop()
-
-    def drop_all_but(self, kept: str | None) -> None:
-        for name, training in self.trainings.items():
-            if name != kept:
+            if name not in kept:
                 training.policy.drop()
 
     def told(self, best: str) -> str:

@@ -1,4 +1,4 @@
-"""RMSNorm (arXiv:1910.07467) in half the passes over memory: a fifth of what a training step does element by element.
+"""RMSNorm (arXiv:1910.07467) with a gradient of its own, in fewer passes over memory.
 
 Only fp32, only frozen weights.  A model's own norm is replaced when it gives the same numbers, else left as it is.
 """
