@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import bm25s
 import numpy
 
 from posttrain.types import Document
@@ -21,6 +20,8 @@ class BM25Retriever:
     """Searches titles and texts.  Finding the training rows nearest to a question is the same thing."""
 
     def __init__(self, documents: Sequence[Document]) -> None:
+        import bm25s  # noqa: PLC0415  (half a second that only those who search need)
+
         self.documents = tuple(documents)
         words = _words([f"{document.title}\n" * TITLE_WEIGHT + document.text for document in self.documents])
         self._index = bm25s.BM25()
@@ -39,6 +40,8 @@ class BM25Retriever:
 
 
 def _words(texts: Sequence[str]) -> list[list[str]]:
+    import bm25s  # noqa: PLC0415
+
     found: list[list[str]] = bm25s.tokenize(
         list(texts), token_pattern=WORD, stopwords=[], return_ids=False, show_progress=False
     )

@@ -11,10 +11,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 SHINGLE = 4
 SIMILARITY = 0.7
@@ -32,25 +34,27 @@ def normal(text: str) -> str:
 def groups(texts: Sequence[str]) -> list[int]:
     """A group number per text; texts share one when a chain of near-duplicates joins them.  Numbered from 0 in
     the order of first appearance."""
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415  (a quarter of a second)
+
     if not texts:
         return []
     keys = [normal(text) for text in texts]
     distinct = list(dict.fromkeys(keys))
     rows, columns = near_pairs(distinct)
-    links = sparse.coo_array((numpy.ones(len(rows)), (rows, columns)), shape=(len(distinct), len(distinct)))
-    _, component = connected_components(links, directed=False)
+    starts = numpy.searchsorted(rows, numpy.arange(len(distinct) + 1))
+    _, component = connected_components(_matrix(columns, starts, len(distinct)), directed=False)
     of_key = dict(zip(distinct, component.tolist(), strict=True))
     number: dict[int, int] = {}
     return [number.setdefault(of_key[key], len(number)) for key in keys]
 
 
 def near_pairs(texts: Sequence[str]) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """The pairs (i < j) of near-duplicates among normalised texts, as two arrays of indices."""
+    """The pairs (i < j) of near-duplicates among normalised texts, as two arrays of indices, in order of i."""
     shingles = _shingles(texts)
     sizes = numpy.diff(shingles.indptr)
     prefixes = _rarest(shingles, sizes)
-    candidates = sparse.triu(prefixes @ prefixes.T, k=1).tocoo()
-    rows, columns = candidates.row, candidates.col
+    rows, columns = (prefixes @ prefixes.T).nonzero()
+    rows, columns = rows[rows < columns], columns[rows < columns]
     small, large = numpy.minimum(sizes[rows], sizes[columns]), numpy.maximum(sizes[rows], sizes[columns])
     possible = small >= SIMILARITY * large - ROUNDING
     rows, columns = rows[possible], columns[possible]
@@ -66,7 +70,7 @@ def near_pairs(texts: Sequence[str]) -> tuple[numpy.ndarray, numpy.ndarray]:
     return rows[same], columns[same]
 
 
-def _shingles(texts: Sequence[str]) -> sparse.csr_array:
+def _shingles(texts: Sequence[str]) -> csr_array:
     """A binary matrix, texts by shingles: bit-packed runs of characters, each mixed into 64 bits."""
     sets = []
     for text in texts:
@@ -77,10 +81,10 @@ def _shingles(texts: Sequence[str]) -> sparse.csr_array:
         sets.append(numpy.unique(mixed))
     _, columns = numpy.unique(numpy.concatenate(sets), return_inverse=True)
     starts = numpy.cumsum([0, *map(len, sets)])
-    return sparse.csr_array((numpy.ones(len(columns), dtype=numpy.int32), columns, starts))
+    return _matrix(columns, starts, columns.max() + 1)
 
 
-def _rarest(shingles: sparse.csr_array, sizes: numpy.ndarray) -> sparse.csr_array:
+def _rarest(shingles: csr_array, sizes: numpy.ndarray) -> csr_array:
     """Of each text only its rarest shingles: two texts that share none of these cannot be near-duplicates."""
     frequency = numpy.bincount(shingles.indices, minlength=shingles.shape[1])
     order = numpy.empty(shingles.shape[1], dtype=numpy.int64)
@@ -91,5 +95,11 @@ def _rarest(shingles: sparse.csr_array, sizes: numpy.ndarray) -> sparse.csr_arra
         length = size - math.ceil(SIMILARITY * size - ROUNDING) + 1
         kept.append(columns[numpy.argsort(order[columns])[:length]])
         starts.append(starts[-1] + length)
-    data = numpy.ones(starts[-1], dtype=numpy.int32)
-    return sparse.csr_array((data, numpy.concatenate(kept), starts), shape=shingles.shape)
+    return _matrix(numpy.concatenate(kept), starts, shingles.shape[1])
+
+
+def _matrix(columns: numpy.ndarray, starts: Sequence[int] | numpy.ndarray, width: int) -> csr_array:
+    """A binary matrix: row i has ones in `columns[starts[i] : starts[i + 1]]`."""
+    from scipy.sparse import csr_array  # noqa: PLC0415
+
+    return csr_array((numpy.ones(len(columns), numpy.int32), columns, starts), shape=(len(starts) - 1, width))

@@ -45,6 +45,13 @@ def test_wilson_is_the_formula_worked_by_hand() -> None:
         wilson_interval(3, 2)
 
 
+@given(st.integers(1, 10_000), st.floats(0, 1), st.sampled_from([0.8, 0.95, 0.99]))
+def test_wilson_agrees_with_scipy(n: int, share: float, level: float) -> None:
+    passed = round(share * n)
+    theirs = scipy.stats.binomtest(passed, n).proportion_ci(level, method="wilson")
+    assert wilson_interval(passed, n, level) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
 @pytest.mark.parametrize(("table", "interval"), [
     # Fagerland, Lydersen, Laake 2014 (Statistics in Medicine 33:2850): airway reactivity, and consolidation therapy
     (Pairs(1, 1, 7, 12), (-0.507, -0.026)),
