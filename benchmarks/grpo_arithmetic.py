@@ -49,6 +49,8 @@ SETTINGS: dict[int, dict[str, Any]] = {
         "learn_from": 8,
         "worse_weight": 0.0,
         "focus": True,
+        "optimiser": "muon",
+        "learning_rate": 5e-3,
         "evaluate_every": 20,
     },
 }

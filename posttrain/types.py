@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from posttrain.optimisers import Optimiser
+
 # ---------------------------------------------------------------------------------------------------------
 # Errors
 
@@ -277,18 +279,6 @@ Loss = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Adam:
-    """One AdamW step (arXiv:1711.05101); the gradient is clipped to `max_grad_norm` first (0: never)."""
-
-    learning_rate: float
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-
-
-@dataclass(frozen=True)
 class LoRA:
     """Shape of an adapter (arXiv:2106.09685): delta = (alpha / rank) * B A on each targeted linear layer.
 
@@ -348,7 +338,9 @@ class Policy(Protocol):
         """
         ...
 
-    async def optim_step(self, adam: Adam) -> Metrics: ...
+    async def optim_step(self, settings: Optimiser) -> Metrics:
+        """Takes one step along the gradient, which is used up."""
+        ...
 
     async def save(self, folder: Path, *, optimiser: bool = False) -> None:
         """Writes the adapter in PEFT's file format (and the optimiser's state, to resume)."""

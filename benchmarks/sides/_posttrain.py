@@ -11,7 +11,8 @@ import torch
 
 from posttrain import losses
 from posttrain.engines.torch.engine import TorchEngine
-from posttrain.types import Adam, Datum, LoRA
+from posttrain.optimisers import Adam
+from posttrain.types import Datum, LoRA
 
 THREADS = torch.get_num_threads()  # as asked for: a library may take fewer for small work
 ENGINE = TorchEngine.open(precision="float32")

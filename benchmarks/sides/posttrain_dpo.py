@@ -12,8 +12,9 @@ from _posttrain import ENGINE, RATE, THREADS, make_start
 from _worker import serve, stopwatch
 
 from posttrain import losses
+from posttrain.optimisers import Adam
 from posttrain.techniques.dpo import anchored
-from posttrain.types import Adam, Datum
+from posttrain.types import Datum
 
 PAIRS, START = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
 BETA = 0.1

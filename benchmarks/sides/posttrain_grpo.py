@@ -14,8 +14,9 @@ from _rewards import reward
 from _worker import serve, stopwatch
 
 from posttrain import losses
+from posttrain.optimisers import Adam
 from posttrain.techniques._groups import advantages
-from posttrain.types import Adam, Completion, Datum, Sampling
+from posttrain.types import Completion, Datum, Sampling
 
 PROMPTS, START = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
 ENGINE.sampler.stop_tokens = frozenset()  # completions of one length: as many tokens are trained as by the peer

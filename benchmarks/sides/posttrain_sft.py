@@ -12,7 +12,8 @@ from _posttrain import ENGINE, RATE, THREADS, make_start
 from _worker import serve, stopwatch
 
 from posttrain import losses
-from posttrain.types import Adam, Datum
+from posttrain.optimisers import Adam
+from posttrain.types import Datum
 
 ROWS, START = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
 DATA = [

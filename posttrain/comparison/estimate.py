@@ -16,10 +16,11 @@ import psutil
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.comparison.latency import ROWS, WARM_UP
 from posttrain.evaluation.drawing import drawn
+from posttrain.optimisers import Adam
 from posttrain.rollouts import taught
 from posttrain.techniques import _chain as chain
 from posttrain.techniques import sft
-from posttrain.types import Adam, Datum, Row, Task, UserError
+from posttrain.types import Datum, Row, Task, UserError
 
 CALIBRATION_ROWS = 24
 

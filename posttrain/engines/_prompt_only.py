@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from posttrain.types import Adam, Datum, LoRA, Loss, Metrics, Policy, UserError
+from posttrain.optimisers import Optimiser
+from posttrain.types import Datum, LoRA, Loss, Metrics, Policy, UserError
 
 
 class PromptOnly:
@@ -25,7 +26,7 @@ class PromptOnly:
     async def forward_backward(self, data: Sequence[Datum], loss: Loss, *, normaliser: float = 1.0) -> Metrics:
         self._refuse("be trained")
 
-    async def optim_step(self, adam: Adam) -> Metrics:
+    async def optim_step(self, settings: Optimiser) -> Metrics:
         self._refuse("be trained")
 
     async def save(self, folder: Path, *, optimiser: bool = False) -> None:

@@ -61,7 +61,7 @@ def draw(logits: Tensor, lines: Sequence[int], rows: Sequence[Drawer]) -> list[D
     drawn: dict[int, Drawn] = {}
     for way, members in ways.items():
         for used, piece in _pieces(members, lines):
-            logprobs = (logits[used].float() / (way.temperature or 1.0)).log_softmax(dim=1)
+            logprobs = logits[used].float().div_(way.temperature or 1.0).log_softmax(dim=1)
             number = {line: i for i, line in enumerate(used)}
             own = [number[lines[i]] for i in piece]
             some = [rows[i] for i in piece]

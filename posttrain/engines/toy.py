@@ -19,14 +19,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
 from posttrain.engines._toy_words import STOP, WordConstraints, WordRenderer, Words
 from posttrain.engines.next_token import draw
+from posttrain.engines.stepping import kept, restored, take_step
 from posttrain.engines.writing import Writing, generator_for
+from posttrain.optimisers import Optimiser
 from posttrain.runs import disk_errors
 from posttrain.types import (
-    Adam,
     Completion,
     Datum,
     LoRA,
@@ -44,7 +44,6 @@ from posttrain.types import (
 HIDDEN = 64
 TABLES = ("last", "previous", "bag", "out")
 WEIGHTS = "toy.safetensors"
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 class ToyPolicy:
@@ -68,7 +67,7 @@ class ToyPolicy:
         self.renderer = WordRenderer(words)
         self.tables = {key: table.detach().clone().requires_grad_(trainable) for key, table in tables.items()}
         self._constraints = WordConstraints(words, STOP)
-        self._optimiser: torch.optim.AdamW | None = None
+        self._optimiser: torch.optim.Optimizer | None = None
 
     @classmethod
     def open(cls, texts: Iterable[str] = (), *, seed: int = 0) -> ToyPolicy:
@@ -131,34 +130,18 @@ class ToyPolicy:
             "trained_tokens": float(sum(len(datum.trained) for datum in data)),
         }
 
-    async def optim_step(self, adam: Adam) -> Metrics:
+    async def optim_step(self, settings: Optimiser) -> Metrics:
         """See types.Policy.  Raises UserError when there is no gradient: nothing would be learnt."""
         self._check_trainable()
-        tables = list(self.tables.values())
-        if all(table.grad is None for table in tables):
-            raise UserError("an optimiser step without a gradient", remedy="call forward_backward first")
-        norm = clip_grad_norm_(tables, adam.max_grad_norm or float("inf"))
-        self._optimiser = self._optimiser or torch.optim.AdamW(tables)
-        for group in self._optimiser.param_groups:
-            group.update(
-                lr=adam.learning_rate, betas=(adam.beta1, adam.beta2), eps=adam.epsilon, weight_decay=adam.weight_decay
-            )
-        self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimiser, metrics = take_step(list(self.tables.values()), settings, self._optimiser)
         self.version += 1
-        return {"gradient_norm": norm.item()}
+        return metrics
 
     async def save(self, folder: Path, *, optimiser: bool = False) -> None:
         """Writes toy.safetensors: no other program reads toys.  Raises UserError for a base."""
         self._check_trainable()
         tensors = {key: table.detach() for key, table in self.tables.items()}
-        state = self._optimiser.state if optimiser and self._optimiser else {}
-        tensors |= {
-            f"{moment}.{key}": state[table][moment]
-            for key, table in self.tables.items()
-            if table in state
-            for moment in MOMENTS
-        }
+        tensors |= kept(self._optimiser if optimiser else None, self.tables)
         about = {"version": str(self.version), "words": json.dumps(self.words.words)}
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -261,10 +244,8 @@ class ToyPolicy:
             for key, table in self.tables.items():
                 table.copy_(tensors[key])
         self._optimiser, self.version = None, self.version + 1  # another version than what was cached
-        if f"step.{TABLES[0]}" in tensors:
-            self._optimiser, self.version = torch.optim.AdamW(self.tables.values()), int(about["version"])
-            for key, table in self.tables.items():
-                self._optimiser.state[table] = {moment: tensors[f"{moment}.{key}"] for moment in MOMENTS}
+        if moments := {name: tensor for name, tensor in tensors.items() if name not in self.tables}:
+            self._optimiser, self.version = restored(moments, self.tables), int(about["version"])
 
     def _check_trainable(self) -> None:
         if not self.trainable:

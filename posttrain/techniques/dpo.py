@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.evaluation.drawing import drawn
+from posttrain.optimisers import Adam
 from posttrain.rollouts import play, taught
 from posttrain.runs import Run, read_json, write_json
 from posttrain.techniques._adapter import dropped_on_failure, trainable
 from posttrain.techniques._checkpoint import Checkpoints
 from posttrain.techniques._work import Work
-from posttrain.types import Adam, Datum, Kind, LearntNothing, LoRA, Policy, Row, Task, UserError, target_text
+from posttrain.types import Datum, Kind, LearntNothing, LoRA, Policy, Row, Task, UserError, target_text
 
 KIND: Kind = "weights"
 LABEL = "fine-tuned on preferences"

@@ -23,11 +23,11 @@ from posttrain.techniques._adapter import dropped_on_failure, trainable
 from posttrain.techniques._best import Best
 from posttrain.techniques._checkpoint import Checkpoints
 from posttrain.techniques._curriculum import Curriculum
+from posttrain.techniques._optimiser import Chosen, settings
 from posttrain.techniques._record import forget_rollouts, write_rollouts
 from posttrain.techniques._work import Work
 from posttrain.techniques.dpo import anchored
 from posttrain.types import (
-    Adam,
     Datum,
     Kind,
     LearntNothing,
@@ -74,8 +74,8 @@ class Config(_groups.Choices):
     group_size: int = 8
     focus: bool = False
     updates_per_step: int = 1
+    optimiser: Chosen = "adam"
     learning_rate: float = 1e-3
-    beta2: float = 0.99  # few steps: the second moment must forget the first ones
     clip_low: float = 0.2
     clip_high: float = 0.2
     kl: float = 0.0
@@ -283,7 +283,7 @@ class Training:
         )
         normaliser = _groups.normaliser(data, self.config.average, self.learner.output.max_tokens)
         metrics = await self.learner.policy.forward_backward(data, loss, normaliser=normaliser)
-        metrics |= await self.learner.policy.optim_step(Adam(self.learning_rate(), beta2=self.config.beta2))
+        metrics |= await self.learner.policy.optim_step(settings(self.config.optimiser, self.learning_rate()))
         self.seen.trained_tokens += int(metrics["trained_tokens"])
         self.seen.updates += 1
         return {

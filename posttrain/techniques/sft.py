@@ -19,8 +19,9 @@ from posttrain.rollouts import by_field, taught
 from posttrain.runs import Run
 from posttrain.techniques._adapter import dropped_on_failure, trainable
 from posttrain.techniques._checkpoint import Checkpoints
+from posttrain.techniques._optimiser import Chosen, settings
 from posttrain.techniques._work import Work
-from posttrain.types import Adam, Datum, Kind, LearntNothing, LoRA, Output, Row, Task, UserError
+from posttrain.types import Datum, Kind, LearntNothing, LoRA, Output, Row, Task, UserError
 
 KIND: Kind = "weights"
 LABEL = "fine-tuned on the answers"
@@ -53,8 +54,8 @@ class Config:
 
     epochs: int = 6
     batch_size: int = 0
+    optimiser: Chosen = "adam"
     learning_rate: float = 1e-3
-    beta2: float = 0.99  # few steps: the second moment must forget the first ones
     warmup: float = 0.05  # share of all steps
     lora: LoRA | None = None  # None: that of the adapter there is, else UPPER_HALF
     brief: bool = True
@@ -228,7 +229,7 @@ class Training:
         seen = self.seen
         weight = sum(sum(map(abs, datum.weights)) for datum in batch)
         metrics = await self.policy.forward_backward(batch, losses.cross_entropy, normaliser=weight)
-        metrics |= await self.policy.optim_step(Adam(self.learning_rate(total), beta2=self.config.beta2))
+        metrics |= await self.policy.optim_step(settings(self.config.optimiser, self.learning_rate(total)))
         seen.step += 1
         seen.batches += 1
         seen.trained_tokens += int(metrics["trained_tokens"])

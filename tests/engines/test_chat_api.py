@@ -19,7 +19,8 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.engines._chat_http import Patience
 from posttrain.engines.chat_api import ChatApiPolicy
 from posttrain.engines.torch.engine import TorchEngine
-from posttrain.types import Adam, Completion, Message, Output, RolloutError, Row, Sampling, UserError
+from posttrain.optimisers import Adam
+from posttrain.types import Completion, Message, Output, RolloutError, Row, Sampling, UserError
 
 HELLO = (Message("user", "hello to you all"),)
 QUICK = Patience(timeout_seconds=2.0, attempts=3, pause_seconds=0.01)

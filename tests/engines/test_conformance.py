@@ -17,7 +17,8 @@ from torch import Tensor
 
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.engines.toy import ToyPolicy
-from posttrain.types import Adam, Datum, LoRA, Message, Metrics, Output, Policy, Sampling, UserError
+from posttrain.optimisers import Adam
+from posttrain.types import Datum, LoRA, Message, Metrics, Output, Policy, Sampling, UserError
 
 QUESTIONS = ["where is my order", "I was charged twice", "the printer is down", "good day", "is it good or bad"]
 ANSWERS = ["one two three", "yes", "no", "four five", "bad"]

@@ -17,8 +17,9 @@ from torch_models import batch, logprobs, make, moved, open_engine, peft_paramet
 from posttrain import losses
 from posttrain.engines.torch import forest, merged_attention
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
+from posttrain.optimisers import Adam
 from posttrain.techniques import _groups, dapo, dr_grpo, grpo
-from posttrain.types import Adam, Datum, LoRA
+from posttrain.types import Datum, LoRA
 
 STEPS, RATE = 4, 1e-2
 SMALL = LoRA(rank=4, alpha=6)

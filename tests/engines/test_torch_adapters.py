@@ -20,7 +20,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from posttrain import losses
 from posttrain.engines.torch.engine import TorchEngine
-from posttrain.types import Adam, LoRA, Sampling, UserError
+from posttrain.optimisers import Adam
+from posttrain.types import LoRA, Sampling, UserError
 
 SMALL = LoRA(rank=4, alpha=6)
 

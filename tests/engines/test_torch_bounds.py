@@ -15,13 +15,14 @@ from posttrain import losses
 from posttrain.engines.torch import drafts, thread
 from posttrain.engines.torch.cache import SlotCache
 from posttrain.engines.torch.engine import TorchEngine
-from posttrain.types import Adam, Sampling
+from posttrain.optimisers import Adam
+from posttrain.types import Sampling
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else what was written once would be written again before anything could happen to it."""
-    monkeypatch.setattr(drafts, "LIKELY", 2.0)
+    monkeypatch.setattr(drafts, "LONGEST_DRAFT", 0)
 
 
 @pytest.fixture

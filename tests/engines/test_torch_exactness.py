@@ -31,7 +31,8 @@ from posttrain import losses
 from posttrain.engines.torch import merged_attention, network
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.engines.torch.forest import plant
-from posttrain.types import Adam, Datum, LoRA, Sampling, UserError
+from posttrain.optimisers import Adam
+from posttrain.types import Datum, LoRA, Sampling, UserError
 
 SMALL = LoRA(rank=4, alpha=6)
 

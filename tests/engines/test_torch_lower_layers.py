@@ -26,7 +26,8 @@ from torch_models import (
 from posttrain import losses
 from posttrain.engines.torch import lower_layers
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
-from posttrain.types import Adam, LoRA, UserError
+from posttrain.optimisers import Adam
+from posttrain.types import LoRA, UserError
 
 UPPER = LoRA(rank=4, alpha=6, layers=0.5)
 

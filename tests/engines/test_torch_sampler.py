@@ -18,7 +18,8 @@ from transformers import AutoModelForCausalLM
 from posttrain import losses
 from posttrain.engines.torch import drafts
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
-from posttrain.types import Adam, Completion, Datum, LoRA, Message, Output, Sampling, UserError
+from posttrain.optimisers import Adam
+from posttrain.types import Completion, Datum, LoRA, Message, Output, Sampling, UserError
 
 QUESTIONS = ["where is my order?", "I was charged twice", "the printer is down", "good day", "grüß dich 😀, 你好"]
 INSTRUCTIONS = "Please answer with one word: positive or negative. Nothing else, and do not explain what you do. " * 2
@@ -191,7 +192,7 @@ def test_a_form_that_leaves_no_choice_is_written(engine: TorchEngine, output: Ou
 
 def test_a_group_is_computed_once_until_it_parts(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     policy, fed, feed = engine.base(), [], engine.network.feed
-    monkeypatch.setattr(drafts, "LIKELY", 2.0)  # nothing is guessed
+    monkeypatch.setattr(drafts, "LONGEST_DRAFT", 0)  # nothing is guessed
 
     def counted(tokens: Any, *rest: Any) -> Any:
         fed.append(len(tokens))

@@ -16,7 +16,8 @@ from posttrain import losses
 from posttrain.engines.torch import forest
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.engines.torch.threads import Threads
-from posttrain.types import Adam, Datum, LoRA, Metrics, Sampling
+from posttrain.optimisers import Adam
+from posttrain.types import Datum, LoRA, Metrics, Sampling
 
 CPU = torch.device("cpu")
 

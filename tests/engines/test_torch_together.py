@@ -16,7 +16,8 @@ from torch_crowd import PATIENCE_SECONDS, data, learn, prompts, run, tensors, te
 
 from posttrain import losses
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
-from posttrain.types import Adam, Datum, LoRA, Message, Output, Sampling, UserError
+from posttrain.optimisers import Adam
+from posttrain.types import Datum, LoRA, Message, Output, Sampling, UserError
 
 
 @pytest.fixture

@@ -15,13 +15,14 @@ from torch_crowd import data, learn, prompts, run, tensors, texts
 from posttrain import losses
 from posttrain.engines.torch import drafts
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
-from posttrain.types import Adam, LoRA, Sampling, UserError
+from posttrain.optimisers import Adam
+from posttrain.types import LoRA, Sampling, UserError
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else what was written once would be written again before anything could happen to it."""
-    monkeypatch.setattr(drafts, "LIKELY", 2.0)
+    monkeypatch.setattr(drafts, "LONGEST_DRAFT", 0)
 
 
 @pytest.fixture

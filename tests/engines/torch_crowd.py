@@ -10,7 +10,8 @@ import torch
 
 from posttrain import losses
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
-from posttrain.types import Adam, Datum, Message, Sampling
+from posttrain.optimisers import Adam
+from posttrain.types import Datum, Message, Sampling
 
 QUESTIONS = ["where is my order?", "I was charged twice", "the printer is down"]
 PATIENCE_SECONDS = 10

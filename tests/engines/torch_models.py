@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfi
 
 from posttrain import losses
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
-from posttrain.types import Adam, Datum, LoRA
+from posttrain.optimisers import Adam
+from posttrain.types import Datum, LoRA
 
 VOCABULARY = 400
 WINDOW = 12

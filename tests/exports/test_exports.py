@@ -21,8 +21,9 @@ from posttrain.candidates.policy import Demonstration, PolicyCandidate
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
 from posttrain.exports import merged, peft
 from posttrain.exports._proof import Proof
+from posttrain.optimisers import Adam
 from posttrain.runs import DiskError
-from posttrain.types import Adam, Candidate, Datum, LoRA, Message, Output, Row, Tokens, UserError
+from posttrain.types import Candidate, Datum, LoRA, Message, Output, Row, Tokens, UserError
 
 QUESTIONS = ("Where is my order?", "I was charged twice for invoice 2024-117.", "The printer is down.")
 ANSWERS = ("good", "bad", "awful")

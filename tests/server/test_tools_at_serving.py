@@ -15,8 +15,9 @@ from posttrain import candidates, tasks
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.engines.toy import ToyPolicy
 from posttrain.losses import cross_entropy
+from posttrain.optimisers import Adam
 from posttrain.rollouts import taught
-from posttrain.types import Adam, Message, Output, Prompt, Row, Task
+from posttrain.types import Message, Output, Prompt, Row, Task
 
 FIND = {"type": "function", "function": {"name": "find", "description": "Looks up an order.",
                                          "parameters": {"type": "object", "properties": {"order": {}}}}}

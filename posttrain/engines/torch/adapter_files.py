@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import LoraConfig
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from posttrain.engines.stepping import kept, restored
 from posttrain.engines.torch.adapters import Adapter
 from posttrain.engines.torch.lower_layers import layer_number
 from posttrain.runs import disk_errors
@@ -22,7 +22,6 @@ from posttrain.types import LoRA, UserError
 WEIGHTS = "adapter_model.safetensors"
 OPTIMISER = "optimiser.safetensors"
 TEMPLATE = "chat_template.jinja"  # as transformers names it
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 PREFIX = "base_model.model."
 """What PEFT puts before the names of the layers."""
@@ -151,12 +150,8 @@ def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def write_optimiser(adapter: Adapter, folder: Path) -> None:
-    """Writes AdamW's moments and the step count beside the adapter, to resume from."""
-    tensors: dict[str, Any] = {"version": torch.tensor(adapter.version)}
-    if adapter.optimiser is not None:
-        for i, parameter in enumerate(adapter.parameters()):
-            for moment, value in adapter.optimiser.state.get(parameter, {}).items():
-                tensors[f"{i}.{moment}"] = value
+    """Writes the optimiser's state and the step count beside the adapter, to resume from."""
+    tensors = {"version": torch.tensor(adapter.version), **kept(adapter.optimiser, _numbered(adapter))}
     with disk_errors(folder):
         _write_tensors(tensors, folder / OPTIMISER)
 
@@ -172,20 +167,12 @@ def read_optimiser(adapter: Adapter, folder: Path) -> None:
     try:
         tensors = load_file(path)
         version = int(tensors.pop("version"))
-        states = {parameter: _moments(tensors, i, parameter) for i, parameter in enumerate(adapter.parameters())}
-        if tensors:
-            raise ValueError(f"no layer has {', '.join(sorted(tensors)[:3])}")
+        optimiser = restored(tensors, _numbered(adapter))
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise UserError(f"a broken checkpoint: {error}", place=str(path), remedy="go back to an earlier one") from error
     adapter.version = version
-    if any(states.values()):
-        adapter.optimiser = torch.optim.AdamW(adapter.parameters(), fused=True)
-        adapter.optimiser.state.update(states)
+    adapter.optimiser = optimiser or adapter.optimiser
 
 
-def _moments(tensors: dict[str, Tensor], number: int, parameter: Tensor) -> dict[str, Tensor]:
-    """Takes out AdamW's state of one parameter; empty for one that has had no gradient yet."""
-    state = {key: tensors.pop(f"{number}.{key}") for key in MOMENTS if f"{number}.{key}" in tensors}
-    if state and [state[key].shape for key in MOMENTS] != [parameter.shape, parameter.shape, torch.Size()]:
-        raise ValueError(f"the moments of parameter {number} have not its shape")
-    return {key: value.to(parameter.device) for key, value in state.items()}
+def _numbered(adapter: Adapter) -> dict[str, Tensor]:
+    return {str(i): parameter for i, parameter in enumerate(adapter.parameters())}

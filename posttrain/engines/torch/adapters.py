@@ -12,10 +12,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from posttrain.engines.stepping import take_step
 from posttrain.engines.torch.adapted_product import Delta, PlainProduct, adapted_product
 from posttrain.engines.torch.lower_layers import layer_number
 from posttrain.engines.torch.rounded import RoundedProduct
-from posttrain.types import Adam, LoRA, Metrics, UserError
+from posttrain.optimisers import Optimiser
+from posttrain.types import LoRA, Metrics, UserError
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -43,7 +45,7 @@ class Adapter:
     tensors: dict[str, tuple[Tensor, Tensor]]
     version: int = 0
     stamp: int = field(default_factory=fresh_stamp)
-    optimiser: torch.optim.AdamW | None = None
+    optimiser: torch.optim.Optimizer | None = None
 
     @property
     def scale(self) -> float:
@@ -53,26 +55,12 @@ class Adapter:
         """In the order of the layers' names, so that saved optimiser state finds its tensors again."""
         return [tensor for path in sorted(self.tensors) for tensor in self.tensors[path]]
 
-    def optim_step(self, adam: Adam) -> Metrics:
-        """One step of AdamW; the gradient is used up.  Raises UserError when there is none, or it is not finite."""
-        parameters = self.parameters()
-        if all(parameter.grad is None for parameter in parameters):
-            raise UserError("an optimiser step without a gradient", remedy="call forward_backward first")
-        if self.optimiser is None:
-            self.optimiser = torch.optim.AdamW(parameters, fused=True)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, adam.max_grad_norm or float("inf"))
-        if not torch.isfinite(norm):
-            self.optimiser.zero_grad(set_to_none=True)
-            raise UserError("the gradient is not finite: training has diverged", remedy="use a smaller learning rate")
-        for group in self.optimiser.param_groups:
-            group.update(
-                lr=adam.learning_rate, betas=(adam.beta1, adam.beta2), eps=adam.epsilon, weight_decay=adam.weight_decay
-            )
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+    def optim_step(self, settings: Optimiser) -> Metrics:
+        """See stepping.take_step."""
+        self.optimiser, metrics = take_step(self.parameters(), settings, self.optimiser)
         self.version += 1
         self.stamp = fresh_stamp()
-        return {"gradient_norm": norm.item()}
+        return metrics
 
 
 class Gradient:

@@ -25,7 +25,7 @@ HABIT_AFTER = 4
 MOST_HABITS = 100_000
 
 LIKELY = 0.4
-"""Guesses are fed while all of them are right with this probability."""
+"""Guesses are fed while all of them are right with this probability; and further where they cost nothing."""
 
 LONGEST_DRAFT = 16
 
@@ -54,14 +54,19 @@ class Drafter:
         self.habits: dict[Tokens, int] = {}
         self.copying, self.habit = Rates(), Rates()
 
-    def draft(self, prompt: Tokens, written: Sequence[int], copyable: Successors, most: int) -> list[int]:
-        """Up to `most` tokens that probably follow what is `written`; `copyable` are the successors in the prompt."""
+    def draft(
+        self, prompt: Tokens, written: Sequence[int], copyable: Successors, most: int, free: int = 0
+    ) -> list[int]:
+        """Up to `most` tokens that probably follow what is `written`, and up to `free` that may; `copyable` are the
+        successors in the prompt."""
         after, guessed, likely = list(written), list[int](), 1.0
         while len(guessed) < min(most, LONGEST_DRAFT):
             guesses = [(rates.at(len(after)), token) for rates, token in self._guesses(prompt, after, copyable)]
-            rate, token = max(guesses, default=(0.0, 0))
+            if not guesses:
+                break
+            rate, token = max(guesses)
             likely *= rate
-            if likely < LIKELY:
+            if likely < LIKELY and len(guessed) >= free:
                 break
             guessed.append(token)
             after.append(token)

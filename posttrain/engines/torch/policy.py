@@ -21,8 +21,8 @@ from posttrain.engines.torch.adapters import BASE, Adapter, Gradient
 from posttrain.engines.torch.forest import cut, share_out
 from posttrain.engines.torch.stems import Slotted
 from posttrain.engines.writing import generator_for
+from posttrain.optimisers import Optimiser
 from posttrain.types import (
-    Adam,
     Completion,
     Datum,
     LoRA,
@@ -211,13 +211,13 @@ class TorchPolicy:
         if not self.trainable:
             raise UserError(f"policy {self.name!r} is frozen", remedy="train a fork of it")
 
-    async def optim_step(self, adam: Adam) -> Metrics:
+    async def optim_step(self, settings: Optimiser) -> Metrics:
         """See types.Policy.  Raises UserError when the gradient is missing or not finite: nothing would be learnt.
 
         Completions under way end first, on the weights they began with; those that wait begin on the new ones.
         """
         self._check_trainable()
-        return await self.engine.thread.run(lambda: self._weights().optim_step(adam), self.adapter, changes=True)
+        return await self.engine.thread.run(lambda: self._weights().optim_step(settings), self.adapter, changes=True)
 
     # ---- saving, loading, copying
 

@@ -30,6 +30,9 @@ REBUILD = 128
 MOST_GUESSED = 384
 """Tokens guessed in one step: the logits after each are held."""
 
+FREE_TOKENS = 16
+"""A step of so many tokens takes as long as one of a single token: it waits for the weights to be read."""
+
 MOST_STEMS = 128
 """So many stems under way leave no room for the next prompt.  (Its completions may part, and be more stems.)"""
 
@@ -131,10 +134,11 @@ class Sampler:
     def _guess(self, stems: Sequence[Stem]) -> None:
         """Drafts what probably follows what is pending, but never more than may be written."""
         most = MOST_GUESSED // len(stems)
+        free = max(0, FREE_TOKENS - sum(len(stem.pending) for stem in stems)) // len(stems)
         for stem in stems:
             row = stem.rows[0]
             drafter = self.drafters.setdefault(stem.adapter, Drafter())
-            stem.draft = drafter.draft(row.prompt, row.tokens, stem.copyable, min(most, stem.left - 1))
+            stem.draft = drafter.draft(row.prompt, row.tokens, stem.copyable, min(most, stem.left - 1), free)
 
     def _feed(self, first: int, stems: Sequence[Stem]) -> Tensor:
         """The logits [lines, vocabulary] of stems that lie in slots from `first` on: of each after what is pending, and
