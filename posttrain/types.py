@@ -190,6 +190,7 @@ class Sampling:
     seed: int = 0
     stop: tuple[str, ...] = ()
     output: Output | None = None  # constrain the answer to this form
+    top_logprobs: int = 0  # tell of so many of the likeliest tokens at each place
 
 
 @dataclass(frozen=True)
@@ -215,6 +216,8 @@ class Completion:
     probabilities of `tokens` under the policy at the sampling temperature, before truncation and constraint;
     0.0 where `chosen` is False, that is where the output constraint left no choice.  `confidence` is the
     probability of the whole text among the texts the constraint allowed (None where the engine cannot say).
+    `top_logprobs` are for each token the likeliest in its place with their log-probabilities, best first (none where
+    `chosen` is False), when the sampling asks for them.
     """
 
     text: str
@@ -222,6 +225,7 @@ class Completion:
     tokens: Tokens = ()
     logprobs: tuple[float, ...] = ()
     chosen: tuple[bool, ...] = ()
+    top_logprobs: tuple[tuple[tuple[int, float], ...], ...] = ()
     confidence: float | None = None
     version: int = 0
     prompt: Prompt = ()

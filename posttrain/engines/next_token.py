@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -31,11 +31,12 @@ class Drawer(Protocol):
 
 class Drawn(NamedTuple):
     """A token, its log-probability under the policy at the sampling temperature (greedy: at 1), and the
-    log-probability of that choice among what the constraint allowed."""
+    log-probability of that choice among what the constraint allowed; and, where they are wanted, the likeliest."""
 
     token: int
     logprob: float
     log_confidence: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 class _Way(NamedTuple):
@@ -45,6 +46,7 @@ class _Way(NamedTuple):
     top_k: int
     top_p: float
     constrained: bool
+    top_logprobs: int
 
 
 def draw(logits: Tensor, lines: Sequence[int], rows: Sequence[Drawer]) -> list[Drawn]:
@@ -56,8 +58,10 @@ def draw(logits: Tensor, lines: Sequence[int], rows: Sequence[Drawer]) -> list[D
     ways: dict[_Way, list[int]] = {}
     for i, row in enumerate(rows):
         sampling = row.sampling
-        constrained = row.constraint is not None
-        ways.setdefault(_Way(sampling.temperature, sampling.top_k, sampling.top_p, constrained), []).append(i)
+        way = _Way(
+            sampling.temperature, sampling.top_k, sampling.top_p, row.constraint is not None, sampling.top_logprobs
+        )
+        ways.setdefault(way, []).append(i)
     drawn: dict[int, Drawn] = {}
     for way, members in ways.items():
         for used, piece in _pieces(members, lines):
@@ -66,7 +70,11 @@ def draw(logits: Tensor, lines: Sequence[int], rows: Sequence[Drawer]) -> list[D
             own = [number[lines[i]] for i in piece]
             some = [rows[i] for i in piece]
             draw_some = _constrained if way.constrained else _free
-            drawn.update(zip(piece, draw_some(logprobs, own, some, way), strict=True))
+            found = draw_some(logprobs, own, some, way)
+            if way.top_logprobs:
+                tops = _likeliest(logprobs, way.top_logprobs)
+                found = (each._replace(top=tops[line]) for each, line in zip(found, own, strict=True))
+            drawn.update(zip(piece, found, strict=True))
     if any(math.isnan(each.logprob) for each in drawn.values()):
         raise UserError(
             "what the model says of the next token is not a number: its weights have diverged",
@@ -96,10 +104,16 @@ def _constrained(logprobs: Tensor, lines: Sequence[int], rows: Sequence[Drawer],
         yield Drawn(token, float(logprobs[line, token]), float(among[choice]))
 
 
-def _free(logprobs: Tensor, lines: Sequence[int], rows: Sequence[Drawer], way: _Way) -> list[Drawn]:
+def _free(logprobs: Tensor, lines: Sequence[int], rows: Sequence[Drawer], way: _Way) -> Iterable[Drawn]:
     choices = _choices(logprobs, lines, rows, way)
     of_choices = logprobs[lines, choices].tolist()
     return [Drawn(*each) for each in zip(choices.tolist(), of_choices, of_choices, strict=True)]
+
+
+def _likeliest(logprobs: Tensor, count: int) -> list[tuple[tuple[int, float], ...]]:
+    """Of each line its `count` likeliest tokens with their log-probabilities, best first."""
+    top = logprobs.topk(min(count, logprobs.shape[1]), dim=1)
+    return [tuple(zip(*line, strict=True)) for line in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
 
 
 def _choices(logprobs: Tensor, lines: Sequence[int], rows: Sequence[Drawer], way: _Way) -> Tensor:

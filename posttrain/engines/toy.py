@@ -216,6 +216,7 @@ class ToyPolicy:
             tuple(row.tokens),
             tuple(row.logprobs),
             tuple(row.chosen),
+            tuple(row.top_logprobs) if sampling.top_logprobs else (),
             confidence=float(torch.tensor(row.log_confidence).exp()),
             version=self.version,
             prompt=prompt,

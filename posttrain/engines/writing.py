@@ -23,6 +23,7 @@ class Writing:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     chosen: list[bool] = field(default_factory=list)
+    top_logprobs: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
     log_confidence: float = 0.0
     read: int = 0  # so many tokens are known not to end it
 
@@ -32,6 +33,7 @@ class Writing:
         self.tokens += forced
         self.logprobs += [0.0] * len(forced)
         self.chosen += [False] * len(forced)
+        self.top_logprobs += [()] * len(forced)
         return forced
 
     def take(self, drawn: Drawn, stop_tokens: Collection[int]) -> list[int]:
@@ -39,6 +41,7 @@ class Writing:
         self.tokens.append(drawn.token)
         self.logprobs.append(drawn.logprob)
         self.chosen.append(True)
+        self.top_logprobs.append(drawn.top)
         self.log_confidence += drawn.log_confidence
         if self.constraint is None or drawn.token in stop_tokens:
             return [drawn.token]
@@ -53,7 +56,8 @@ class Writing:
         reason: StopReason | None = None if end is None else "stop"
         if length > limit or (reason is None and length == limit):
             length, reason = limit, "length"
-        del self.tokens[length:], self.logprobs[length:], self.chosen[length:]
+        for written in (self.tokens, self.logprobs, self.chosen, self.top_logprobs):
+            del written[length:]
         return reason
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.engines.toy import ToyPolicy
-from posttrain.optimisers import Adam
+from posttrain.optimisers import Adam, Muon, Optimiser
 from posttrain.types import Datum, LoRA, Message, Metrics, Output, Policy, Sampling, UserError
 
 QUESTIONS = ["where is my order", "I was charged twice", "the printer is down", "good day", "is it good or bad"]
@@ -55,14 +55,14 @@ def scores(policy: Policy) -> list[float]:
     return [value for row in asyncio.run(policy.logprobs(data(policy))) for value in row]
 
 
-async def train(policy: Policy, steps: int, learning_rate: float = 1e-2, answers: Sequence[str] = ANSWERS,
+async def train(policy: Policy, steps: int, optimiser: Optimiser = Adam(1e-2), answers: Sequence[str] = ANSWERS,
                 most_rows: int = 5) -> list[Metrics]:
     rows = data(policy, answers)[:most_rows]
     trained = sum(len(datum.trained) for datum in rows)
     history = []
     for _ in range(steps):
         metrics = await policy.forward_backward(rows, cross_entropy, normaliser=trained)
-        history.append(metrics | await policy.optim_step(Adam(learning_rate)))
+        history.append(metrics | await policy.optim_step(optimiser))
     return history
 
 
@@ -86,6 +86,25 @@ def test_sampled_logprobs_are_those_of_scoring(base: Policy) -> None:
             before = len(completion.prompt)
             datum = Datum((*completion.prompt, *completion.tokens), (0.0,) * before + (1.0,) * len(completion.tokens))
             assert list(completion.logprobs) == pytest.approx(asyncio.run(policy.logprobs([datum]))[0], abs=2e-4)
+
+
+def test_the_likeliest_tokens_are_told_where_it_is_asked(base: Policy) -> None:
+    prompt = prompts(base)[0]
+    for output in (None, Output(labels=("billing", "bill", "order status"))):
+        asked = Sampling(8, temperature=1.0, seed=5, top_logprobs=3, output=output)
+        told = asyncio.run(base.sample([prompt], sampling=asked))[0][0]
+        silent = asyncio.run(base.sample([prompt], sampling=replace(asked, top_logprobs=0)))[0][0]
+        assert told.tokens == silent.tokens and silent.top_logprobs == ()
+        assert len(told.top_logprobs) == len(told.tokens) and any(told.chosen)
+        places = zip(told.tokens, told.logprobs, told.chosen, told.top_logprobs, strict=True)
+        for i, (token, logprob, chosen, top) in enumerate(places):
+            assert len(top) == (3 if chosen else 0)
+            assert [value for _, value in top] == sorted((value for _, value in top), reverse=True)
+            assert dict(top).get(token, logprob) == pytest.approx(logprob, abs=1e-5)
+            for other, value in top:
+                before = (*told.prompt, *told.tokens[:i])
+                datum = Datum((*before, other), (0.0,) * len(before) + (1.0,))
+                assert asyncio.run(base.logprobs([datum]))[0] == pytest.approx([value], abs=2e-4)
 
 
 def test_the_trained_tokens_are_the_ones_scored(base: Policy) -> None:
@@ -151,22 +170,24 @@ def test_a_large_gradient_is_clipped(base: Policy) -> None:
     assert asyncio.run(policy.optim_step(Adam(1e-2, max_grad_norm=0.5)))["gradient_norm"] > 0.5
 
 
-def test_the_loss_falls(base: Policy) -> None:
-    history = asyncio.run(train(base.fork("learner", SHAPE), 30))
+@pytest.mark.parametrize("optimiser", [Adam(1e-2), Muon(3e-2)], ids=["adam", "muon"])
+def test_the_loss_falls(base: Policy, optimiser: Optimiser) -> None:
+    history = asyncio.run(train(base.fork("learner", SHAPE), 30, optimiser=optimiser))
     assert history[-1]["loss"] < 0.6 * history[0]["loss"]
     assert history[0]["trained_tokens"] == sum(len(datum.trained) for datum in data(base))
     assert history[0]["rows"] == len(QUESTIONS)
 
 
-def test_saving_and_loading_restores_exactly(base: Policy, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimiser", [Adam(1e-2), Muon(1e-2)], ids=["adam", "muon"])
+def test_saving_and_loading_restores_exactly(base: Policy, optimiser: Optimiser, tmp_path: Path) -> None:
     policy, other = base.fork("saved", SHAPE, seed=1), base.fork("other", SHAPE, seed=2)
 
     async def go_on() -> None:
-        await train(policy, 4)
+        await train(policy, 4, optimiser=optimiser)
         await policy.save(tmp_path / "checkpoint", optimiser=True)
-        await train(policy, 3)
+        await train(policy, 3, optimiser=optimiser)
         await other.load(tmp_path / "checkpoint")
-        await train(other, 3)
+        await train(other, 3, optimiser=optimiser)
 
     asyncio.run(go_on())
     assert scores(other) == scores(policy), "a run resumed from a checkpoint is the run never interrupted"

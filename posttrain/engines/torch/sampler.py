@@ -304,6 +304,7 @@ class Sampler:
             tokens=tuple(row.tokens),
             logprobs=tuple(row.logprobs),
             chosen=tuple(row.chosen),
+            top_logprobs=tuple(row.top_logprobs) if row.sampling.top_logprobs else (),
             confidence=confidence,
             version=row.version,
             prompt=row.prompt,
