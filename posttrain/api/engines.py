@@ -14,7 +14,8 @@ from typing import Any, Literal
 from posttrain.discovery import find
 from posttrain.types import Policy
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "int8"]
+"""In what products with frozen weights are computed on a CPU."""
 
 EMBEDDED = "smollm2"
 """The model that is used when none is named: it travels with the installation."""

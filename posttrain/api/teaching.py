@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from posttrain.api import places
-from posttrain.api.engines import EMBEDDED, Engines, is_endpoint, opened
+from posttrain.api.engines import EMBEDDED, Engines, Precision, is_endpoint, opened
 from posttrain.api.loops import run_to_end
 from posttrain.api.sources import load_task
 from posttrain.candidates.policy import PolicyCandidate
@@ -224,6 +224,7 @@ def judge(
     task: Task | str | Path,
     *,
     split: Split = "dev",
+    precision: Precision | None = None,
     runs: Path = places.RUNS,
     on_progress: Callable[[Progress], None] = silent,
 ) -> Judged:
@@ -231,7 +232,7 @@ def judge(
     if not isinstance(task, Task):
         task = load_task(task)
     task.rows(split)
-    with opened() as engines:
+    with opened(precision) as engines:
         candidate = places.load_candidate(place, engines, runs, known_rows=True)
         if isinstance(candidate, PolicyCandidate) and not candidate.instructions and candidate.kind == "prompt":
             candidate = replace(candidate, instructions=task.instructions, output=task.output)
@@ -250,11 +251,12 @@ def evaluate(
     task: Task | str | Path,
     *,
     split: Split = "dev",
+    precision: Precision | None = None,
     runs: Path = places.RUNS,
     on_progress: Callable[[Progress], None] = silent,
 ) -> Evaluation:
     """A run's winner, a saved candidate or a bare model on one split of a task.  Looks at test are counted.
 
-    Raises UserError.
+    `precision` None is the fastest that the device has but `int8`, which changes some answers.  Raises UserError.
     """
-    return judge(place, task, split=split, runs=runs, on_progress=on_progress).evaluation
+    return judge(place, task, split=split, precision=precision, runs=runs, on_progress=on_progress).evaluation

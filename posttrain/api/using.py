@@ -10,7 +10,7 @@ from typing import Any
 
 from posttrain import tasks
 from posttrain.api import places
-from posttrain.api.engines import opened
+from posttrain.api.engines import Precision, opened
 from posttrain.api.loops import run_to_end
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.discovery import find
@@ -119,16 +119,18 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
+    precision: Precision | None = None,
     runs: Path = places.RUNS,
     ready: Callable[[str, list[str]], None] | None = None,
 ) -> None:
     """Serves the winners of runs, saved candidates and bare models behind OpenAI's chat API, until interrupted.
 
-    `ready` is called with the URL and the names under which they answer.  Raises UserError.
+    `precision` is that of local models: the fastest that answers as it was evaluated, or `int8`, which is faster still
+    where few are asking.  `ready` is called with the URL and the names under which they answer.  Raises UserError.
     """
     from posttrain.server.app import serve as serve_app  # noqa: PLC0415  (the web server: half a second to load)
 
-    with opened() as engines:
+    with opened(precision) as engines:
         served: dict[str, Candidate] = {}
         for place in what:
             candidate = places.load_candidate(place, engines, runs)

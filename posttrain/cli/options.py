@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from posttrain.api.engines import Precision
 from posttrain.types import UserError
 
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs.")]
@@ -16,6 +17,11 @@ Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same 
 Minutes = Annotated[float | None, typer.Option("--minutes", help="Stop after this long, at a usable result.", min=0.1)]
 Input = Annotated[str, typer.Option("--input", help="Column that holds what is asked (guessed if not given).")]
 Target = Annotated[str, typer.Option("--target", help="Column(s) that hold what is wanted: a or a,b,c.")]
+
+InPrecision = Annotated[
+    Precision | None,
+    typer.Option("--precision", help="Of a local model on a CPU; int8 answers faster, and now and then otherwise."),
+]
 
 
 def names(text: str) -> list[str]:

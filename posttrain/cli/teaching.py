@@ -12,7 +12,7 @@ from posttrain import api
 from posttrain.api import places
 from posttrain.api import teaching as verbs
 from posttrain.cli import documents, options, show
-from posttrain.cli.options import Json, Minutes, Runs, Seed
+from posttrain.cli.options import InPrecision, Json, Minutes, Runs, Seed
 from posttrain.cli.stopping import at_the_next_step
 from posttrain.cli.voice import Voice
 from posttrain.comparison import wording
@@ -148,6 +148,7 @@ def evaluate(
     place: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="latest, a run, RUN/CANDIDATE, or a model.")],
     source: Annotated[str, typer.Argument(metavar="TASK|FILE")],
     split: Annotated[Split, typer.Option(help="Which rows; looks at test are counted.")] = "dev",
+    precision: InPrecision = None,
     runs: Runs = places.RUNS,
     as_json: Json = False,
 ) -> None:
@@ -156,7 +157,7 @@ def evaluate(
     Example: posttrain evaluate latest tasks/tickets --split test
     """
     with show.progress(quiet=as_json) as shown:
-        judged = verbs.judge(place, source, split=split, runs=runs, on_progress=shown)
+        judged = verbs.judge(place, source, split=split, precision=precision, runs=runs, on_progress=shown)
     evaluation = judged.evaluation
     if as_json:
         documents.print_document(

@@ -16,7 +16,7 @@ from posttrain import api
 from posttrain.api import places
 from posttrain.api.using import Conversation, conversation
 from posttrain.cli import documents, show
-from posttrain.cli.options import Input, Json, Runs
+from posttrain.cli.options import InPrecision, Input, Json, Runs
 from posttrain.runs import disk_errors
 from posttrain.server.calling import how_to_call
 
@@ -113,6 +113,7 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
+    precision: InPrecision = None,
     data: Annotated[Path, typer.Option("--data", help="Folder of the runs.")] = places.RUNS,
     as_json: Json = False,
 ) -> None:
@@ -131,7 +132,7 @@ def serve(
         sys.stdout.flush()
 
     show.errors.print("[dim]loading ...[/]")
-    api.serve(what or [places.LATEST], host=host, port=port, runs=data, ready=ready)
+    api.serve(what or [places.LATEST], host=host, port=port, precision=precision, runs=data, ready=ready)
 
 
 def export(

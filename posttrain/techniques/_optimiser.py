@@ -1,20 +1,29 @@
-"""Which optimiser takes the steps of a training: a technique's choice, by name."""
+"""Which optimiser takes the steps of a training, and how large they are: a technique's choice, by name."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from posttrain.optimisers import Adam, Muon, Optimiser
-
-Chosen = Literal["adam", "muon"]
 
 BETA2 = 0.99
 """Of Adam.  Steps are few: the second moment must forget the first ones."""
 
 MOMENTUM = 0.9
-"""Of Muon, for the same reason (0.95, its usual one, is worse here: docs/notes/2026-11-28-muon.md)."""
+"""Of Muon, for the same reason (0.95, its usual one, was worse: docs/notes/2026-11-28-muon.md)."""
+
+RATES = {"adam": 1e-3, "muon": 5e-3}
 
 
-def settings(chosen: Chosen, rate: float) -> Optimiser:
-    """Those of one step."""
-    return Muon(rate, momentum=MOMENTUM) if chosen == "muon" else Adam(rate, beta2=BETA2)
+@dataclass(frozen=True)
+class Stepping:
+    """`learning_rate` 0 is what suits the optimiser: see RATES."""
+
+    optimiser: Literal["adam", "muon"] = "adam"
+    learning_rate: float = 0.0
+
+    def step(self, share: float) -> Optimiser:
+        """A step at a share of the rate."""
+        rate = share * (self.learning_rate or RATES[self.optimiser])
+        return Muon(rate, momentum=MOMENTUM) if self.optimiser == "muon" else Adam(rate, beta2=BETA2)

@@ -23,7 +23,7 @@ from posttrain.techniques._adapter import dropped_on_failure, trainable
 from posttrain.techniques._best import Best
 from posttrain.techniques._checkpoint import Checkpoints
 from posttrain.techniques._curriculum import Curriculum
-from posttrain.techniques._optimiser import Chosen, settings
+from posttrain.techniques._optimiser import Stepping
 from posttrain.techniques._record import forget_rollouts, write_rollouts
 from posttrain.techniques._work import Work
 from posttrain.techniques.dpo import anchored
@@ -48,7 +48,7 @@ CHECKPOINT_STEPS = 10
 
 
 @dataclass(frozen=True)
-class Config(_groups.Choices):
+class Config(Stepping, _groups.Choices):
     """`kl` > 0 adds a penalty for leaving the policy that training began with; every `evaluate_every` steps the
     policy is judged on `dev_rows` dev rows, and the best one is kept; the rollouts of every `rollouts_every`-th step
     are written down.  A step's groups are learnt from in `updates_per_step` parts, an optimiser step for each: what was
@@ -64,9 +64,9 @@ class Config(_groups.Choices):
 
     With `focus` rows come more often from slices in which most is to be gained: see Curriculum.
 
-    Steps are few and each is one update, so the rate is high and falls to a tenth (a tenth of what LoRA takes is what
-    all weights take: "LoRA without regret", Schulman 2025).  The short prompts of a step cost as much as its answers:
-    eight answers of each row make most groups mixed where one answer in ten is right (1 - 0.9^8 = 57 %).
+    Steps are few and each is one update, so the rate (see Stepping) is high and falls to a tenth (a tenth of what LoRA
+    takes is what all weights take: "LoRA without regret", Schulman 2025).  The short prompts of a step cost as much as
+    its answers: eight answers of each row make most groups mixed where one in ten is right (1 - 0.9^8 = 57 %).
     """
 
     steps: int = 60
@@ -74,8 +74,6 @@ class Config(_groups.Choices):
     group_size: int = 8
     focus: bool = False
     updates_per_step: int = 1
-    optimiser: Chosen = "adam"
-    learning_rate: float = 1e-3
     clip_low: float = 0.2
     clip_high: float = 0.2
     kl: float = 0.0
@@ -283,7 +281,7 @@ class Training:
         )
         normaliser = _groups.normaliser(data, self.config.average, self.learner.output.max_tokens)
         metrics = await self.learner.policy.forward_backward(data, loss, normaliser=normaliser)
-        metrics |= await self.learner.policy.optim_step(settings(self.config.optimiser, self.learning_rate()))
+        metrics |= await self.learner.policy.optim_step(self.config.step(self.share_of_rate()))
         self.seen.trained_tokens += int(metrics["trained_tokens"])
         self.seen.updates += 1
         return {
@@ -292,14 +290,14 @@ class Training:
             if key in metrics
         }
 
-    def learning_rate(self) -> float:
-        """Falls linearly to a tenth, over the steps or the time there is, whichever is used up first, and by half
-        whenever training goes back."""
+    def share_of_rate(self) -> float:
+        """Of the learning rate: it falls linearly to a tenth, over the steps or the time there is, whichever is used up
+        first, and by half whenever training goes back."""
         left, minutes, steps = self.run.seconds_left, self.run.budget.minutes, self.run.budget.steps
         done = self.seen.step / min(self.config.steps, steps or self.config.steps)
         if left is not None and minutes:
             done = max(done, 1 - left / (minutes * 60))
-        return self.config.learning_rate * 0.5**self.seen.best.worse * (1 - 0.9 * min(1.0, done))
+        return 0.5**self.seen.best.worse * (1 - 0.9 * min(1.0, done))
 
     def _record(self, groups: Sequence[list[Rollout]], rewards: Sequence[list[float]], mixed: int) -> dict[str, float]:
         scores = [rollout.score for group in groups for rollout in group if rollout.score]

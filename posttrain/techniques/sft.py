@@ -19,7 +19,7 @@ from posttrain.rollouts import by_field, taught
 from posttrain.runs import Run
 from posttrain.techniques._adapter import dropped_on_failure, trainable
 from posttrain.techniques._checkpoint import Checkpoints
-from posttrain.techniques._optimiser import Chosen, settings
+from posttrain.techniques._optimiser import Stepping
 from posttrain.techniques._work import Work
 from posttrain.types import Datum, Kind, LearntNothing, LoRA, Output, Row, Task, UserError
 
@@ -43,7 +43,7 @@ ANSWERS_COST = 3
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Stepping):
     """Defaults vetted on support_triage and BANKING77 with SmolLM2-135M (docs/notes).
 
     `batch_size` 0 takes a hundredth of the rows, from 2 to 16: with few rows the number of steps is what counts.
@@ -54,8 +54,6 @@ class Config:
 
     epochs: int = 6
     batch_size: int = 0
-    optimiser: Chosen = "adam"
-    learning_rate: float = 1e-3
     warmup: float = 0.05  # share of all steps
     lora: LoRA | None = None  # None: that of the adapter there is, else UPPER_HALF
     brief: bool = True
@@ -229,7 +227,7 @@ class Training:
         seen = self.seen
         weight = sum(sum(map(abs, datum.weights)) for datum in batch)
         metrics = await self.policy.forward_backward(batch, losses.cross_entropy, normaliser=weight)
-        metrics |= await self.policy.optim_step(settings(self.config.optimiser, self.learning_rate(total)))
+        metrics |= await self.policy.optim_step(self.config.step(self.share_of_rate(total)))
         seen.step += 1
         seen.batches += 1
         seen.trained_tokens += int(metrics["trained_tokens"])
@@ -251,14 +249,15 @@ class Training:
         judging = self.seen.step > 0 and left is not None and left < self.seen.judging_seconds
         return judging or self.run.out_of_budget(self.seen.step)
 
-    def learning_rate(self, total: int) -> float:
-        """Linear warm-up, then linear decay over the time or the steps there are, whichever is used up first."""
+    def share_of_rate(self, total: int) -> float:
+        """Of the learning rate: linear warm-up, then linear decay over the time or the steps there are, whichever is
+        used up first."""
         done = self.seen.step / total
         left = self.run.seconds_left
         if left is not None and self.run.budget.minutes:
             done = max(done, 1 - left / (self.run.budget.minutes * 60))
         warm = min(1.0, (self.seen.step + 1) / max(1.0, self.config.warmup * total))
-        return self.config.learning_rate * warm * max(0.05, 1 - done)
+        return warm * max(0.05, 1 - done)
 
     async def judge(self) -> None:
         """How good the adapter is after this epoch: logged, and kept when it is the best."""

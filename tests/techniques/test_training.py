@@ -405,7 +405,7 @@ def test_grpo_goes_back_from_a_policy_that_is_plainly_worse_and_learns_slower_th
     judged = [(record["step"], record.get("went_back_to")) for record in Run(tmp_path / "second").metrics()]
     assert judged == [(0, None), (8, 0), (16, 0)]
     training.seen.step, training.seen.groups = 0, 1
-    assert training.learning_rate() == QUICK.learning_rate / 4
+    assert training.share_of_rate() == 1 / 4
     with pytest.raises(UserError, match="so much worse that training went back there 2×"):
         training._refuse_if_nothing_was_learnt()
 
@@ -435,7 +435,7 @@ def test_the_rate_of_grpo_falls_with_the_steps_or_the_time(tmp_path: Path) -> No
         found = []
         for training.seen.step in (0, 4, 8):
             run.started -= 30
-            found.append(training.learning_rate() / QUICK.learning_rate)
+            found.append(training.share_of_rate())
         return found
 
     task = reviews(10, 4, 4)

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from posttrain.engines.stepping import take_step
-from posttrain.engines.torch.adapted_product import Delta, PlainProduct, adapted_product
+from posttrain.engines.torch.adapted_product import Delta, FrozenProduct, PlainProduct, adapted_product
+from posttrain.engines.torch.int8 import Int8Product
 from posttrain.engines.torch.lower_layers import layer_number
 from posttrain.engines.torch.rounded import RoundedProduct
 from posttrain.optimisers import Optimiser
 from posttrain.types import LoRA, Metrics, UserError
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "int8"]
 
 BASE = ""
 """The adapter name that means: the bare base model."""
@@ -85,7 +86,8 @@ def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 
 class FrozenLinear(nn.Module):
-    """A frozen linear layer that can multiply in bfloat16 (fp32 in, fp32 out): 2.5 times as fast on CPUs that have it.
+    """A frozen linear layer that can multiply in bfloat16 (fp32 in, fp32 out): 2.5 times as fast on CPUs that have it;
+    or in 8 bits.
 
     The fp32 weight is kept, so that `bank.precision` can be changed from call to call.
     """
@@ -93,11 +95,15 @@ class FrozenLinear(nn.Module):
     def __init__(self, base: nn.Linear, bank: AdapterBank) -> None:
         super().__init__()
         self.base, self.bank = base, bank
-        self._plain, self._rounded = PlainProduct(base), RoundedProduct(base)
+        self._products: dict[Precision, FrozenProduct] = {
+            "float32": PlainProduct(base),
+            "bfloat16": RoundedProduct(base),
+            "int8": Int8Product(base),
+        }
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., in] -> [..., out]."""
-        frozen = self._plain if self.bank.precision == "float32" or x.dtype != torch.float32 else self._rounded
+        frozen = self._products[self.bank.precision if x.dtype == torch.float32 else "float32"]
         return adapted_product(x.reshape(-1, x.shape[-1]), frozen, self.deltas()).view(*x.shape[:-1], -1)
 
     def deltas(self) -> list[Delta]:

@@ -22,6 +22,7 @@ from posttrain.engines.torch.policy import TorchPolicy
 from posttrain.engines.torch.sampler import Sampler
 from posttrain.engines.torch.thread import TorchThread
 from posttrain.renderers.chat_template import ChatTemplateRenderer
+from posttrain.types import UserError
 
 MEMORY_SHARE = 0.4
 """Share of the free memory that the activations of one micro-batch may take."""
@@ -65,6 +66,8 @@ class TorchEngine:
         Device and precision are the fastest this machine has unless they are given.
         """
         chosen = torch.device(device) if device else base.choose_device()
+        if precision == "int8" and chosen.type != "cpu":
+            raise UserError(f"int8 is for CPUs, and this is {chosen.type}", remedy="leave --precision out")
         network, tokenizer, source = base.load(model, chosen)
         return cls(
             network,

@@ -208,6 +208,8 @@ class TorchPolicy:
                 )
 
     def _check_trainable(self) -> None:
+        if self.precision == "int8":
+            raise UserError("a model in int8 answers and is not trained", remedy="leave --precision int8 out")
         if not self.trainable:
             raise UserError(f"policy {self.name!r} is frozen", remedy="train a fork of it")
 
