@@ -26,6 +26,7 @@ bench: install peers
 	$(BIN)/python benchmarks/grpo.py
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/adapters.py
+	$(BIN)/python benchmarks/int8.py
 
 peers: .venv-peers/.installed
 

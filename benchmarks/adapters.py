@@ -4,10 +4,11 @@
     python benchmarks/adapters.py                       # decoding, and a sweep with and without dropping losers
     python benchmarks/adapters.py --question decoding
 
-SmolLM2-135M in fp32, LoRA of rank 16.  Decoding: one stream of 32 tokens each after a prompt of 150, all on all linear
-layers (rows/prompts.json).  Sweep: eight learning rates on 16 rows of examples/support_triage, three epochs at most,
-judged on 16 dev rows after each; once the worse half is dropped after every epoch, once none is; against the eight
-trained one after another.  Both sides are ours, in one process and in turns.  One thread is compared by CPU time.
+SmolLM2-135M in fp32, LoRA of rank 16.  Decoding: one stream of 64 tokens each, all on all linear layers, after prompts
+that are cut to 16 tokens (rows/prompts.json): to read a long one costs the same together as one by one.  Sweep: eight
+learning rates on 16 rows of examples/support_triage, three epochs at most, judged on 16 dev rows after each; once the
+worse half is dropped after every epoch, once none is; against the eight trained one after another.  Both sides are
+ours, in one process and in turns.  One thread is compared by CPU time.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from posttrain.types import LoRA, Sampling
 
 COUNT = 8
 RATES = [1e-6 * 10 ** (i / 2) for i in range(COUNT)]
-TOKENS, ROWS, EPOCHS = 32, 16, 3
+PROMPT, TOKENS, ROWS, EPOCHS = 16, 64, 16, 3
 Work = Callable[[], Awaitable[Any]]
 
 
@@ -65,7 +66,7 @@ def answer(question: str, ours: Work, peers: Work, target: float, given: argpars
 def decoding(engine: TorchEngine) -> tuple[Work, Work]:
     """Eight streams, each by an adapter of its own: all at once, and one by one."""
     engine.sampler.stop_tokens = frozenset()
-    prompts = [tuple(prompt) for prompt in json.loads((HERE / "rows" / "prompts.json").read_text())[:COUNT]]
+    prompts = [tuple(prompt[:PROMPT]) for prompt in json.loads((HERE / "rows" / "prompts.json").read_text())[:COUNT]]
     policies = [engine.base().fork(f"stream-{i}", LoRA(), seed=i) for i in range(COUNT)]
     for policy in policies:  # B is zero in a fresh one
         for _, b in engine.network.bank.get(policy.adapter).tensors.values():

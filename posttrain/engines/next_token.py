@@ -133,7 +133,8 @@ def pick(masses: Tensor, lines: Sequence[int], points: Tensor) -> Tensor:
     most of the masses are read once.
     """
     count = masses.shape[1]
-    blocks = pad(masses, (0, -count % BLOCK)).unflatten(1, (-1, BLOCK))
+    whole = pad(masses, (0, -count % BLOCK)) if count % BLOCK else masses
+    blocks = whole.unflatten(1, (-1, BLOCK))
     sums = blocks.sum(dim=2, dtype=torch.float64).cumsum(dim=1)[lines]  # [rows, blocks]
     wanted = points * sums[:, -1]
     block = _passed(sums, wanted)
