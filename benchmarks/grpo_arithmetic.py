@@ -12,8 +12,8 @@ number could be read at all ("parsed") and that had the form of its target ("for
 
 What is rewarded is the right number, nothing else.  Of two digits the base model gets a quarter of its sampled sums
 right and 6 % of its differences, so groups are large, for some answer in them to be right: sampled together they cost
-little.  Learnt from are eight answers of each, and of these the right ones: see grpo.Config.  An answer that is cut off
-is wrong: where it was not, one seed learnt to write "\\n\\nReminder" after each.
+little.  Learnt from are eight answers of each, and of these the right ones: see grpo.Config.  Those that
+were cut off are not: where they were, one seed learnt to write "\\n\\nReminder" after each.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SETTINGS: dict[int, dict[str, Any]] = {
         "worse_weight": 0.0,
         "focus": True,
         "optimiser": "muon",
-        "cut_off": "wrong",
+        "cut_off": "masked",
         "evaluate_every": 20,
     },
 }
