@@ -9,7 +9,7 @@ the penalty `kl`, which is for all answers.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -85,6 +85,9 @@ class Config(Stepping, _groups.Choices):
     patience_without_signal: int = 8  # batches without a single mixed group before giving up
 
 
+FEW_STEPS, MANY_MORE = 5, 0.3
+"""Answers run on when in the last few steps many more of them, as a share, are cut off than in the first ones."""
+
 Rewards = Callable[[Sequence[list[Rollout]]], list[list[float]]]
 """From the groups of a step, the rewards of their rollouts.  Failed rollouts never reach it."""
 
@@ -117,12 +120,30 @@ async def teach(
             f"every answer sampled was cut off at {learner.output.max_tokens} tokens, so stopping was never taught; "
             "raise max_tokens under [output], or teach sft first"
         )
+    if drifted := run_on(run.metrics(), learner.output.max_tokens):
+        details["run on"] = drifted
     low, high = training.seen.best.gain
     if low <= 0:
         details["maybe learnt nothing"] = (
             f"{low:+.0%} to {high:+.0%} on dev (95 % interval) may be chance; give it more time, or dev more rows"
         )
     return replace(learner, details=details)
+
+
+def run_on(records: Sequence[Mapping[str, Any]], max_tokens: int) -> str:
+    """What is to be said of a training in which answers have come to run into their limit; "" for another.
+
+    Where the grader looks at what comes first, nothing keeps a policy from going on: two-digit sums were once followed
+    by "Reminder:", and each step took a fifth longer.
+    """
+    cut_off = [record["truncated"] for record in records if "truncated" in record]
+    first, last = _mean(cut_off[:FEW_STEPS]), _mean(cut_off[-FEW_STEPS:])
+    if last - first < MANY_MORE:
+        return ""
+    return (
+        f"{last:.0%} of the last answers sampled were cut off at {max_tokens} tokens, {first:.0%} of the first; do not "
+        "reward what goes on after the answer: cut_off=masked or cut_off=wrong"
+    )
 
 
 @dataclass

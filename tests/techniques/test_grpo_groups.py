@@ -72,6 +72,16 @@ def test_answers_that_never_stop_are_told(max_tokens: int, tmp_path: Path) -> No
         assert f"cut off at {max_tokens} tokens" in learnt.details["never stops"]
 
 
+@pytest.mark.parametrize(("shares", "told"), [
+    ([0.1] * 5 + [0.5] * 20 + [1.0] * 5, "100% of the last answers sampled were cut off at 14 tokens, 10% of the first"),
+    ([0.1] * 5 + [1.0] * 20 + [0.2] * 5, ""), ([0.9] * 30, ""), ([0.0, 1.0], ""), ([], ""),
+])
+def test_answers_that_come_to_run_into_their_limit_are_told(shares: list[float], told: str) -> None:
+    records = [{"truncated": share} for share in shares] + [{"dev_score": 0.5}]
+    said = grpo.run_on(records, 14)
+    assert told in said and bool(told) == bool(said) == ("cut_off=masked" in said)
+
+
 def group_of(answers: list[tuple[str, int]]) -> list[Rollout]:
     """Rollouts (why they ended, how many tokens) of one row."""
     row = rewarded(lambda _: 0.0).rows("train")[0]
