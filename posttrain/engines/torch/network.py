@@ -186,27 +186,28 @@ class Network:
     # ---- what the sampler needs
 
     def prefill(
-        self,
-        prompts: Sequence[Sequence[int]],
-        adapter: str,
-        trunk: Trunk | None,
+        self, prompts: Sequence[Sequence[int]], adapter: str, trunk: Trunk | None, ends: Sequence[int]
     ) -> tuple[Tensor, list[list[KeysValues]]]:
-        """(hidden states [prompts, hidden] at each last token, keys and values as [layer][prompt])."""
+        """(hidden states [sum of ends, hidden] at the last `ends[i]` tokens of each prompt, keys and values as
+        [layer][prompt])."""
         shares = share_out([[prompt] for prompt in prompts], self.threads.most)
         parts = self.threads.side_by_side(
-            [partial(self._prefill, [prompts[i] for i in share], adapter, trunk) for share in shares]
+            [
+                partial(self._prefill, [prompts[i] for i in share], adapter, trunk, [ends[i] for i in share])
+                for share in shares
+            ]
         )
         layers = zip(*(keys_values for _, keys_values in parts), strict=True)
         return torch.cat([hidden for hidden, _ in parts]), [list(chain(*per_part)) for per_part in layers]
 
     def _prefill(
-        self, prompts: Sequence[Sequence[int]], adapter: str, trunk: Trunk | None
+        self, prompts: Sequence[Sequence[int]], adapter: str, trunk: Trunk | None, ends: Sequence[int]
     ) -> tuple[Tensor, list[list[KeysValues]]]:
         first = len(trunk.tokens) if trunk else 0
         forest = plant(prompts, [adapter] * len(prompts), first_position=first)
         hidden, layout = self.forest(forest, trunk=trunk, store=True)
         places = [torch.tensor(forest.index(i), device=self.device) for i in range(len(prompts))]
-        last = torch.stack([place[-1] for place in places])
+        last = torch.cat([place[-end:] for place, end in zip(places, ends, strict=True)])
         keys_values = [[(k[:, :, place], v[:, :, place]) for place in places] for k, v in layout.kept]
         return hidden[last], keys_values
 

@@ -125,16 +125,16 @@ class Sampler:
     def _decode(self) -> None:
         self.stems.sort()
         stems, slots, threads = list(self.stems.all), self.stems.slots, self.network.threads
-        self._guess(stems)
+        free = max(0, FREE_TOKENS - sum(len(stem.pending) for stem in stems)) // len(stems)
+        self._guess(stems, free)
         slots.reserve(len(stems), max(stem.in_slot + stem.fed for stem in stems))
         shares = deal([stem.fed for stem in stems], threads.most)
         logits = threads.side_by_side([partial(self._feed, share[0], [stems[i] for i in share]) for share in shares])
         self._write(stems, torch.cat(logits))
 
-    def _guess(self, stems: Sequence[Stem]) -> None:
-        """Drafts what probably follows what is pending, but never more than may be written."""
+    def _guess(self, stems: Sequence[Stem], free: int) -> None:
+        """Drafts what probably follows what is pending, but never more than may be written; `free`: see Drafter."""
         most = MOST_GUESSED // len(stems)
-        free = max(0, FREE_TOKENS - sum(len(stem.pending) for stem in stems)) // len(stems)
         for stem in stems:
             row = stem.rows[0]
             drafter = self.drafters.setdefault(stem.adapter, Drafter())
@@ -196,7 +196,8 @@ class Sampler:
         return rows
 
     def _admit(self, batch: Sequence[Slotted]) -> None:
-        """Prefills the prompts of one adapter, and writes the first token of each completion."""
+        """Prefills the prompts of one adapter, with guesses at what is said first, and writes the first token of each
+        completion, and more where it was guessed."""
         adapter = batch[0].adapter
         weights = self.network.bank.get(adapter) if adapter else None
         owner = (adapter, weights.stamp if weights else 0)
@@ -213,17 +214,18 @@ class Sampler:
         prompts = list(alike)
         trunk = self._trunk(owner, prompts)
         skip = len(trunk.tokens) if trunk else 0
-        hidden, keys_values = self.network.prefill([prompt[skip:] for prompt in prompts], adapter, trunk)
-        longest = max(len(prompt) for prompt in prompts) - skip
-        first, slots = len(self.stems.all), self.stems.slots
-        slots.reserve(first + len(prompts), longest, [layer[0] for layer in keys_values])
-        for layer, per_prompt in enumerate(keys_values):
-            for i, (keys, values) in enumerate(per_prompt):
-                slots.write(first + i, layer, keys[0], values[0])
         stems = [
             Stem(adapter, trunk, rows, len(prompt) - skip, copyable=successors(prompt[skip:]))
             for prompt, rows in alike.items()
         ]
+        self._guess(stems, free=0)
+        read = [(*prompt[skip:], *stem.draft) for prompt, stem in zip(prompts, stems, strict=True)]
+        hidden, keys_values = self.network.prefill(read, adapter, trunk, [1 + len(stem.draft) for stem in stems])
+        first, slots = len(self.stems.all), self.stems.slots
+        slots.reserve(first + len(read), max(map(len, read)), [layer[0] for layer in keys_values])
+        for layer, per_prompt in enumerate(keys_values):
+            for i, (keys, values) in enumerate(per_prompt):
+                slots.write(first + i, layer, keys[0], values[0])
         self.stems.all += stems
         self._write(stems, self.network.head(hidden))
 
@@ -235,7 +237,7 @@ class Sampler:
         if not shared:
             return None
         tokens = prompts[0][:shared]
-        _, keys_values = self.network.prefill([tokens], owner[0], None)
+        _, keys_values = self.network.prefill([tokens], owner[0], None, [1])
         trunk = Trunk(tokens, [layer[0] for layer in keys_values])
         self.trunks.add(owner, trunk)
         return trunk
