@@ -98,13 +98,19 @@ def test_every_family_of_models_verifies_drafts(
 
 
 def test_what_was_answered_before_takes_few_steps(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    policy, feed, steps = engine.base().fork("habits"), engine.network.feed, []
+    policy, feed, prefill, steps = engine.base().fork("habits"), engine.network.feed, engine.network.prefill, []
+    read_with_prompt: list[int] = []
 
     def counted(tokens: Any, *rest: Any) -> Any:
         steps.append(len(tokens))
         return feed(tokens, *rest)
 
+    def noted(prompts: Any, adapter: str, trunk: Any, ends: list[int]) -> Any:
+        read_with_prompt.append(ends[0])
+        return prefill(prompts, adapter, trunk, ends)
+
     monkeypatch.setattr(engine.network, "feed", counted)
+    monkeypatch.setattr(engine.network, "prefill", noted)
     prompt, sampling = tuple(range(3, 30)), Sampling(40)
     counts, answers = [], []
     for _ in range(20):
@@ -114,6 +120,7 @@ def test_what_was_answered_before_takes_few_steps(engine: TorchEngine, monkeypat
     assert len(set(answers)) == 1
     assert counts[0] > 15 and counts[-1] < 5, "once it is known, sixteen tokens are guessed in a step"
     assert sum(steps) < 2 * len(answers[0])
+    assert read_with_prompt[0] == 1 and read_with_prompt[-1] > 4, "what is said first is read with the prompt"
     policy.drop()
     assert policy.adapter not in engine.sampler.drafters
 
