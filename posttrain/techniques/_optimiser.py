@@ -18,12 +18,12 @@ RATES = {"adam": 1e-3, "muon": 5e-3}
 
 @dataclass(frozen=True)
 class Stepping:
-    """`learning_rate` 0 is what suits the optimiser: see RATES."""
+    """`learning_rate` None is what suits the optimiser: see RATES."""
 
     optimiser: Literal["adam", "muon"] = "adam"
-    learning_rate: float = 0.0
+    learning_rate: float | None = None
 
     def step(self, share: float) -> Optimiser:
         """A step at a share of the rate."""
-        rate = share * (self.learning_rate or RATES[self.optimiser])
+        rate = share * (RATES[self.optimiser] if self.learning_rate is None else self.learning_rate)
         return Muon(rate, momentum=MOMENTUM) if self.optimiser == "muon" else Adam(rate, beta2=BETA2)
