@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from _posttrain import ENGINE, THREADS
 from _worker import serve, stopwatch
 
+from posttrain.engines.torch.adapters import BASE
 from posttrain.types import Sampling
 
 PROMPTS = [tuple(prompt) for prompt in json.loads(Path(sys.argv[1]).read_text())]
@@ -22,7 +24,11 @@ def start() -> dict[str, Any]:
 
 
 def sample(prompts: int, group_size: int, tokens: int, temperature: float) -> dict[str, Any]:
-    """Completions of so many tokens, `group_size` of each prompt."""
+    """Completions of so many tokens, `group_size` of each prompt.
+
+    What an earlier turn wrote, which is the same, must not be known: it would be guessed.
+    """
+    ENGINE.thread.submit(partial(ENGINE.sampler.begin_afresh, BASE)).result()
     sampling = Sampling(max_tokens=tokens, temperature=temperature)
     with stopwatch() as taken:
         groups = asyncio.run(ENGINE.base().sample(PROMPTS[:prompts], n=group_size, sampling=sampling))
