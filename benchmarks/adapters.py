@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +74,21 @@ def decoding(engine: TorchEngine) -> tuple[Work, Work]:
             b.data.normal_(0, 0.01)
     sampling = Sampling(max_tokens=TOKENS)
 
+    def forget() -> None:
+        """What was written in an earlier turn, which is the same, would be guessed."""
+        for policy in policies:
+            engine.thread.submit(partial(engine.sampler.begin_afresh, policy.adapter)).result()
+
     async def one(i: int) -> list[int]:
         ((completion,),) = await policies[i].sample([prompts[i]], sampling=sampling)
         return [*completion.tokens]
 
     async def together() -> list[list[int]]:
+        forget()
         return list(await asyncio.gather(*map(one, range(COUNT))))
 
     async def one_by_one() -> list[list[int]]:
+        forget()
         return [await one(i) for i in range(COUNT)]
 
     if asyncio.run(together()) != asyncio.run(one_by_one()):
