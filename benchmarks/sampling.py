@@ -15,7 +15,6 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from side_by_side import HERE, Side, measure_of, pairs, record, training_options
 
@@ -50,22 +49,20 @@ PEERS = {
 }
 
 
-def same(mine: list[Any], theirs: list[Any]) -> bool:
-    return [list(one) for one in mine] == [list(one) for one in theirs]
-
-
 def main() -> None:
     parser = training_options(__doc__)
     parser.add_argument("--case", choices=CASES, action="append", help="which question (default: all)")
     parser.add_argument("--peer", choices=PEERS, default="transformers", help="(default transformers)")
+    parser.set_defaults(peers=None)
     given = parser.parse_args()
     chosen, file = PEERS[given.peer], HERE / "rows" / "prompts.json"
     with Side(Path(sys.executable), "posttrain_sampling.py", file, threads=given.threads) as ours:
         model = ours.do("start")["model"]
-        with Side(chosen.python, chosen.program, file, model, *chosen.told, threads=given.threads) as peer:
+        python = given.peers or chosen.python
+        with Side(python, chosen.program, file, model, *chosen.told, threads=given.threads) as peer:
             greedy = {"prompts": 8, "group_size": 1, "tokens": TOKENS, "temperature": 0.0}
             mine, theirs = (side.do("sample", **greedy)["completions"] for side in (ours, peer))
-            if not same(mine, theirs):
+            if mine != theirs:
                 raise RuntimeError("greedy completions differ; no ratio of that")
             for case in given.case or CASES:
                 prompts, group_size = CASES[case]
