@@ -1,0 +1,26 @@
+"""--precision int8: a bare model is judged so computed, and the run says so; an unknown one is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tickets import lay_out
+
+COMMAND = [sys.executable, "-c", "from posttrain.cli.main import main; main()", "evaluate"]
+
+
+def test_a_model_is_judged_in_8_bits(tiny_model_folder: Path, tmp_path: Path) -> None:
+    lay_out(tmp_path)
+
+    def said(precision: str) -> subprocess.CompletedProcess[str]:
+        arguments = [str(tiny_model_folder), "tickets.csv", "--precision", precision, "--json"]
+        return subprocess.run([*COMMAND, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+
+    done = said("int8")
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / json.loads(done.stdout)["run"]
+    assert list(json.loads((run / "config.json").read_text())["precision"].values()) == ["int8"]
+    assert said("int4").returncode == 2
