@@ -25,6 +25,7 @@ from posttrain.types import (
     Sampling,
     Target,
     Task,
+    Tokens,
     UserError,
     target_text,
 )
@@ -110,6 +111,25 @@ def by_field(datum: Datum, target: Target, decode: Callable[[Sequence[int]], str
     for i, owner in zip(places, owners, strict=True):
         weights[i] *= (AROUND_FIELDS if owner is None else 1.0) / counts[owner]
     return replace(datum, weights=tuple(weights))
+
+
+def among(datum: Datum, answers: Sequence[Tokens]) -> Datum:
+    """The datum of an answer that is one of `answers` (tokens, the stop token included, none the beginning of another),
+    as a choice among these: what only one of them could go on with is not trained, and the rest is compared with what
+    the others have there.
+
+    The sum of its log-probabilities is that of the whole answer when it is sampled under the constraint to be one of
+    them.  Raises ValueError when it is none of them.
+    """
+    (length,) = {len(answer) for answer in answers if datum.tokens[-len(answer) :] == answer}
+    start = len(datum.tokens) - length
+    choices: list[Tokens] = [()] * start
+    left = list(answers)
+    for i, token in enumerate(datum.tokens[start:]):
+        choices.append(tuple(sorted({answer[i] for answer in left})))
+        left = [answer for answer in left if answer[i] == token]
+    weights = [weight if len(choice) != 1 else 0.0 for weight, choice in zip(datum.weights, choices, strict=True)]
+    return replace(datum, weights=tuple(weights), choices=tuple(choices))
 
 
 def _last_run(places: Sequence[int]) -> Sequence[int]:

@@ -256,7 +256,8 @@ class Datum:
     """One training sequence.  All per-token fields align with `tokens`; entry i concerns predicting tokens[i].
 
     A position with weight 0 is not trained (its logits are never computed).  `logprobs` are the sampler's, and
-    `reference_logprobs` a frozen policy's.  Data of one `group` (a pair, attempts at a row) reach the loss together.
+    `reference_logprobs` a frozen policy's.  Where `choices` names tokens, only they could have come: probabilities are
+    shares of theirs.  Data of one `group` (a pair, attempts at a row) reach the loss together.
     """
 
     tokens: Tokens
@@ -264,6 +265,7 @@ class Datum:
     advantages: tuple[float, ...] = ()
     logprobs: tuple[float, ...] = ()
     reference_logprobs: tuple[float, ...] = ()
+    choices: tuple[Tokens, ...] = ()
     group: str = ""
 
     @property
@@ -302,19 +304,15 @@ class Renderer(Protocol):
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Prompt:
         """The prompt that asks for the next assistant message."""
-        ...
 
     def datum(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Datum:
         """A training sequence: every assistant message is weighted by its `weight`, stop token included."""
-        ...
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, special ones left out."""
-        ...
 
     def count(self, text: str) -> int:
         """Number of tokens in a bare text."""
-        ...
 
 
 class Policy(Protocol):
@@ -333,36 +331,33 @@ class Policy(Protocol):
 
     async def logprobs(self, data: Sequence[Datum]) -> list[list[float]]:
         """Log-probabilities at the trained positions of each datum (temperature 1)."""
-        ...
 
     async def forward_backward(self, data: Sequence[Datum], loss: Loss, *, normaliser: float = 1.0) -> Metrics:
         """Adds the gradient of loss / normaliser to what has accumulated.
 
         `loss` is a pure function: it is called for parts of the data, groups kept together, maybe at the same time.
         """
-        ...
+
+    def keep_step(self, others: Sequence[Policy]) -> Callable[[Policy], None]:
+        """From here on a forward_backward of these policies may wait for the others', to be one batch with them.  With
+        what is given back a policy leaves: it waits for none, and none for it."""
 
     async def optim_step(self, settings: Optimiser) -> Metrics:
         """Takes one step along the gradient, which is used up."""
-        ...
 
     async def save(self, folder: Path, *, optimiser: bool = False) -> None:
         """Writes the adapter in PEFT's file format (and the optimiser's state, to resume)."""
-        ...
 
     async def load(self, folder: Path) -> None: ...
 
     def frozen(self) -> Policy:
         """This policy as it is now, never trained: a reference, a teacher, a KL anchor."""
-        ...
 
     def fork(self, name: str, lora: LoRA | None = None, *, seed: int = 0) -> Policy:
         """A trainable policy that begins as this one.  `lora` shapes a fresh adapter when there is none yet."""
-        ...
 
     def drop(self) -> None:
         """Forget this policy's adapter and free its memory."""
-        ...
 
 
 # ---------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from posttrain import graders
 from posttrain.candidates.policy import Demonstration, PolicyCandidate
 from posttrain.engines.toy import ToyPolicy
 from posttrain.renderers.chat_template import ChatTemplateRenderer
-from posttrain.rollouts import AROUND_FIELDS, by_field, graded, play, sampled, taught
+from posttrain.rollouts import AROUND_FIELDS, among, by_field, graded, play, sampled, taught
 from posttrain.types import (
     Completion,
     Datum,
@@ -217,6 +217,17 @@ class Reciter:
 
     async def save(self, folder: Path) -> None:
         raise NotImplementedError(folder)
+
+
+def test_an_answer_among_others_is_trained_where_they_part() -> None:
+    one, two, three = (7, 1, 2, 0), (7, 1, 3, 5, 0), (8, 1, 0)
+    datum = Datum((9, 9, *one), (0.0, 0.0, 1.0, 1.0, 1.0, 1.0))
+    chosen = among(datum, [one, two, three])
+    assert chosen.weights == (0.0, 0.0, 1.0, 0.0, 1.0, 0.0)
+    assert chosen.choices == ((), (), (7, 8), (1,), (2, 3), (0,))
+    assert among(Datum((9, *three), (0.0, 1.0, 1.0, 1.0)), [one, two, three]).trained == [1]
+    with pytest.raises(ValueError):
+        among(Datum((9, 7, 7, 0), (0.0, 1.0, 1.0, 1.0)), [one, two])
 
 
 def test_every_attempt_is_graded_and_failures_carry_no_score() -> None:

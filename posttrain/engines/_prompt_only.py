@@ -26,6 +26,9 @@ class PromptOnly:
     async def forward_backward(self, data: Sequence[Datum], loss: Loss, *, normaliser: float = 1.0) -> Metrics:
         self._refuse("be trained")
 
+    def keep_step(self, others: Sequence[Policy]) -> NoReturn:
+        self._refuse("be trained")
+
     async def optim_step(self, settings: Optimiser) -> Metrics:
         self._refuse("be trained")
 

@@ -33,6 +33,7 @@ from posttrain.types import (
     Loss,
     Metrics,
     OnText,
+    Policy,
     Prompt,
     Sampling,
     Task,
@@ -130,6 +131,10 @@ class ToyPolicy:
             "trained_tokens": float(sum(len(datum.trained) for datum in data)),
         }
 
+    def keep_step(self, others: Sequence[Policy]) -> Callable[[Policy], None]:  # noqa: ARG002
+        """See types.Policy.  Here each learns by itself."""
+        return lambda member: None  # noqa: ARG005
+
     async def optim_step(self, settings: Optimiser) -> Metrics:
         """See types.Policy.  Raises UserError when there is no gradient: nothing would be learnt."""
         self._check_trainable()
@@ -185,8 +190,13 @@ class ToyPolicy:
     def _trained_logprobs(self, datum: Datum) -> Tensor:
         positions = datum.trained
         targets = torch.tensor([datum.tokens[position] for position in positions])
-        logprobs = self._logits(datum.tokens, positions).log_softmax(dim=1)
-        return logprobs.gather(1, targets[:, None])[:, 0]
+        logits = self._logits(datum.tokens, positions)
+        among = torch.zeros_like(logits)
+        for i, position in enumerate(positions if datum.choices else ()):
+            if datum.choices[position]:
+                among[i] = float("-inf")
+                among[i, list(datum.choices[position])] = 0
+        return (logits + among).log_softmax(dim=1).gather(1, targets[:, None])[:, 0]
 
     @torch.inference_mode()
     def _complete(

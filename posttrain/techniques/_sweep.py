@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
 from typing import Any, Protocol
@@ -99,17 +99,28 @@ class Sweep:
         running = list(self.alive)
         while running:
             behind = [name for name in running if self.trainings[name].rounds <= self.rounds]
-            goes_on = dict(zip(behind, await asyncio.gather(*map(self._round, behind)), strict=True))
+            goes_on = dict(zip(behind, await self._round_of(behind), strict=True))
             self._halve()
             running = [name for name in running if name in self.alive and goes_on.get(name, True)]
         return self.alive[0]
 
-    async def _round(self, name: str) -> bool:
-        try:
-            return await self.trainings[name].round()
-        except UserError as error:  # diverged: the others go on
-            self.failed[name] = error
-            return False
+    async def _round_of(self, names: Sequence[str]) -> list[bool]:
+        """A round of each, in step; whether each goes on."""
+        if not names:
+            return []
+        first, *others = [self.trainings[name].policy for name in names]
+        leave = first.keep_step(others)
+
+        async def one(name: str) -> bool:
+            try:
+                return await self.trainings[name].round()
+            except UserError as error:  # diverged: the others go on
+                self.failed[name] = error
+                return False
+            finally:
+                leave(self.trainings[name].policy)
+
+        return await asyncio.gather(*map(one, names))
 
     def _halve(self) -> None:
         """Drops the worse half of those that take part, and those that failed."""

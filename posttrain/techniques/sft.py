@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import operator
 import random
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.evaluation.drawing import drawn
 from posttrain.evaluation.evaluate import quick_score
-from posttrain.rollouts import by_field, taught
+from posttrain.rollouts import among, by_field, taught
 from posttrain.runs import Run
 from posttrain.techniques._adapter import dropped_on_failure, trainable
 from posttrain.techniques._checkpoint import Checkpoints
@@ -50,6 +51,8 @@ class Config(Stepping):
     `brief` puts a line in the place of the instructions where the answer has a closed form: the weights learn the rest,
     and a shorter prompt is cheaper to train and to serve.  The adapter acts on the upper half of the layers: as good
     here as on all of them, in half the time.  Training stops after `patience` epochs without better answers.
+    `among_labels` learns to choose among a task's labels and not to write them: cheaper, but who asks the weights
+    without the task's constraint gets no labels.
     """
 
     epochs: int = 6
@@ -57,6 +60,7 @@ class Config(Stepping):
     warmup: float = 0.05  # share of all steps
     lora: LoRA | None = None  # None: that of the adapter there is, else UPPER_HALF
     brief: bool = True
+    among_labels: bool = False
     patience: int = 2
 
 
@@ -86,7 +90,7 @@ async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config
 def start(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> Training:
     """A training of the candidate, to be taken epoch by epoch."""
     candidate = shape(candidate, task, config)
-    data = [lesson(candidate, row) for row in task.rows("train")]
+    data = lessons(candidate, task.rows("train"), task, config)
     fresh = UPPER_HALF if candidate.kind != "weights" else None
     policy = trainable(candidate, "sft", config.lora or fresh, run)
     return Training(replace(candidate, policy=policy, kind="weights"), data, task, run, config)
@@ -103,6 +107,22 @@ def brief(output: Output) -> str:
     if output.labels:
         return "Answer with a label."
     return f"Answer with JSON: {', '.join(output.schema.get('properties', {}))}." if output.schema else ""
+
+
+def lessons(candidate: PolicyCandidate, rows: Sequence[Row], task: Task, config: Config) -> list[Datum]:
+    """What rows teach.  Raises UserError when labels are to be told apart and there are none."""
+    data = [lesson(candidate, row) for row in rows]
+    if not config.among_labels:
+        return data
+    if not task.output.labels:
+        raise UserError(
+            f"the answers of {task.name} are no closed set of labels",
+            place="sft: among_labels",
+            remedy="leave among_labels out",
+        )
+    before = len(candidate.policy.renderer.prompt(candidate.messages(rows[0]), candidate.tools_for(rows[0])))
+    answers = [taught(candidate, rows[0], label).tokens[before:] for label in task.output.labels]
+    return [among(datum, answers) for datum in data]
 
 
 def lesson(candidate: PolicyCandidate, row: Row) -> Datum:
@@ -143,7 +163,7 @@ class Training:
     def __init__(self, learner: PolicyCandidate, data: list[Datum], task: Task, run: Run, config: Config) -> None:
         self.learner, self.policy, self.data, self.run, self.config = learner, learner.policy, data, run, config
         self.task, self.judged = task, judged_rows(task)
-        self.lessons = [lesson(learner, row) for row in drawn(self.judged, LOSS_ROWS)]
+        self.lessons = lessons(learner, drawn(self.judged, LOSS_ROWS), task, config)
         self.batch_size = config.batch_size or min(16, max(2, len(data) // 100))
         self.steps_per_epoch = math.ceil(len(data) / self.batch_size)
         self.checkpoints = Checkpoints(run, self.policy)

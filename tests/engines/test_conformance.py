@@ -6,6 +6,7 @@ An engine joins in by a branch in `base`: a base policy with nothing trained, ch
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.engines.toy import ToyPolicy
 from posttrain.optimisers import Adam, Muon, Optimiser
+from posttrain.rollouts import among
 from posttrain.types import Datum, LoRA, Message, Metrics, Output, Policy, Sampling, UserError
 
 QUESTIONS = ["where is my order", "I was charged twice", "the printer is down", "good day", "is it good or bad"]
@@ -276,6 +278,43 @@ def test_the_confidences_of_all_labels_sum_to_one(base: Policy) -> None:
         for completion in asyncio.run(base.sample(prompts(base)[:1], n=16, sampling=sampling))[0]:
             found[completion.text] = completion.confidence or 0.0
     assert set(found) == set(LABELS) and sum(found.values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_choice_among_labels_has_the_probability_of_sampling_it(base: Policy) -> None:
+    policy = base.fork("choosing", SHAPE)
+    asyncio.run(train(policy, 3))
+    rows = data(policy, [*LABELS, LABELS[0]])[:4]
+    first, prompt = rows[0], prompts(policy)[0]
+    labels = [policy.renderer.datum([Message("user", QUESTIONS[0]), Message("assistant", label)]) for label in LABELS]
+    answers = [label.tokens[len(prompt):] for label in labels]
+    chosen = [among(label, answers) for label in labels]
+    shares = [math.exp(sum(each)) for each in asyncio.run(policy.logprobs(chosen))]
+    assert sum(shares) == pytest.approx(1, abs=1e-5) and chosen[0].tokens == first.tokens
+    sampled = asyncio.run(policy.sample([prompt], sampling=Sampling(24, output=Output(labels=LABELS))))[0][0]
+    assert shares[LABELS.index(sampled.text)] == pytest.approx(sampled.confidence, abs=1e-4)
+    mixed = asyncio.run(policy.logprobs([*chosen, *data(policy)]))
+    assert [value for row in mixed for value in row] == pytest.approx(
+        [value for row in asyncio.run(policy.logprobs(chosen)) for value in row] + scores(policy), abs=1e-4)
+
+
+def test_choices_among_labels_are_learnt(base: Policy) -> None:
+    policy, wanted = base.fork("chooser", SHAPE), "shipping"
+    answers = [row.tokens[len(prompt):] for row, prompt in zip(data(policy, [*LABELS, "no"]), prompts(policy),
+                                                               strict=True)][:4]
+    rows = [among(row, answers) for row in data(policy, [wanted] * 5)]
+
+    async def learn() -> list[float]:
+        found = []
+        for _ in range(25):
+            metrics = await policy.forward_backward(rows, cross_entropy, normaliser=5)
+            await policy.optim_step(Adam(2e-2))
+            found.append(metrics["loss"])
+        return found
+
+    losses = asyncio.run(learn())
+    assert losses[-1] < 0.1 * losses[0]
+    completions = asyncio.run(policy.sample(prompts(policy), sampling=Sampling(24, output=Output(labels=LABELS))))
+    assert {group[0].text for group in completions} == {wanted}
 
 
 def test_a_schema_is_kept(base: Policy) -> None:

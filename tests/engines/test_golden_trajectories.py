@@ -135,7 +135,7 @@ def test_they_do_not_depend_on_how_a_batch_is_cut_and_packed(
         algorithm: str, start: tuple[Any, TorchEngine, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     _, engine, folder = start
     wanted = one_adapter(engine, folder, algorithm)
-    monkeypatch.setattr(engine, "micro_batch_tokens", 50)
+    monkeypatch.setattr(engine.trainer, "micro_batch_tokens", 50)
     monkeypatch.setattr(merged_attention, "BLOCK_TOKENS", 16)
     monkeypatch.setattr(forest, "SHORTEST_SHARED", 3)
     policy = engine.load(folder)
@@ -144,14 +144,18 @@ def test_they_do_not_depend_on_how_a_batch_is_cut_and_packed(
     same(asyncio.run(learnt(policy, backwards, loss, normaliser)), wanted)
 
 
+@pytest.mark.parametrize("in_step", [True, False], ids=["in one batch", "in turns"])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_they_do_not_depend_on_who_else_learns(algorithm: str, start: tuple[Any, TorchEngine, Path]) -> None:
+def test_they_do_not_depend_on_who_else_learns(
+        algorithm: str, in_step: bool, start: tuple[Any, TorchEngine, Path]) -> None:
     _, engine, folder = start
     wanted = one_adapter(engine, folder, algorithm)
-
-    works = [(policy, work(each, policy)) for each in ALGORITHMS for policy in [engine.load(folder)]]
+    policies = [engine.load(folder) for _ in ALGORITHMS]
+    works = [work(each, policy) for each, policy in zip(ALGORITHMS, policies, strict=True)]
 
     async def all_at_once() -> list[Trajectory]:
-        return await asyncio.gather(*(learnt(policy, *what) for policy, what in works))
+        if in_step:
+            policies[0].keep_step(policies[1:])
+        return await asyncio.gather(*(learnt(policy, *what) for policy, what in zip(policies, works, strict=True)))
 
     same(asyncio.run(all_at_once())[ALGORITHMS.index(algorithm)], wanted)

@@ -267,8 +267,8 @@ def test_how_a_batch_is_cut_changes_nothing(llama: tuple[Any, TorchEngine], toke
     data = [replace(datum, group=f"pair {i // 2}") for i, datum in enumerate(batch()[:6])]
     anchored = [replace(datum, reference_logprobs=tuple(0.1 * i for i in range(len(datum.tokens)))) for datum in data]
     results = []
-    for micro_batch_tokens in (engine.micro_batch_tokens, tokens):
-        engine.micro_batch_tokens = micro_batch_tokens
+    for micro_batch_tokens in (engine.trainer.micro_batch_tokens, tokens):
+        engine.trainer.micro_batch_tokens = micro_batch_tokens
         metrics = asyncio.run(policy.forward_backward(anchored, losses.dpo(0.02), normaliser=3))
         results.append((metrics, gradients(engine, policy)))
         asyncio.run(policy.optim_step(Adam(0.0)))

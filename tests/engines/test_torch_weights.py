@@ -49,7 +49,8 @@ def test_a_completion_ends_on_the_weights_it_began_with_when_others_are_loaded(
         await learn(policy, "yes")
         before = await texts(policy, sampling)
         asked = asyncio.ensure_future(texts(policy, sampling))
-        await asyncio.sleep(0.03)
+        while not (engine.sampler.rows or asked.done()):
+            await asyncio.sleep(0)
         assert engine.sampler.rows
         await policy.load(tmp_path)
         assert asked.done() or not engine.sampler.rows, "the completions ended first"
@@ -127,7 +128,7 @@ def test_the_verbs_of_an_adapter_run_in_the_order_of_their_calls(engine: TorchEn
     """As the clients of a remote engine call them: without waiting for one to ask for the next."""
     async def both() -> None:
         waited, piped = engine.base().fork("waited", LoRA(4)), engine.base().fork("piped", LoRA(4))
-        engine.micro_batch_tokens = 1  # many jobs for each call
+        engine.trainer.micro_batch_tokens = 1  # many jobs for each call
         work: list[Any] = []
         for answer in ("yes", "no", "yes no"):
             await learn(waited, answer, 1)
@@ -146,7 +147,7 @@ def test_the_verbs_of_an_adapter_run_in_the_order_of_their_calls(engine: TorchEn
 def test_half_a_gradient_is_none(engine: TorchEngine, how: str) -> None:
     async def fail() -> None:
         policy, other = engine.base().fork("half", LoRA(4)), engine.base().fork("whole", LoRA(4))
-        engine.micro_batch_tokens, calls = 1, []
+        engine.trainer.micro_batch_tokens, calls = 1, []
 
         def broken(logprobs: Any, data: Any) -> Any:
             calls.append(len(data))

@@ -23,7 +23,7 @@ from posttrain.engines.torch.engine import TorchEngine
 from posttrain.rollouts import taught as lesson
 from posttrain.runs import Budget, Run
 from posttrain.techniques import _groups, dpo, grpo, sft
-from posttrain.types import LoRA, Rollout, RolloutError, Task, UserError
+from posttrain.types import LoRA, Output, Rollout, RolloutError, Task, UserError
 
 FAST = sft.Config(learning_rate=1e-2, epochs=15)
 
@@ -45,6 +45,18 @@ def test_sft_learns_eight_rows_by_heart_and_the_answers_change(tmp_path: Path) -
     assert answers(start, rows) != answers(learnt, rows)
     losses = [record["loss"] for record in Run(tmp_path).metrics() if "loss" in record]
     assert losses[-1] < 0.1 * losses[0]
+
+
+def test_labels_may_be_learnt_as_a_choice(tmp_path: Path) -> None:
+    task = reviews()
+    learnt = teach(sft, base(task), task, tmp_path / "among", replace(FAST, among_labels=True))
+    whole = teach(sft, base(task), task, tmp_path / "whole", FAST)
+    assert score(learnt, task) > 0.9
+    tokens = [each.details["training"]["trained_tokens"] / each.details["training"]["steps"] for each in (learnt, whole)]
+    assert tokens[0] * 2 == tokens[1], "the one token that decides, and not the one that ends the answer"
+    free = replace(task, output=Output())
+    with pytest.raises(UserError, match="no closed set of labels"):
+        teach(sft, base(task), free, tmp_path / "free", replace(FAST, among_labels=True))
 
 
 def test_sft_on_a_language_model_learns_records_too(tiny_model_folder: Path, tmp_path: Path) -> None:

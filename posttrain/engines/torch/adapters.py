@@ -106,6 +106,11 @@ class FrozenLinear(nn.Module):
         frozen = self._products[self.bank.precision if x.dtype == torch.float32 else "float32"]
         return adapted_product(x.reshape(-1, x.shape[-1]), frozen, self.deltas()).view(*x.shape[:-1], -1)
 
+    def base_columns(self, x: Tensor, columns: Tensor) -> Tensor:
+        """The outputs `columns` [some] alone, without adapters, in the precision of x: [..., in] -> [..., some]."""
+        bias = None if self.base.bias is None else self.base.bias[columns]
+        return nn.functional.linear(x, self.base.weight[columns], bias)
+
     def deltas(self) -> list[Delta]:
         """What adapters add."""
         return []

@@ -21,6 +21,7 @@ from posttrain.engines.torch.network import Network
 from posttrain.engines.torch.policy import TorchPolicy
 from posttrain.engines.torch.sampler import Sampler
 from posttrain.engines.torch.thread import TorchThread
+from posttrain.engines.torch.training import Trainer
 from posttrain.renderers.chat_template import ChatTemplateRenderer
 from posttrain.types import UserError
 
@@ -52,12 +53,13 @@ class TorchEngine:
         self.renderer = ChatTemplateRenderer(tokenizer)
         ends = model.generation_config.eos_token_id
         stops = {*(ends if isinstance(ends, list) else [ends]), *self.renderer.stop_tokens} - {None}
-        self.micro_batch_tokens = self._micro_batch_tokens()
-        self.sampler = Sampler(self.network, frozenset(stops), self.micro_batch_tokens, self._slot_tokens())
+        micro_batch_tokens = self._micro_batch_tokens()
+        self.sampler = Sampler(self.network, frozenset(stops), micro_batch_tokens, self._slot_tokens())
         most_held = self.sampler.slot_tokens + self.sampler.prefill_tokens
         self.sampling_bytes = 0 if device.type == "cuda" else most_held * self._key_value_bytes()
         self.constraints = ConstraintCompiler(tokenizer, self.renderer.stop_token)
         self.thread = TorchThread(self.sampler)
+        self.trainer = Trainer(self.network, self.thread, micro_batch_tokens)
 
     @classmethod
     def open(cls, model: str = base.EMBEDDED, *, device: str = "", precision: Precision | None = None) -> TorchEngine:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 import torch
@@ -34,6 +34,10 @@ ENTERED_ROUNDING = 1e-6
 UNSUPPORTED = ("logit_scale", "logits_scaling", "final_logit_softcapping", "attention_chunk_size")
 """Configuration entries that this engine does not compute and the probe cannot see: what is done to the logits after
 the head, and attention by chunks, which are longer than the probe."""
+
+
+Prediction = tuple[int, int]
+"""(Place of the token after which it is made, token predicted.)"""
 
 
 class Network:
@@ -136,39 +140,57 @@ class Network:
         pieces = zip(hidden.split(HEAD_ROWS), targets.split(HEAD_ROWS), strict=True)
         return torch.cat([checkpoint(chunk, states, wanted, use_reentrant=False) for states, wanted in pieces])
 
-    def trained_logprobs(self, batch: Sequence[Datum], adapter: str) -> tuple[list[Tensor], int]:
-        """Per datum the log-probabilities at its trained positions, and how many tokens were forwarded."""
+    def trained_logprobs(
+        self, batch: Sequence[Datum], adapters: Sequence[str]
+    ) -> tuple[list[Tensor], Mapping[str, int]]:
+        """Per datum the log-probabilities at its trained positions, as its adapter has them; and how many tokens were
+        forwarded through each adapter."""
         # nothing is predicted from the last token of a sequence
         sequences = [datum.tokens[:-1] or datum.tokens for datum in batch]
-        forest = plant(sequences, [adapter] * len(batch))
-        with self.lower.entered(self._entry(sequences, forest, adapter)):
+        forest = plant(sequences, adapters)
+        with self.lower.entered(self._entry(sequences, forest, adapters)):
             hidden, _ = self.forest(forest)
-        distinct: dict[tuple[int, int], int] = {}  # (source, target): what sequences share is computed once
-        numbers, counts = [], []
+        by_choices: dict[Tokens, dict[Prediction, int]] = {}  # what sequences share is computed once
+        wanted: list[tuple[Tokens, int]] = []
         for i, datum in enumerate(batch):
-            place, trained = forest.index(i), datum.trained
-            pairs = ((place[position - 1], datum.tokens[position]) for position in trained)
-            numbers += [distinct.setdefault(pair, len(distinct)) for pair in pairs]
-            counts.append(len(trained))
-        sources, targets = torch.tensor(list(distinct), device=self.device).unbind(dim=1)
-        logprobs = self.token_logprobs(hidden[sources], targets)
-        return list(logprobs[torch.tensor(numbers, device=self.device)].split(counts)), len(forest.tokens)
+            place = forest.index(i)
+            for position in datum.trained:
+                choices = datum.choices[position] if datum.choices else ()
+                distinct = by_choices.setdefault(choices, {})
+                prediction = place[position - 1], datum.tokens[position]
+                wanted.append((choices, distinct.setdefault(prediction, len(distinct))))
+        logprobs = [self._logprobs(hidden, list(some), choices) for choices, some in by_choices.items()]
+        firsts = dict(zip(by_choices, accumulate(map(len, logprobs), initial=0), strict=False))
+        order = torch.tensor([firsts[choices] + number for choices, number in wanted], device=self.device)
+        per_datum = torch.cat(logprobs)[order].split([len(datum.trained) for datum in batch])
+        return list(per_datum), {adapter: end - start for adapter, start, end in forest.adapters}
 
-    def _entry(self, sequences: Sequence[Tokens], forest: Forest, adapter: str) -> tuple[int, Tensor] | None:
-        """(The lowest layer that the adapter acts on, what enters it); None when that is the lowest there is."""
-        depth = self.lower.depth(self.bank.get(adapter).tensors) if adapter else 0
+    def _logprobs(self, hidden: Tensor, predictions: Sequence[Prediction], choices: Tokens) -> Tensor:
+        """Log-probabilities [predictions], after hidden states [tokens, hidden] of a whole forest."""
+        sources, targets = torch.tensor(predictions, device=self.device).unbind(dim=1)
+        if not choices:
+            return self.token_logprobs(hidden[sources], targets)
+        among = self.output_head.base_columns(hidden[sources], torch.tensor(choices, device=self.device))
+        places = torch.tensor([choices.index(target) for _, target in predictions], device=self.device)
+        return -torch.nn.functional.cross_entropy(among.float(), places, reduction="none")
+
+    def _entry(self, sequences: Sequence[Tokens], forest: Forest, adapters: Sequence[str]) -> tuple[int, Tensor] | None:
+        """(The lowest layer that an adapter acts on, what enters it); None when that is the lowest there is."""
+        depth = min(self.lower.depth(self.bank.get(adapter).tensors) if adapter else 0 for adapter in {*adapters})
         if depth == 0:
             return None
-        kept = {tokens: self.lower.find(adapter, depth, tokens) for tokens in sequences}
-        for tokens in [tokens for tokens, states in kept.items() if states is None]:
-            # each alone: its last bits must not depend on which others a batch, maybe of a resumed run, begins with
-            planted = plant([tokens], [BASE])
-            kept[tokens] = self.lower.leave(depth, partial(self.forest, planted))[0]
-            self.lower.keep(adapter, depth, tokens, kept[tokens])  # type: ignore[arg-type]
+        kept: dict[Tokens, Tensor] = {}
+        for tokens, adapter in dict.fromkeys(zip(sequences, adapters, strict=True)):
+            states = self.lower.find(adapter, depth, tokens)
+            if states is None:
+                # each alone: its last bits must not depend on which others a batch, maybe of a resumed run, begins with
+                states = self.lower.leave(depth, partial(self.forest, plant([tokens], [BASE])))[0]
+                self.lower.keep(adapter, depth, tokens, states)
+            kept[tokens] = states
         first = next(iter(kept.values()))
-        entering = first.new_empty(len(forest.tokens), first.shape[-1])  # type: ignore[union-attr]
+        entering = first.new_empty(len(forest.tokens), first.shape[-1])
         for i, tokens in enumerate(sequences):
-            entering[forest.index(i)] = kept[tokens]  # type: ignore[assignment]
+            entering[forest.index(i)] = kept[tokens]
         return depth, entering[None]
 
     def _enters_exactly(self, depth: int) -> bool:

@@ -9,17 +9,17 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from posttrain.engines.torch.adapter_files import read_adapter, read_optimiser, write_adapter, write_optimiser
-from posttrain.engines.torch.adapters import BASE, Adapter, Gradient
+from posttrain.engines.torch.adapters import BASE, Adapter
 from posttrain.engines.torch.forest import cut, share_out
+from posttrain.engines.torch.lockstep import Lockstep
 from posttrain.engines.torch.stems import Slotted
+from posttrain.engines.torch.training import Lesson
 from posttrain.engines.writing import generator_for
 from posttrain.optimisers import Optimiser
 from posttrain.types import (
@@ -56,6 +56,7 @@ class TorchPolicy:
         self.context_length = engine.network.context_length
         self.sampling_bytes = engine.sampling_bytes
         self.model_folder = Path(engine.source)
+        self._lockstep: Lockstep | None = None
         self.precision = "bfloat16" if engine.device.type == "cuda" else engine.network.bank.precision
 
     @property
@@ -135,7 +136,7 @@ class TorchPolicy:
 
         @torch.inference_mode()
         def score(members: list[int]) -> None:
-            tensors, _ = network.trained_logprobs([data[i] for i in members], self.adapter)
+            tensors, _ = network.trained_logprobs([data[i] for i in members], [self.adapter] * len(members))
             for i, tensor in zip(members, tensors, strict=True):
                 results[i] = tensor.tolist()
 
@@ -143,7 +144,7 @@ class TorchPolicy:
             shares = share_out([[data[i].tokens] for i in members], network.threads.most)
             network.threads.side_by_side([partial(score, [members[i] for i in share]) for share in shares])
 
-        pieces = cut([[data[i].tokens] for i in wanted], self.engine.micro_batch_tokens)
+        pieces = cut([[data[i].tokens] for i in wanted], self.engine.trainer.micro_batch_tokens)
         jobs = [partial(score_piece, [wanted[i] for i in piece]) for piece in pieces]
         await self.engine.thread.run_all(jobs, self.adapter)
         return results
@@ -157,36 +158,24 @@ class TorchPolicy:
         if not data:
             raise UserError("there is nothing to train on", remedy="give forward_backward at least one sequence")
         self._check_data(data)
-        keyed = [(datum.group or f"#{i}", datum) for i, datum in enumerate(data)]
-        groups = [[datum for _, datum in members] for _, members in groupby(keyed, key=lambda pair: pair[0])]
-        pieces = list(cut([[datum.tokens for datum in group] for group in groups], self.engine.micro_batch_tokens))
-        gradient = Gradient(len(pieces))
-        jobs = [partial(self._backward, [groups[i] for i in piece], loss, normaliser, gradient) for piece in pieces]
-        return _summed(await self.engine.thread.run_all(jobs, self.adapter))
+        lesson = Lesson(self.adapter, data, loss, normaliser)
+        if self._lockstep:
+            return await self._lockstep.learn(lesson)
+        (metrics,) = await self.engine.trainer.learn([lesson])
+        return metrics
 
-    def _backward(self, groups: Sequence[list[Datum]], loss: Loss, normaliser: float, gradient: Gradient) -> Metrics:
-        """One piece, its parts side by side."""
-        threads = self.engine.network.threads
-        shares = share_out([[datum.tokens for datum in group] for group in groups], threads.most)
-        batches = [[datum for i in share for datum in groups[i]] for share in shares]
-        parts = threads.side_by_side([partial(self._backward_of_part, batch, loss, normaliser) for batch in batches])
-        gradient.add([part for part, _ in parts], self._weights())
-        return _summed([metrics for _, metrics in parts])
+    def keep_step(self, others: Sequence[TorchPolicy]) -> Callable[[TorchPolicy], None]:
+        """See types.Policy."""
+        members = [self, *others]
+        lockstep = Lockstep([member.adapter for member in members], self.engine.trainer.learn)
+        for member in members:
+            member._lockstep = lockstep
 
-    def _backward_of_part(
-        self, batch: Sequence[Datum], loss: Loss, normaliser: float
-    ) -> tuple[Sequence[Tensor | None], Metrics]:
-        logprobs, forwarded = self.engine.network.trained_logprobs(batch, self.adapter)
-        total, metrics = loss(logprobs, batch)
-        gradient = torch.autograd.grad(total / normaliser, self._weights().parameters(), allow_unused=True)
-        trained = sum(len(logprob) for logprob in logprobs)
-        return gradient, {
-            **metrics,
-            "loss": total.item() / normaliser,
-            "trained_tokens": float(trained),
-            "tokens": float(sum(len(datum.tokens) for datum in batch)),
-            "forwarded_tokens": float(forwarded),
-        }
+        def leave(member: TorchPolicy) -> None:
+            member._lockstep = None
+            lockstep.leave(member.adapter)
+
+        return leave
 
     def _check_data(self, data: Sequence[Datum]) -> None:
         for datum in data:
@@ -282,14 +271,6 @@ class TorchPolicy:
 
         if self.adapter:
             self.engine.thread.submit(forget).result()
-
-
-def _summed(parts: Sequence[Metrics]) -> Metrics:
-    total: Metrics = {}
-    for part in parts:
-        for key, value in part.items():
-            total[key] = total.get(key, 0.0) + value
-    return total
 
 
 def _tokens(prompts: Sequence[Prompt]) -> list[Tokens]:

@@ -1,0 +1,154 @@
+"""Trainings in lockstep: what several adapters learn from at one time is one forward call, and each learns as alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch_crowd import data, run, tensors
+
+from posttrain import losses
+from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
+from posttrain.optimisers import Adam
+from posttrain.types import LoRA, Metrics
+
+ANSWERS = ("yes", "no", "yes no", "no yes no")
+SHAPES = (LoRA(4), LoRA(8, alpha=4), LoRA(2, layers=0.5), LoRA(4, layers=0.5))
+
+
+@pytest.fixture
+def engine(tiny_model_folder: Path) -> Iterator[TorchEngine]:
+    engine = TorchEngine.open(str(tiny_model_folder), device="cpu", precision="float32")
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def calls(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The adapters of each forward call that is trained on."""
+    found: list[list[str]] = []
+    trained_logprobs = engine.network.trained_logprobs
+
+    def noted(batch: Any, adapters: Sequence[str]) -> Any:
+        found.append(sorted({*adapters}))
+        return trained_logprobs(batch, adapters)
+
+    monkeypatch.setattr(engine.network, "trained_logprobs", noted)
+    return found
+
+
+def forks(engine: TorchEngine, shapes: Sequence[LoRA] = SHAPES) -> list[TorchPolicy]:
+    return [engine.base().fork(f"one of {len(shapes)}", shape, seed=3) for shape in shapes]
+
+
+async def learn(policy: TorchPolicy, answer: str, steps: int = 3) -> list[Metrics]:
+    found = []
+    for _ in range(steps):
+        metrics = await policy.forward_backward(data(policy.engine, answer), losses.cross_entropy, normaliser=9)
+        found.append(metrics | await policy.optim_step(Adam(3e-2)))
+    return found
+
+
+async def all_of(works: Sequence[Awaitable[Any]]) -> list[Any]:
+    return await asyncio.wait_for(asyncio.gather(*works, return_exceptions=True), 60)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_each_learns_as_alone(engine: TorchEngine, calls: list[list[str]], threads: int) -> None:
+    """Adapters of other ranks, on other layers, with other data."""
+    async def both() -> None:
+        alone, together = forks(engine), forks(engine)
+        wanted = [await learn(policy, answer) for policy, answer in zip(alone, ANSWERS, strict=True)]
+        calls.clear()
+        together[0].keep_step(together[1:])
+        found = await all_of([learn(policy, answer) for policy, answer in zip(together, ANSWERS, strict=True)])
+        names = sorted(policy.adapter for policy in together)
+        assert len(calls) == 3 * threads and sorted(chain(*calls[:threads])) == names
+        for mine, theirs in zip(found, wanted, strict=True):
+            assert mine == [pytest.approx(metrics, rel=1e-4) for metrics in theirs]
+        for mine, theirs in zip(together, alone, strict=True):
+            for one, other in zip(tensors(mine), tensors(theirs), strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+    engine.network.threads.most = threads
+    run(both())
+
+
+def test_small_batches_meet_and_none_is_larger_than_may_be(engine: TorchEngine, calls: list[list[str]]) -> None:
+    async def in_step() -> None:
+        policies = forks(engine)
+        policies[0].keep_step(policies[1:])
+        one = len(data(engine, "no")) * max(len(datum.tokens) for datum in data(engine, "no"))
+        engine.trainer.micro_batch_tokens, engine.network.threads.most = 2 * one, 1
+        await all_of([learn(policy, "no", 1) for policy in policies])
+        assert 1 < len(calls) < 4 and sorted(chain(*calls)) == sorted(policy.adapter for policy in policies)
+        calls.clear()
+        engine.trainer.micro_batch_tokens = 1
+        metrics = await all_of([learn(policy, "no", 1) for policy in policies])
+        assert len(calls) == 4 * len(data(engine, "no"))
+        assert {each["trained_tokens"] for (each,) in metrics} == {metrics[0][0]["trained_tokens"]}
+
+    run(in_step())
+
+
+def test_who_fails_fails_alone(engine: TorchEngine) -> None:
+    async def in_step() -> None:
+        wrong, right, lonely = forks(engine, [LoRA(4)] * 3)
+        wrong.keep_step([right])
+
+        def broken(logprobs: Any, batch: Any) -> Any:  # noqa: ARG001
+            raise ZeroDivisionError("in a loss")
+
+        failed, learnt = await all_of(
+            [wrong.forward_backward(data(engine), broken), learn(right, "no", steps=1)])
+        assert isinstance(failed, ZeroDivisionError)
+        (alone,) = await learn(lonely, "no", steps=1)
+        assert learnt == [pytest.approx(alone, rel=1e-4)]
+        with pytest.raises(Exception, match="gradient"):
+            await wrong.optim_step(Adam(0.1))
+
+    run(in_step())
+
+
+def test_nobody_waits_for_who_has_left(engine: TorchEngine, calls: list[list[str]]) -> None:
+    async def in_step() -> None:
+        short, long = forks(engine, [LoRA(4)] * 2)
+        leave = short.keep_step([long])
+
+        async def one_step() -> None:
+            await learn(short, "yes", steps=1)
+            await asyncio.sleep(0.05)
+            assert len(calls) == 1, "it is waited for"
+            leave(short)
+
+        engine.network.threads.most = 1
+        await all_of([one_step(), learn(long, "no", steps=3)])
+        assert calls == [sorted([short.adapter, long.adapter]), [long.adapter], [long.adapter]]
+        await learn(short, "yes", steps=1)
+        assert calls[-1] == [short.adapter]
+
+    run(in_step())
+
+
+def test_who_is_cancelled_or_dropped_holds_nobody_up(engine: TorchEngine, calls: list[list[str]]) -> None:
+    async def in_step() -> None:
+        cancelled, dropped, left = forks(engine, [LoRA(4)] * 3)
+        leave = cancelled.keep_step([dropped, left])
+        gives_up = asyncio.ensure_future(learn(cancelled, "yes"))
+        await asyncio.sleep(0)
+        gives_up.cancel()
+        waits = asyncio.ensure_future(learn(dropped, "yes", steps=1))
+        await asyncio.sleep(0)
+        dropped.drop()
+        learns = asyncio.ensure_future(learn(left, "no", steps=1))
+        found = await all_of([gives_up, waits, learns])
+        leave(cancelled)
+        assert isinstance(found[0], asyncio.CancelledError) and "was dropped" in str(found[1])
+        assert found[2][0]["trained_tokens"] > 0 and calls[-1] == [left.adapter]
+
+    run(in_step())
