@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch_models import make
 
-from posttrain.engines.torch.adapted_product import Delta, PlainProduct, adapted_product
+from posttrain.engines.torch.adapted_product import Delta, PlainProduct, adapted_product, lay_out_for_products
 from posttrain.engines.torch.norms import replace_norms, root_mean_square_norm
 
 
@@ -78,3 +78,15 @@ def test_a_norm_of_another_kind_is_left_alone() -> None:
     odd = OddRMSNorm()
     assert replace_norms(odd) == 0
     assert torch.equal(odd(torch.ones(1, 8)), torch.full((1, 8), 2.0))
+
+
+def test_weights_are_laid_out_by_column_but_those_an_embedding_shares() -> None:
+    model = make("llama")
+    model.lm_head.weight = model.get_input_embeddings().weight
+    wanted = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    lay_out_for_products(model)
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in model.state_dict().items())
+    by_column = {name for name, module in model.named_modules()
+                 if isinstance(module, torch.nn.Linear) and module.weight.t().is_contiguous()}
+    assert by_column == {name for name, module in model.named_modules()
+                         if isinstance(module, torch.nn.Linear) and name != "lm_head"}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from posttrain.engines.stepping import take_step
 from posttrain.engines.torch.adapted_product import Delta, FrozenProduct, PlainProduct, adapted_product
+from posttrain.engines.torch.grouped import Group, Groups
 from posttrain.engines.torch.int8 import Int8Product
 from posttrain.engines.torch.lower_layers import layer_number
 from posttrain.engines.torch.rounded import RoundedProduct
@@ -104,16 +105,16 @@ class FrozenLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [..., in] -> [..., out]."""
         frozen = self._products[self.bank.precision if x.dtype == torch.float32 else "float32"]
-        return adapted_product(x.reshape(-1, x.shape[-1]), frozen, self.deltas()).view(*x.shape[:-1], -1)
+        return self.product(x.reshape(-1, x.shape[-1]), frozen).view(*x.shape[:-1], -1)
+
+    def product(self, x: Tensor, frozen: FrozenProduct) -> Tensor:
+        """x [rows, in] -> [rows, out]."""
+        return frozen.product(x)
 
     def base_columns(self, x: Tensor, columns: Tensor) -> Tensor:
         """The outputs `columns` [some] alone, without adapters, in the precision of x: [..., in] -> [..., some]."""
         bias = None if self.base.bias is None else self.base.bias[columns]
         return nn.functional.linear(x, self.base.weight[columns], bias)
-
-    def deltas(self) -> list[Delta]:
-        """What adapters add."""
-        return []
 
 
 class AdaptedLinear(FrozenLinear):
@@ -123,12 +124,18 @@ class AdaptedLinear(FrozenLinear):
         super().__init__(base, bank)
         self.path = path
 
-    def deltas(self) -> list[Delta]:
-        return [
+    def product(self, x: Tensor, frozen: FrozenProduct) -> Tensor:
+        if group := self.bank.group:
+            y = frozen.product(x)
+            if self.path in group.members[0].tensors:
+                group.add(self.path, x, y)
+            return y
+        deltas = [
             Delta(start, end, *adapter.tensors[self.path], adapter.scale)
             for adapter, start, end in self.bank.acting
-            if adapter and self.path in adapter.tensors
+            if self.path in adapter.tensors
         ]
+        return adapted_product(x, frozen, deltas)
 
 
 class AdapterBank:
@@ -140,6 +147,7 @@ class AdapterBank:
     def __init__(self, network: nn.Module, precision: Precision = "float32") -> None:
         self.precision = precision
         self.adapters: dict[str, Adapter] = {}
+        self.groups = Groups()
         self._serial = itertools.count(1)
         self._call = threading.local()
         self.layers: dict[str, nn.Linear] = {}
@@ -160,13 +168,19 @@ class AdapterBank:
             setattr(network.get_submodule(parent), leaf, AdaptedLinear(module, path, self))
 
     @property
-    def acting(self) -> list[tuple[Adapter | None, int, int]]:
+    def acting(self) -> list[tuple[Adapter, int, int]]:
         """Who acts on which span of tokens in this thread's forward call."""
         return getattr(self._call, "acting", [])
 
+    @property
+    def group(self) -> Group | None:
+        """All who act, where that is worth it."""
+        return getattr(self._call, "group", None)
+
     def act(self, spans: Iterable[tuple[str, int, int]]) -> None:
         """Sets who acts on which span of tokens; contiguous, in order."""
-        self._call.acting = [(self.get(name) if name else None, start, end) for name, start, end in spans]
+        self._call.acting = [(self.get(name), start, end) for name, start, end in spans if name]
+        self._call.group = self.groups.find(self._call.acting)
 
     def get(self, name: str) -> Adapter:
         """The adapter of this name.  Raises RuntimeError when it is gone."""

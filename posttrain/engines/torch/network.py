@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from posttrain.engines.torch.adapted_product import lay_out_for_products
 from posttrain.engines.torch.adapters import BASE, AdapterBank, FrozenLinear, Precision
 from posttrain.engines.torch.attention import NAME, ForestLayout, KeysValues, Layout
 from posttrain.engines.torch.cache import Trunk
@@ -56,6 +57,8 @@ class Network:
         self.threads = Threads(device)
         model.eval().requires_grad_(False)
         self.body = model.base_model
+        if precision == "float32" and device.type == "cpu":
+            lay_out_for_products(model)
         expected = self._plain_probe()
         model.set_attn_implementation(NAME)
         replace_norms(model)

@@ -106,8 +106,9 @@ class Sampler:
             row.done(error)
 
     def rest(self) -> None:
-        """Gives back the slots, which are kept for the next completions."""
+        """Gives back the slots, which are kept for the next completions, and what is laid out for their adapters."""
         self.stems.slots.release()
+        self.network.bank.groups.clear()
 
     @torch.inference_mode()
     def step(self, held: Collection[str] = ()) -> None:
