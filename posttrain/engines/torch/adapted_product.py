@@ -41,8 +41,8 @@ class PlainProduct:
 
 
 def lay_out_for_products(model: Any) -> None:
-    """Stores the frozen weights of linear layers by column: processors multiply few rows with them in 0.75 to 0.9 of the
-    time, for they need no transposing on the way, and many rows no slower (docs/notes/2026-11-28-narrow-products.md).
+    """Stores the frozen weights of linear layers by column: few rows are multiplied in 0.75 to 0.9 of the time, for
+    nothing needs transposing on the way, and many rows no slower (docs/notes/2026-11-28-narrow-products.md).
 
     Weights that other modules share stay as they are: an embedding reads rows.
     """
