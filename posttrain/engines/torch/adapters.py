@@ -109,7 +109,7 @@ class FrozenLinear(nn.Module):
 
     def product(self, x: Tensor, frozen: FrozenProduct) -> Tensor:
         """x [rows, in] -> [rows, out]."""
-        return frozen.product(x)
+        return adapted_product(x, frozen, [])
 
     def base_columns(self, x: Tensor, columns: Tensor) -> Tensor:
         """The outputs `columns` [some] alone, without adapters, in the precision of x: [..., in] -> [..., some]."""
