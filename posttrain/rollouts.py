@@ -121,7 +121,9 @@ def among(datum: Datum, answers: Sequence[Tokens]) -> Datum:
     The sum of its log-probabilities is that of the whole answer when it is sampled under the constraint to be one of
     them.  Raises ValueError when it is none of them.
     """
-    (length,) = {len(answer) for answer in answers if datum.tokens[-len(answer) :] == answer}
+    length = max((len(answer) for answer in answers if datum.tokens[-len(answer) :] == answer), default=0)
+    if not length:
+        raise ValueError("the datum ends in none of the answers")
     start = len(datum.tokens) - length
     choices: list[Tokens] = [()] * start
     left = list(answers)

@@ -226,7 +226,9 @@ def test_an_answer_among_others_is_trained_where_they_part() -> None:
     assert chosen.weights == (0.0, 0.0, 1.0, 0.0, 1.0, 0.0)
     assert chosen.choices == ((), (), (7, 8), (1,), (2, 3), (0,))
     assert among(Datum((9, *three), (0.0, 1.0, 1.0, 1.0)), [one, two, three]).trained == [1]
-    with pytest.raises(ValueError):
+    longer = Datum((9, 4, *one), (0.0, *[1.0] * 5))
+    assert among(longer, [one, (4, *one)]).choices[:3] == ((), (4, 7), (7,)), "one answer is the end of another"
+    with pytest.raises(ValueError, match="none of the answers"):
         among(Datum((9, 7, 7, 0), (0.0, 1.0, 1.0, 1.0)), [one, two])
 
 

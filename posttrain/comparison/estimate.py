@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
@@ -70,7 +70,8 @@ async def calibrate(candidate: PolicyCandidate, task: Task) -> Speed:
         await candidate.policy.logprobs(data[:2])
         read = await _seconds(candidate.policy.logprobs(data)) / (own * len(data))
         train = await _seconds_per_trained_token(sft.shape(candidate, task), rows)
-    writing = await _seconds(candidate.attempt(rows, n=ANSWERS))
+    varied = replace(candidate.serving(), temperature=1.0)  # equal answers to a row would be written as one
+    writing = await _seconds(candidate.attempt(rows, n=ANSWERS, sampling=varied))
     write = max(1e-4, (writing / len(rows) - read * own) / ANSWERS)
     alone = sum([await _seconds(candidate.attempt([row])) for row in rows[-ROWS_ALONE:]]) / len(rows[-ROWS_ALONE:])
     fullest = psutil.Process().memory_info().rss + candidate.policy.sampling_bytes

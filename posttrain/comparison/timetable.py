@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 
 from posttrain.comparison.bench import CURVE_SHARES, MORE_SEEDS
 from posttrain.comparison.estimate import CLOSING_SECONDS, Forecast
-from posttrain.comparison.plan import LEAST_TRAINING, divide, share
+from posttrain.comparison.plan import divide, share
 from posttrain.runs import Run
 from posttrain.techniques import _chain as chain
 from posttrain.types import Kind
 
 REPEATED = 2
 """How many of the best taught candidates are trained again with other seeds, while there is time."""
+
+PROMISED = 0.8
+"""Of the time that the plan gave training so much stays its own, when prompts take longer than was expected: what comes
+last would else pay for all of them."""
 
 
 class Timetable:
@@ -73,8 +77,8 @@ class Timetable:
             return ""
         if forecast is None:
             return "" if self._left > 0 else "left out: no time was left"
-        weights = [self.forecasts[name] for name in self._waiting("weights")]
-        kept_back = sum(LEAST_TRAINING * each.teaching + each.judging for each in weights)
+        weights = self._waiting("weights")
+        kept_back = sum(PROMISED * self._planned(name) + self.forecasts[name].judging for name in weights)
         if forecast.total <= self._left - kept_back:
             return ""
         del self.forecasts[expression]
@@ -96,6 +100,11 @@ class Timetable:
         if expression in weights:
             return divide(left, weights)[expression]
         return max(5.0, own.teaching, left - own.judging - self._of_this_model)
+
+    def _planned(self, name: str) -> float:
+        """Seconds for teaching that the plan gave a candidate, as far as it needs them."""
+        needed, given = self.forecasts[name].teaching, self.teaching.get(name)
+        return needed if given is None else min(needed, given)
 
     def _waiting(self, kind: Kind) -> list[str]:
         return [name for name in self.forecasts if chain.kind(name) == kind and name not in self.left_out]

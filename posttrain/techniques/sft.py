@@ -114,9 +114,9 @@ def lessons(candidate: PolicyCandidate, rows: Sequence[Row], task: Task, config:
     data = [lesson(candidate, row) for row in rows]
     if not config.among_labels:
         return data
-    if not task.output.labels:
+    if len(task.output.labels) < 2:
         raise UserError(
-            f"the answers of {task.name} are no closed set of labels",
+            f"the answers of {task.name} are no labels to choose from",
             place="sft: among_labels",
             remedy="leave among_labels out",
         )

@@ -145,7 +145,7 @@ def test_what_takes_longer_than_expected_is_not_paid_for_by_training_alone(tmp_p
     assert table.refusal("few_shot") == ""
     table.begin("few_shot")
     clock.now += 60  # instead of 30
-    assert "took longer" in table.refusal("prompt_search"), "110 of 190 would leave less than half of sft's"
+    assert "took longer" in table.refusal("prompt_search"), "110 of 190 would leave sft less than was planned"
     assert table.begin("sft") == pytest.approx(190 - 10), "and what is left is training's"
 
 

@@ -147,8 +147,12 @@ def test_they_do_not_depend_on_how_a_batch_is_cut_and_packed(
 @pytest.mark.parametrize("in_step", [True, False], ids=["in one batch", "in turns"])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_they_do_not_depend_on_who_else_learns(
-        algorithm: str, in_step: bool, start: tuple[Any, TorchEngine, Path]) -> None:
+        algorithm: str, in_step: bool, start: tuple[Any, TorchEngine, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     _, engine, folder = start
+    together: set[int] = set()  # how many adapters there were in a call
+    trained_logprobs = engine.network.trained_logprobs
+    monkeypatch.setattr(engine.network, "trained_logprobs", lambda batch, adapters: together.add(
+        len({*adapters})) or trained_logprobs(batch, adapters))
     wanted = one_adapter(engine, folder, algorithm)
     policies = [engine.load(folder) for _ in ALGORITHMS]
     works = [work(each, policy) for each, policy in zip(ALGORITHMS, policies, strict=True)]
@@ -159,3 +163,4 @@ def test_they_do_not_depend_on_who_else_learns(
         return await asyncio.gather(*(learnt(policy, *what) for policy, what in zip(policies, works, strict=True)))
 
     same(asyncio.run(all_at_once())[ALGORITHMS.index(algorithm)], wanted)
+    assert (max(together) > 1) == in_step

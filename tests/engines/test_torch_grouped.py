@@ -126,6 +126,8 @@ def test_adapters_that_write_together_write_as_alone(engine: TorchEngine, monkey
             alone = [await texts(policy, sampling) for policy in policies]
             used.clear()
             assert await together(policies) == alone and used
-            await learn(policies[3], "yes", 3)  # its weights change: what was laid out for it is no more
+            before = await texts(policies[3], sampling)
+            await learn(policies[3], "no no", 3)  # its weights change: what was laid out for it is no more
+            assert await texts(policies[3], sampling) != before
 
     run(all_of_it())

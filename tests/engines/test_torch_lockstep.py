@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -96,21 +97,77 @@ def test_small_batches_meet_and_none_is_larger_than_may_be(engine: TorchEngine, 
     run(in_step())
 
 
-def test_who_fails_fails_alone(engine: TorchEngine) -> None:
+@pytest.mark.parametrize("micro_batch_tokens", [4096, 1])
+def test_who_fails_fails_alone(engine: TorchEngine, micro_batch_tokens: int) -> None:
+    """And what was computed before it failed is not learnt twice."""
     async def in_step() -> None:
-        wrong, right, lonely = forks(engine, [LoRA(4)] * 3)
-        wrong.keep_step([right])
+        right, wrong, lonely = forks(engine, [LoRA(4)] * 3)
+        engine.trainer.micro_batch_tokens = micro_batch_tokens
+        right.keep_step([wrong])
 
         def broken(logprobs: Any, batch: Any) -> Any:  # noqa: ARG001
             raise ZeroDivisionError("in a loss")
 
-        failed, learnt = await all_of(
-            [wrong.forward_backward(data(engine), broken), learn(right, "no", steps=1)])
+        learnt, failed = await all_of(
+            [learn(right, "no", steps=1), wrong.forward_backward(data(engine), broken)])
         assert isinstance(failed, ZeroDivisionError)
         (alone,) = await learn(lonely, "no", steps=1)
         assert learnt == [pytest.approx(alone, rel=1e-4)]
         with pytest.raises(Exception, match="gradient"):
             await wrong.optim_step(Adam(0.1))
+
+    run(in_step())
+
+
+def test_one_that_has_diverged_spoils_no_other(engine: TorchEngine) -> None:
+    async def in_step() -> None:
+        good, wild, other, lonely = forks(engine, [LoRA(4)] * 4)
+        for a, _ in engine.network.bank.get(wild.adapter).tensors.values():
+            a.data.fill_(float("nan"))
+        good.keep_step([wild, other])
+        first, diverged, second = await all_of([learn(policy, "no", steps=1) for policy in (good, wild, other)])
+        (alone,) = await learn(lonely, "no", steps=1)
+        assert first == second == [pytest.approx(alone, rel=1e-4)]
+        assert "diverged" in str(diverged) or "finite" in str(diverged)
+
+    run(in_step())
+
+
+def test_what_is_cancelled_while_it_is_computed_is_not_learnt(engine: TorchEngine) -> None:
+    async def in_step() -> None:
+        hasty, patient, lonely = forks(engine, [LoRA(4)] * 3)
+        hasty.keep_step([patient])
+        begun = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def slow(logprobs: Any, batch: Any) -> Any:
+            loop.call_soon_threadsafe(begun.set)
+            time.sleep(0.2)
+            return losses.cross_entropy(logprobs, batch)
+
+        gives_up = asyncio.ensure_future(hasty.forward_backward(data(engine, "no"), slow))
+        learns = asyncio.ensure_future(learn(patient, "no", steps=1))
+        await begun.wait()
+        gives_up.cancel()
+        found = await all_of([gives_up, learns])
+        (alone,) = await learn(lonely, "no", steps=1)
+        assert isinstance(found[0], asyncio.CancelledError) and found[1] == [pytest.approx(alone, rel=1e-4)]
+        with pytest.raises(Exception, match="gradient"):
+            await hasty.optim_step(Adam(0.1))
+
+    run(in_step())
+
+
+def test_a_second_lesson_before_the_first_is_learnt_is_refused(engine: TorchEngine) -> None:
+    async def in_step() -> None:
+        hasty, late = forks(engine, [LoRA(4)] * 2)
+        leave = hasty.keep_step([late])
+        first = asyncio.ensure_future(learn(hasty, "no", steps=1))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="await each"):
+            await learn(hasty, "no", steps=1)
+        leave(late)
+        await all_of([first])
 
     run(in_step())
 

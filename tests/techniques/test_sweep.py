@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from lessons import answers, base, reviews, score
+from lessons import answers, base, only, reviews, score
 
 from posttrain.candidates.policy import PolicyCandidate
+from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
 from posttrain.runs import Budget, Run, read_json
 from posttrain.techniques import _chain as chain
 from posttrain.techniques import _sweep, sft
@@ -83,3 +86,35 @@ def test_what_cannot_be_swept_is_refused(tmp_path: Path) -> None:
         asyncio.run(chain.teach("retrieval", base(task), task, Run(tmp_path), last={"a": None, "b": None}))
     with pytest.raises(UserError, match="budget was used up"):
         asyncio.run(chain.teach("sft", base(task), task, Run(tmp_path, budget=Budget(minutes=0)), last=CONFIGS))
+
+
+def test_trainings_of_one_engine_keep_step(tiny_model_folder: Path, tmp_path: Path,
+                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = TorchEngine.open(str(tiny_model_folder), device="cpu", precision="float32")
+    engine.network.threads.most, calls, task = 1, [], only(reviews(), 8)
+    trained_logprobs = engine.network.trained_logprobs
+
+    def noted(batch: Any, adapters: Sequence[str]) -> Any:
+        calls.append(len({*adapters}))
+        return trained_logprobs(batch, adapters)
+
+    monkeypatch.setattr(engine.network, "trained_logprobs", noted)
+    start = PolicyCandidate("tiny", "prompt", engine.base(), task.instructions, task.output)
+    configs = {f"{rate:g}": sft.Config(learning_rate=rate, epochs=2, batch_size=4) for rate in (1e-3, 1e-2, 3e-2)}
+
+    def swept(name: str) -> list[dict[str, Any]]:
+        run = Run(tmp_path / name)
+        asyncio.run(_sweep.teach(sft, start, task, run, configs))
+        return [{**record, "seconds": 0} for config in configs for record in run.child(config).metrics()]
+
+    try:
+        found = swept("in step")
+        assert [count for count in calls if count > 1] == [3, 3, 2, 2]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(TorchPolicy, "keep_step", lambda *_: lambda _: None)
+            wanted = swept("in turns")
+    finally:
+        engine.close()
+    assert [len(record) for record in found] == [len(record) for record in wanted]
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-3)

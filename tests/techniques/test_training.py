@@ -55,7 +55,7 @@ def test_labels_may_be_learnt_as_a_choice(tmp_path: Path) -> None:
     tokens = [each.details["training"]["trained_tokens"] / each.details["training"]["steps"] for each in (learnt, whole)]
     assert tokens[0] * 2 == tokens[1], "the one token that decides, and not the one that ends the answer"
     free = replace(task, output=Output())
-    with pytest.raises(UserError, match="no closed set of labels"):
+    with pytest.raises(UserError, match="no labels to choose from"):
         teach(sft, base(task), free, tmp_path / "free", replace(FAST, among_labels=True))
 
 

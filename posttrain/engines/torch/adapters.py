@@ -66,20 +66,22 @@ class Adapter:
 
 
 class Gradient:
-    """What one call of forward_backward adds to the gradient of an adapter: all of its `pieces`, or nothing."""
+    """What one call of forward_backward adds to the gradient of an adapter, gathered from its `pieces`."""
 
     def __init__(self, pieces: int) -> None:
         self.missing = pieces
         self.sums: list[Tensor | None] = []
 
-    def add(self, parts: Sequence[Sequence[Tensor | None]], adapter: Adapter) -> None:
-        """Adds the gradient of the parts of one piece; with the last one it reaches the adapter."""
+    def add(self, parts: Sequence[Sequence[Tensor | None]]) -> None:
+        """Adds the gradient of the parts of one piece."""
         for more in parts:
             self.sums = [_sum(*pair) for pair in zip(self.sums, more, strict=True)] if self.sums else list(more)
         self.missing -= 1
-        if not self.missing:
-            for parameter, total in zip(adapter.parameters(), self.sums, strict=True):
-                parameter.grad = _sum(parameter.grad, total)
+
+    def reach(self, adapter: Adapter) -> None:
+        """Adds all of it to the adapter's."""
+        for parameter, total in zip(adapter.parameters(), self.sums, strict=True):
+            parameter.grad = _sum(parameter.grad, total)
 
 
 def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:

@@ -107,24 +107,23 @@ class Groups:
 
     def __init__(self) -> None:
         self.kept: OrderedDict[tuple[int, ...], dict[str, Stack]] = OrderedDict()  # by the members' stamps
-        self._before, self._lock = threading.local(), threading.Lock()
+        self._lock = threading.Lock()
 
     def find(self, acting: Sequence[Acting]) -> Group | None:
-        """The group of a call of this thread, when its members also were those of the call before: to lay out weights
-        for a single call would take longer than it saves."""
+        """The group of a call, when its members acted together before: to lay out weights for a single call would take
+        longer than it saves."""
         if torch.is_grad_enabled() or len(acting) < FEWEST or any(end - start > MOST_ROWS for _, start, end in acting):
             return None
-        key = tuple(member.stamp for member, _, _ in acting)
-        again = getattr(self._before, "key", ()) == key
-        self._before.key = key
-        if not again or any(member.tensors.keys() != acting[0][0].tensors.keys() for member, _, _ in acting):
+        if any(member.tensors.keys() != acting[0][0].tensors.keys() for member, _, _ in acting):
             return None
+        key = tuple(member.stamp for member, _, _ in acting)
         with self._lock:
+            again = key in self.kept
             stacks = self.kept.setdefault(key, {})
             self.kept.move_to_end(key)
             while len(self.kept) > 1 and sum(map(len, self.kept)) > MOST_STACKED:
                 self.kept.popitem(last=False)
-        return Group(acting, stacks)
+        return Group(acting, stacks) if again else None
 
     def clear(self) -> None:
         """Gives the memory of all stacks back."""

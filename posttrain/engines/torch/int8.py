@@ -35,4 +35,4 @@ class Int8Product:
         """The weight [out, in] in int8, and the scales [out]."""
         weight = self.linear.weight.detach()
         scales = weight.abs().amax(dim=1).clamp(min=torch.finfo(weight.dtype).tiny) / LARGEST
-        return (weight / scales[:, None]).round().to(torch.int8), scales
+        return (weight / scales[:, None]).round().to(torch.int8).contiguous(), scales

@@ -26,11 +26,20 @@ class Lockstep:
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def learn(self, lesson: Lesson) -> Metrics:
-        """The lesson's metrics, once all members have come to their next lesson or have left."""
+        """The lesson's metrics, once all members have come to their next lesson or have left.
+
+        Raises RuntimeError when the member still waits with another one.
+        """
+        if lesson.adapter in self._waiting:
+            raise RuntimeError(f"policy {lesson.adapter} keeps step: await each forward_backward before the next")
         future: asyncio.Future[Metrics] = asyncio.get_running_loop().create_future()
         self._waiting[lesson.adapter] = lesson, future
         self._begin_when_complete()
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            lesson.wanted = False
+            raise
 
     def leave(self, adapter: str) -> None:
         """This member is waited for no more."""
@@ -46,24 +55,22 @@ class Lockstep:
             task.add_done_callback(self._under_way.discard)
 
     async def _learn_together(self, together: Sequence[Waiting]) -> None:
-        wanted = [(lesson, future) for lesson, future in together if not future.cancelled()]
+        wanted = [(lesson, future) for lesson, future in together if lesson.wanted]
+        failed = False
         try:
             found = await self._learn([lesson for lesson, _ in wanted]) if wanted else []
-        except Exception as error:  # each by itself, then: it shall concern only whom it does
-            if len(wanted) == 1:
-                _settle(wanted[0][1], error)
-                return
+        except Exception as error:
+            if len(wanted) == 1 and not wanted[0][1].done():
+                wanted[0][1].set_exception(error)
+            failed = True
+        except BaseException:  # the loop is ending, or a loss raised what is no Exception: nobody shall wait for it
+            for _, future in wanted:
+                future.cancel()
+            raise
+        if failed and len(wanted) > 1:  # each by itself, then: it shall concern only whom it does
             for one in wanted:
                 await self._learn_together([one])
-            return
-        for (_, future), metrics in zip(wanted, found, strict=True):
-            _settle(future, metrics)
-
-
-def _settle(future: asyncio.Future[Metrics], result: Metrics | Exception) -> None:
-    if future.cancelled():
-        return
-    if isinstance(result, Exception):
-        future.set_exception(result)
-    else:
-        future.set_result(result)
+        elif not failed:
+            for (_, future), metrics in zip(wanted, found, strict=True):
+                if not future.done():
+                    future.set_result(metrics)

@@ -247,7 +247,10 @@ class Network:
             else:
                 spans.append((adapter, start, end))
         self.bank.act(spans)
-        return self.forward(tokens, layout, layout.positions)  # type: ignore[attr-defined]
+        try:
+            return self.forward(tokens, layout, layout.positions)  # type: ignore[attr-defined]
+        finally:
+            self.bank.act([])  # nothing is held of what has acted
 
     def detokenise(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)

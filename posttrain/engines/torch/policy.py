@@ -73,6 +73,7 @@ class TorchPolicy:
         self, prompts: Sequence[Prompt], *, n: int = 1, sampling: Sampling, on_text: OnText | None = None
     ) -> list[list[Completion]]:
         """See types.Policy.  Raises UserError for a prompt that leaves no room for an answer."""
+        self._leave_step()  # its lessons are over for now, if it is one of several: it is being judged
         loop = asyncio.get_running_loop()
         asked = _tokens(prompts)
         for prompt in asked:
@@ -169,13 +170,14 @@ class TorchPolicy:
         members = [self, *others]
         lockstep = Lockstep([member.adapter for member in members], self.engine.trainer.learn)
         for member in members:
+            member._leave_step()
             member._lockstep = lockstep
+        return TorchPolicy._leave_step
 
-        def leave(member: TorchPolicy) -> None:
-            member._lockstep = None
-            lockstep.leave(member.adapter)
-
-        return leave
+    def _leave_step(self) -> None:
+        lockstep, self._lockstep = self._lockstep, None
+        if lockstep:
+            lockstep.leave(self.adapter)
 
     def _check_data(self, data: Sequence[Datum]) -> None:
         for datum in data:

@@ -20,7 +20,7 @@ Parts = Sequence[Tensor | None]
 """A gradient, parameter by parameter; None where the loss does not depend on it."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Lesson:
     """What one call of forward_backward hands in; data of one group stay together."""
 
@@ -28,6 +28,7 @@ class Lesson:
     data: Sequence[Datum]
     loss: Loss
     normaliser: float
+    wanted: bool = True  # no more when the call was cancelled
 
     def groups(self) -> list[list[Datum]]:
         keyed = [(datum.group or f"#{i}", datum) for i, datum in enumerate(self.data)]
@@ -61,10 +62,11 @@ class Trainer:
 
     async def learn(self, lessons: Sequence[Lesson]) -> list[Metrics]:
         """Adds to the gradient of each lesson's adapter, no two of which are the same; the metrics of each lesson, sums
-        over its data.  When any part fails, or the call is cancelled, the gradients are what they were before.
+        over its data.  When any part fails, or the call is cancelled, all gradients are what they were before.
         """
-        jobs = [partial(self._backward, batch) for batch in self._micro_batches(lessons)]
-        per_batch = await self.thread.run_all(jobs, lessons[0].adapter)
+        batches = list(self._micro_batches(lessons))
+        jobs = [partial(self._backward, batch) for batch in batches]
+        per_batch = await self.thread.run_all([*jobs, partial(self._reach_adapters, batches)], lessons[0].adapter)
         return [_summed([found[i] for found in per_batch if i in found]) for i in range(len(lessons))]
 
     def _micro_batches(self, lessons: Sequence[Lesson]) -> Iterator[list[Piece]]:
@@ -96,9 +98,18 @@ class Trainer:
         metrics = {}
         for piece in batch:
             own = [found[piece.number] for found in done if piece.number in found]
-            piece.gradient.add([gradient for gradient, _ in own], self.network.bank.get(piece.lesson.adapter))
+            piece.gradient.add([gradient for gradient, _ in own])
             metrics[piece.number] = _summed([metrics for _, metrics in own])
         return metrics
+
+    def _reach_adapters(self, batches: Sequence[Sequence[Piece]]) -> dict[int, Metrics]:
+        """When nothing failed, every lesson that is still wanted reaches its adapter."""
+        lessons = {piece.number: piece for piece in chain(*batches)}.values()
+        if not any(piece.gradient.missing for piece in lessons):
+            for piece in lessons:
+                if piece.lesson.wanted:
+                    piece.gradient.reach(self.network.bank.get(piece.lesson.adapter))
+        return {}
 
     def _share_out(self, batch: Sequence[Piece]) -> list[list[Piece]]:
         """A micro-batch in parts of about equal size: lessons stay whole unless there is but one."""
@@ -110,7 +121,7 @@ class Trainer:
         return [[replace(piece, groups=[piece.groups[i] for i in share])] for share in shares]
 
     def _backward_of_part(self, part: Sequence[Piece]) -> dict[int, tuple[Parts, Metrics]]:
-        """Gradient and metrics by lesson."""
+        """Gradient and metrics by lesson.  What is not finite may have spoilt its neighbours: then each by itself."""
         data = [piece.data for piece in part]
         adapters = [piece.lesson.adapter for piece, own in zip(part, data, strict=True) for _ in own]
         logprobs, forwarded = self.network.trained_logprobs(list(chain(*data)), adapters)
@@ -123,10 +134,19 @@ class Trainer:
             told = told | {"loss": total.item() / lesson.normaliser}
             metrics.append(told | _counted(own, forwarded[lesson.adapter]))
         parameters = [self.network.bank.get(piece.lesson.adapter).parameters() for piece in part]
-        whole = iter(torch.autograd.grad(losses, list(chain(*parameters)), allow_unused=True))
+        found = torch.autograd.grad(losses, list(chain(*parameters)), allow_unused=True)
+        if len(part) > 1 and not _are_finite([*losses, *found]):
+            alone = (self._backward_of_part([piece]) for piece in part)
+            return {number: one for each in alone for number, one in each.items()}
+        whole = iter(found)
         gradients = [[next(whole) for _ in own] for own in parameters]
         numbers = [piece.number for piece in part]
         return dict(zip(numbers, zip(gradients, metrics, strict=True), strict=True))
+
+
+def _are_finite(tensors: Parts) -> bool:
+    norm = torch.nn.utils.get_total_norm([tensor.detach() for tensor in tensors if tensor is not None])
+    return bool(norm.isfinite())
 
 
 def _counted(data: Sequence[Datum], forwarded: int) -> Metrics:
