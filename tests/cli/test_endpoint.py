@@ -67,7 +67,7 @@ def test_an_endpoint_is_prompted_compared_and_talked_to(shell: Shell, endpoint: 
 def test_beside_a_local_model_an_endpoint_is_only_not_trained(
         shell: Shell, endpoint: str, tiny_model_folder: Path) -> None:
     said = shell("compare", "tickets.csv", "--candidates", "constant,base,sft", "--model", endpoint,
-                 "--model", str(tiny_model_folder), "--minutes", "0.25", "--json")
+                 "--model", str(tiny_model_folder), "--minutes", "0.4", "--json")
     assert said.code == 0, said.err
     names = {one["name"] for one in said.document["candidates"]}
     assert {"constant", f"base@{endpoint}", f"base@{tiny_model_folder}"} <= names
@@ -78,7 +78,7 @@ def test_beside_a_local_model_an_endpoint_is_only_not_trained(
 
 def test_like_leaves_out_what_an_endpoint_cannot_be_taught(shell: Shell, endpoint: str, tiny_model_folder: Path) -> None:
     shell("compare", "tickets.csv", "--candidates", "constant,base,sft", "--model", str(tiny_model_folder),
-          "--minutes", "0.15")
+          "--minutes", "0.4")
     first = shell("show", "--json").document
     said = shell("compare", "--like", "latest", "--model", endpoint, "--json")
     assert said.code == 0, said.err

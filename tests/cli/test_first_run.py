@@ -63,7 +63,7 @@ def test_a_task_folder_is_said_to_be_what_it_is(shell: Shell) -> None:
 
 def test_with_a_model_the_estimate_comes_before_the_first_row(shell: Shell, tiny_model_folder: Path) -> None:
     write_answers(always="billing")
-    said = shell("compare", "tickets.csv", "--candidates", "constant,base,sft", "--minutes", "0.2", "--answers",
+    said = shell("compare", "tickets.csv", "--candidates", "constant,base,sft", "--minutes", "0.4", "--answers",
                  "ours=ours.jsonl", "--model", str(tiny_model_folder))
     assert said.code == 0, said.err
     in_order(said.out, f"model: {tiny_model_folder}", *GUESSED, "GB; Ctrl-C keeps what is done", "\ncandidate ", "\nours ", "\nconstant ", "\nbase ",
