@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain, groupby
 
 import torch
@@ -48,7 +48,7 @@ class Piece:
     def data(self) -> list[Datum]:
         return list(chain(*self.groups))
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         """How many are forwarded for it."""
         return len(plant([datum.tokens for datum in self.data], [self.lesson.adapter] * len(self.data)).tokens)
