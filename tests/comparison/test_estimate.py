@@ -86,6 +86,20 @@ def test_the_estimate_of_memory_has_room_for_as_much_sampling_as_there_may_be() 
     assert found < 10 << 30 < more
 
 
+def test_writing_is_timed_with_answers_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal ones are written as one."""
+    asked: list[tuple[int, float]] = []
+    sample = ToyPolicy.sample
+
+    async def noted(policy: ToyPolicy, prompts: Any, *, n: int = 1, sampling: Any, **more: Any) -> Any:
+        asked.append((n, sampling.temperature))
+        return await sample(policy, prompts, n=n, sampling=sampling, **more)
+
+    monkeypatch.setattr(ToyPolicy, "sample", noted)
+    asyncio.run(calibrate(start(), TASK))
+    assert [temperature for n, temperature in asked if n > 1] == [1.0]
+
+
 def test_the_trial_adapter_is_dropped_even_when_training_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     dropped: list[str] = []
 

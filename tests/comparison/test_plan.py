@@ -149,6 +149,13 @@ def test_what_takes_longer_than_expected_is_not_paid_for_by_training_alone(tmp_p
     assert table.begin("sft") == pytest.approx(190 - 10), "and what is left is training's"
 
 
+def test_training_keeps_most_of_what_was_planned(tmp_path: Path, clock: Clock) -> None:
+    table = timetable(tmp_path, 400, NEEDED)
+    table.begin("base")
+    clock.now += 220  # 180 are left: few_shot's 30 would leave sft, with 10 to be judged, 140 of the 200 it needs
+    assert "took longer" in table.refusal("few_shot")
+
+
 def test_a_search_may_use_what_nobody_else_is_to_have(tmp_path: Path, clock: Clock) -> None:
     table = timetable(tmp_path, 1000, forecasts(few_shot=(20, 10), sft=(200, 20)))
     assert table.begin("few_shot") == pytest.approx(1000 - 10 - 220)
