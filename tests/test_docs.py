@@ -3,7 +3,7 @@
 A comment on the line before a block says how the test differs from the reader, who does not see it:
 
     <!-- test: "--minutes 10" becomes "--minutes 0.3" -->   other words, for a smaller budget
-    <!-- test: slow -->                                      needs the model: only in `make test-slow`
+    <!-- test: slow -->                                      needs the model: in `make test-docs`
     <!-- test: serves -->                                    keeps running; later blocks speak to it
     <!-- test: as tasks/x/grade.py -->                       a file of the reader's, not a program
     <!-- not run: why -->
@@ -93,18 +93,20 @@ def named(page: Path) -> str:
 
 @pytest.mark.parametrize("page", some_with(PAGES, slow=False), ids=named)
 def test_the_blocks_of_a_page_that_need_no_training(page: Path, tmp_path: Path) -> None:
+    lay_out(tmp_path)
     read_along([block for block in blocks(page) if not block.slow], tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", some_with(PAGES, slow=True), ids=named)
-def test_all_blocks_of_a_page_with_training(page: Path, tmp_path: Path) -> None:
+def test_all_blocks_of_a_page_with_training(page: Path, tmp_path: Path, tiny_model_folder: Path) -> None:
+    lay_out(tmp_path)
+    shutil.copytree(tiny_model_folder, tmp_path / "my-other-model")
     read_along(blocks(page), tmp_path)
 
 
 def read_along(page: list[Block], folder: Path) -> None:
-    """Does what a reader does, from the top of the page."""
-    lay_out(folder)
+    """Does what a reader does, from the top of the page, in a folder with the reader's files."""
     address = ""
     with ExitStack() as servers:
         for block in page:

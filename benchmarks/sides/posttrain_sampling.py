@@ -1,4 +1,4 @@
-"""Sampling by posttrain.   python posttrain_sampling.py PROMPTS.json"""
+"""Sampling by posttrain.   python posttrain_sampling.py PROMPTS.json PRECISION"""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from posttrain.engines.torch.adapters import BASE
 from posttrain.types import Sampling
 
 PROMPTS = [tuple(prompt) for prompt in json.loads(Path(sys.argv[1]).read_text())]
+ENGINE.network.bank.precision = sys.argv[2]  # type: ignore[assignment]
 ENGINE.sampler.stop_tokens = frozenset()  # completions of one length
 
 

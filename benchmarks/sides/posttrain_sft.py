@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from _posttrain import ENGINE, RATE, THREADS, make_start
 from _worker import serve, stopwatch
 
 from posttrain import losses
 from posttrain.optimisers import Adam
-from posttrain.types import Datum
+from posttrain.types import Datum, LoRA
 
 ROWS, START = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
 DATA = [
@@ -51,4 +52,27 @@ def epoch(batch_size: int, steps: int) -> dict[str, Any]:
     return asyncio.run(train())
 
 
-serve({"start": start, "epoch": epoch})
+def products(rows: int) -> dict[str, Any]:
+    """The best rate of `F.linear` at the shapes of the model's linear layers, and how many parameters there are."""
+    layers = [*ENGINE.network.bank.layers.values()]
+    best = 0.0
+    for weight in {layer.weight.shape: layer.weight for layer in layers}.values():
+        x = torch.randn(rows, weight.shape[1])
+        torch.nn.functional.linear(x, weight)
+        for _ in range(5):
+            with stopwatch() as taken:
+                for _ in range(4):
+                    torch.nn.functional.linear(x, weight)
+            seconds = taken["cpu_seconds" if THREADS == 1 else "wall_seconds"]
+            best = max(best, 4 * 2 * rows * weight.numel() / seconds)
+    adapter = ENGINE.network.bank.create("counted", LoRA(), seed=0)
+    del ENGINE.network.bank.adapters[adapter.name]
+    return {
+        "operations_per_second": best,
+        "base_parameters": sum(layer.weight.numel() for layer in layers),
+        "adapter_parameters": sum(tensor.numel() for tensor in adapter.parameters()),
+        "head_parameters": ENGINE.network.output_head.base.weight.numel(),
+    }
+
+
+serve({"start": start, "epoch": epoch, "products": products})

@@ -240,10 +240,11 @@ def judge(
         asked = {"candidate": place, "split": split, "precision": conclude.precisions(policies)}
         run = places.new_run(runs, "evaluate", task, asked, on_progress=on_progress)
         engines.keep_replies(run.folder / "replies.jsonl")
+        uses = conclude.count_test_use(run, task) if split == "test" else None  # now: it may be stopped before the end
         with places.nothing_left_of_a_refused_start(run):
             evaluation = run_to_end(evaluate_candidate(candidate, task, split, run))
     evaluation.write(run.folder / f"{split}.jsonl")
-    return Judged(evaluation, run.folder, conclude.count_test_use(run, task) if split == "test" else None)
+    return Judged(evaluation, run.folder, uses)
 
 
 def evaluate(

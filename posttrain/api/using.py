@@ -16,7 +16,7 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.discovery import find
 from posttrain.rollouts import taught
 from posttrain.runs import Progress, read_json, silent
-from posttrain.types import Candidate, Message, Row, UserError
+from posttrain.types import Candidate, Message, Rollout, Row, UserError
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,12 @@ def predict(
     input: str = "",
     runs: Path = places.RUNS,
     on_progress: Callable[[Progress], None] = silent,
+    on_predictions: Callable[[Sequence[Prediction]], None] = lambda _: None,
 ) -> list[Prediction]:
     """Answers a file of unlabelled rows (or a list of texts), abstaining below a confidence.
 
-    Raises UserError, also when there is a threshold and the candidate knows no confidence.
+    `on_predictions` is called with some rows at a time, as soon as they are answered.  Raises UserError, also when
+    there is a threshold and the candidate knows no confidence.
     """
     if isinstance(rows, str | Path):
         asked = tasks.read_rows(rows, input=input)
@@ -52,21 +54,26 @@ def predict(
     async def work(candidate: Candidate) -> None:
         for start in range(0, len(asked), 64):
             on_progress(Progress("answering", start, len(asked)))
-            for rollouts in await candidate.attempt(asked[start : start + 64]):
-                rollout = rollouts[0]
-                confidence = rollout.completion.confidence if rollout.completion else None
-                if threshold and confidence is None and not rollout.error:
-                    raise UserError(
-                        f"{candidate.name} knows no confidence, so nothing can be below {threshold:g}",
-                        place="--threshold",
-                        remedy="leave it out, or predict with linear or a local model",
-                    )
-                unsure = bool(rollout.error) or (confidence is not None and confidence < threshold)
-                predictions.append(Prediction(rollout.row.id, rollout.answer, confidence, unsure, rollout.error))
+            groups = await candidate.attempt(asked[start : start + 64])
+            answered = [_prediction(rollout, threshold, candidate.name) for (rollout,) in groups]
+            on_predictions(answered)
+            predictions.extend(answered)
 
     with opened() as engines:
         run_to_end(work(places.load_candidate(place, engines, runs)))
     return predictions
+
+
+def _prediction(rollout: Rollout, threshold: float, candidate: str) -> Prediction:
+    confidence = rollout.completion.confidence if rollout.completion else None
+    if threshold and confidence is None and not rollout.error:
+        raise UserError(
+            f"{candidate} knows no confidence, so nothing can be below {threshold:g}",
+            place="--threshold",
+            remedy="leave it out, or predict with linear or a local model",
+        )
+    unsure = bool(rollout.error) or (confidence is not None and confidence < threshold)
+    return Prediction(rollout.row.id, rollout.answer, confidence, unsure, rollout.error)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,10 @@ def init(
     output: Annotated[Path | None, typer.Option(help="Folder to make; default tasks/<name of the file>.")] = None,
     input: Input = "",
     target: Target = "",
-    grader: Annotated[str, typer.Option(help="exact, contains, choice, number, json, similarity, python.")] = "",
+    grader: Annotated[
+        str,
+        typer.Option(help="exact, contains (a text or a regex), choice, number, json, similarity, assertions, python."),
+    ] = "",
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:

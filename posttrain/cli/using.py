@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, TextIO
@@ -14,11 +15,12 @@ from rich.markup import escape
 
 from posttrain import api
 from posttrain.api import places
-from posttrain.api.using import Conversation, conversation
+from posttrain.api.using import Conversation, Prediction, conversation
 from posttrain.cli import documents, show
 from posttrain.cli.options import InPrecision, Input, Json, Runs
 from posttrain.runs import disk_errors
 from posttrain.server.calling import how_to_call
+from posttrain.types import UserError
 
 
 def add(app: typer.Typer) -> None:
@@ -41,24 +43,50 @@ def predict(
 
     Example: posttrain predict latest new_tickets.csv --threshold 0.8 --output answers.csv
     """
-    with show.progress(quiet=as_json) as shown:
-        predictions = api.predict(place, file, threshold=threshold, input=input, runs=runs, on_progress=shown)
+    if output and not output.parent.is_dir():
+        raise UserError("no such folder", place=str(output.parent), remedy="make it, or name another --output")
+    table = _Table(output)
+    with show.progress(quiet=as_json) as shown, table:
+        predictions = api.predict(
+            place,
+            file,
+            threshold=threshold,
+            input=input,
+            runs=runs,
+            on_progress=shown,
+            on_predictions=(lambda _: None) if as_json and not output else table.write,
+        )
     if as_json:
         documents.print_document({"predictions": [asdict(prediction) for prediction in predictions]})
         return
-    with disk_errors(output) if output else nullcontext(), _opened(output) as stream:
-        writer = csv.writer(stream)
-        writer.writerow(("id", "answer", "confidence", "abstained", "error"))
-        for one in predictions:
-            sure = "" if one.confidence is None else f"{one.confidence:.3f}"
-            abstained = "yes" if one.abstained else ""
-            writer.writerow((one.id, "" if one.abstained else one.answer, sure, abstained, one.error))
     count = sum(prediction.abstained for prediction in predictions)
     show.errors.print(f"{len(predictions)} rows, {count} abstained{f'; written to {output}' if output else ''}")
 
 
-def _opened(output: Path | None) -> AbstractContextManager[TextIO]:
-    return output.open("w", newline="", encoding="utf-8") if output else nullcontext(sys.stdout)
+class _Table(ExitStack):
+    """Predictions as CSV, in a file or on stdout, as they come: what is answered is not lost when the rest is.
+
+    The file is opened with the first of them, so that a refused start leaves an older one as it is.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        super().__init__()
+        self.path = path
+        self.stream: TextIO | None = None
+
+    def write(self, predictions: Sequence[Prediction]) -> None:
+        with disk_errors(self.path) if self.path else nullcontext():
+            if self.stream is None:
+                opened = self.path.open("w", newline="", encoding="utf-8") if self.path else None
+                self.stream = self.enter_context(opened) if opened else sys.stdout
+                csv.writer(self.stream).writerow(("id", "answer", "confidence", "abstained", "error"))
+            csv.writer(self.stream).writerows(map(_line, predictions))
+            self.stream.flush()
+
+
+def _line(one: Prediction) -> tuple[str, ...]:
+    sure = "" if one.confidence is None else f"{one.confidence:.3f}"
+    return one.id, "" if one.abstained else one.answer, sure, "yes" if one.abstained else "", one.error
 
 
 def chat(

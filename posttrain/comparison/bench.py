@@ -156,6 +156,8 @@ class Bench:
             return replace(result, latency=measured.latency, cost=hosted and with_stated(hosted, stated, currency))
         with self.timed(f"{result.name}: latency"):
             measured = await measure(candidate, self.task.rows("test"))
+        if measured.latency is None:
+            return result
         cost = device_cost(
             self.settings.prices,
             one_off_seconds=result.training_seconds + result.search_seconds,

@@ -1,4 +1,7 @@
-"""How long one request takes: alone, and with 8 users at once.  Never batch time divided by batch size."""
+"""How long one request takes: alone, and with 8 users at once.  Never batch time divided by batch size.
+
+A request that failed, maybe at once, says nothing of how long an answer takes: it is left out.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,10 @@ USERS = 8
 
 @dataclass(frozen=True)
 class Measured:
-    """Latencies, and busy device seconds of each row under load (its time, shared by those served beside it)."""
+    """Latencies, None when nothing was answered, and busy device seconds of each row under load (its time, shared by
+    those served beside it)."""
 
-    latency: Latency
+    latency: Latency | None
     request_seconds: tuple[float, ...]
 
 
@@ -31,28 +35,31 @@ async def measure(candidate: Candidate, rows: Sequence[Row]) -> Measured:
     rows = drawn(rows, ROWS)
     for row in rows[:WARM_UP]:
         await candidate.attempt([row])
-    alone = [await _timed(candidate, row) for row in rows]
-    waiting = list(enumerate(rows))
-    loaded = [0.0] * len(rows)
+    alone = [seconds for row in rows if (seconds := await _timed(candidate, row)) is not None]
+    waiting = list(rows)
+    loaded: list[float] = []
 
     async def user() -> None:
         while waiting:
-            i, row = waiting.pop(0)
-            loaded[i] = await _timed(candidate, row)
+            seconds = await _timed(candidate, waiting.pop(0))
+            if seconds is not None:
+                loaded.append(seconds)
 
     started = time.perf_counter()
     await asyncio.gather(*(user() for _ in range(USERS)))
     busy = time.perf_counter() - started
+    if not alone or not loaded:
+        return Measured(None, ())
+    p50, p95 = numpy.percentile(alone, (50, 95))
     share = busy / sum(loaded)
     return Measured(
-        Latency(
-            float(numpy.percentile(alone, 50)), float(numpy.percentile(alone, 95)), float(numpy.percentile(loaded, 95))
-        ),
+        Latency(float(p50), float(p95), float(numpy.percentile(loaded, 95))),
         tuple(seconds * share for seconds in loaded),
     )
 
 
-async def _timed(candidate: Candidate, row: Row) -> float:
+async def _timed(candidate: Candidate, row: Row) -> float | None:
+    """Seconds until the answer; None when there is none."""
     started = time.perf_counter()
-    await candidate.attempt([row])
-    return time.perf_counter() - started
+    ((rollout,),) = await candidate.attempt([row])
+    return None if rollout.error else time.perf_counter() - started

@@ -14,7 +14,7 @@ from typing import Any
 
 from rapidfuzz.distance import Levenshtein
 
-from posttrain.graders.json import read_value
+from posttrain.graders.json import read_value, schema_problem, validator
 from posttrain.types import RolloutError, Row, Score
 
 
@@ -26,12 +26,32 @@ def as_written(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str) if in_json else str(value)
 
 
-def _is_json(answer: str) -> bool:
+def _is_json(answer: str, value: Any) -> bool:
     try:
-        read_value(answer)
+        return _allowed(read_value(answer), value)
     except ValueError:
         return False
-    return True
+
+
+def _contains_json(answer: str, value: Any) -> bool:
+    """Whether an object or list anywhere in the answer is what is wanted."""
+    for found in re.finditer(r"[\[{]", answer):
+        try:
+            inside, _ = json.JSONDecoder().raw_decode(answer, found.start())
+        except (ValueError, RecursionError):
+            continue
+        if _allowed(inside, value):
+            return True
+    return False
+
+
+def _allowed(inside: Any, value: Any) -> bool:
+    return value is None or bool(validator(_schema(value)).is_valid(inside))
+
+
+def _schema(value: Any) -> Any:
+    """The JSON schema that is meant: it may be written as a text.  Raises ValueError for a text that is no JSON."""
+    return json.loads(value) if isinstance(value, str) else value
 
 
 CHECKS: dict[str, Callable[[str, Any], bool]] = {
@@ -48,7 +68,8 @@ CHECKS: dict[str, Callable[[str, Any], bool]] = {
     ),
     "starts-with": lambda answer, value: answer.startswith(as_written(value)),
     "regex": lambda answer, value: re.search(as_written(value), answer) is not None,
-    "is-json": lambda answer, _: _is_json(answer),
+    "is-json": _is_json,
+    "contains-json": _contains_json,
 }
 """Each check by promptfoo's name.  `not-NAME` is its opposite; `levenshtein` is apart, for its threshold."""
 
@@ -68,8 +89,6 @@ def check_assertions(assertions: Any) -> str:
             extra -= {"weight"}  # all count alike
         if extra or ("threshold" in assertion and not kind.endswith("levenshtein")):
             return f"assertion {kind!r} has options that are not known: {', '.join(sorted(extra)) or 'threshold'}"
-        if kind.endswith("is-json") and assertion.get("value") is not None:
-            return "is-json with a schema is not known; put the schema under [output]"
         if problem := _value_problem(kind, assertion):
             return problem
     return ""
@@ -78,8 +97,8 @@ def check_assertions(assertions: Any) -> str:
 def _value_problem(kind: str, assertion: Mapping[str, Any]) -> str:
     """What is wrong with the value to check against, or ""."""
     value, threshold = assertion.get("value"), assertion.get("threshold", 5)
-    if kind.endswith("is-json"):
-        return ""
+    if kind.endswith("-json"):
+        return _schema_problem(kind, value)
     allowed = (str, list) if kind.endswith(("-any", "-all")) else (str, int, float)
     if not isinstance(value, allowed) or (not value and value != 0):
         return f"assertion {kind!r} has the value {value!r}"
@@ -91,6 +110,18 @@ def _value_problem(kind: str, assertion: Mapping[str, Any]) -> str:
         except re.error as error:
             return f"{value!r} is not a regular expression: {error}"
     return ""
+
+
+def _schema_problem(kind: str, value: Any) -> str:
+    """What is wrong with the schema of a check for JSON, which it need not have, or ""."""
+    try:
+        schema = {} if value is None else _schema(value)
+    except ValueError:
+        schema = value
+    if not isinstance(schema, Mapping):
+        return f"assertion {kind!r} has the value {value!r}, which is no JSON schema"
+    problem = schema_problem(schema)
+    return f"the schema of assertion {kind!r} is none: {problem}" if problem else ""
 
 
 class Grader:

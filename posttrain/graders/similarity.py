@@ -43,5 +43,7 @@ class Grader:
     async def grade(self, row: Row, answer: str) -> Score:
         if row.target is None or not target_text(row.target).strip():
             raise RolloutError("grader", f"row {row.id} has no target")
-        value = self.metric(answer, target_text(row.target)) if answer.strip() else 0.0
-        return Score(value, value >= self.threshold)
+        target = target_text(row.target)
+        value = self.metric(answer, target) if answer.strip() else 0.0
+        near = value >= self.threshold
+        return Score(value, near, explanation="" if near else f"wanted {target!r}")

@@ -46,7 +46,7 @@ def load(source: str | Path) -> Task:
         first, more = reading.problems[0], len(reading.problems) - 1
         if more:
             first = UserError(
-                f"{first.message} (and {more} more: posttrain check lists them all)",
+                f"{first.message} (and {more} more: posttrain check lists them)",
                 place=first.place,
                 remedy=first.remedy,
             )

@@ -1,7 +1,7 @@
 """dpo: direct preference optimisation (arXiv:2305.18290) of a LoRA adapter.
 
-Pairs come from the task (`rejected` answers).  Where it has none they are made: the row's target against an answer
-that the candidate itself samples and the grader finds wrong.
+Pairs come from the task (`rejected` answers).  Where it has none they are made of answers that the candidate samples
+and the grader judges: the row's target, or without one the best answer, against the worst that is wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from posttrain.runs import Run, read_json, write_json
 from posttrain.techniques._adapter import dropped_on_failure, trainable
 from posttrain.techniques._checkpoint import Checkpoints
 from posttrain.techniques._work import Work
-from posttrain.types import Datum, Kind, LearntNothing, LoRA, Policy, Row, Task, UserError, target_text
+from posttrain.types import Datum, Kind, LearntNothing, LoRA, Policy, Rollout, Row, Task, UserError, target_text
 
 KIND: Kind = "weights"
 LABEL = "fine-tuned on preferences"
@@ -131,29 +131,39 @@ async def preferences(candidate: PolicyCandidate, task: Task, run: Run, config: 
     ]
     if given:
         return given
-    labelled = drawn([row for row in rows if row.target is not None], config.most_rows)
-    pairs = []
+    asked = drawn(rows, config.most_rows)
+    pairs: list[tuple[Row, str, str]] = []
     sampling = replace(candidate.serving(), temperature=1.0, seed=run.seed)
-    for start in range(0, len(labelled), 32):
-        run.progress("dpo: looking for wrong answers", start, len(labelled))
+    for start in range(0, len(asked), 32):
+        run.progress("dpo: looking for wrong answers", start, len(asked))
         if run.out_of_budget():
             break
-        for group in await play(candidate, labelled[start : start + 32], task, n=config.samples, sampling=sampling):
-            chosen = chosen_text(group[0].row)
-            wrong = [
-                (rollout.score.value, rollout.answer)
-                for rollout in group
-                if rollout.score and not rollout.score.passed and rollout.answer != chosen
-            ]
-            if wrong:
-                pairs.append((group[0].row, chosen, min(wrong, key=lambda pair: pair[0])[1]))
+        groups = await play(candidate, asked[start : start + 32], task, n=config.samples, sampling=sampling)
+        pairs += filter(None, map(contrasted, groups))
     if not pairs:
         raise UserError(
-            "no pairs to learn from: the task has no rejected answers and no sampled answer was wrong",
+            "no pairs to learn from: the task has no rejected answers and no sampled answer was worse than the wanted "
+            "one, or than another",
             place=task.name,
             remedy="there is nothing left for dpo to gain, or add `rejected` answers",
         )
     return pairs
+
+
+def contrasted(group: Sequence[Rollout]) -> tuple[Row, str, str] | None:
+    """(row, chosen, rejected) of answers to one row; None when no answer is worse than the chosen one."""
+    row, graded = group[0].row, [(rollout.score, rollout.answer) for rollout in group if rollout.score]
+    if row.target is not None:
+        chosen, below = chosen_text(row), math.inf
+    elif graded:
+        best, chosen = max(graded, key=lambda pair: pair[0].value)
+        below = best.value
+    wrong = [
+        (score.value, answer)
+        for score, answer in graded
+        if not score.passed and score.value < below and answer != chosen
+    ]
+    return (row, chosen, min(wrong, key=lambda pair: pair[0])[1]) if wrong else None
 
 
 def chosen_text(row: Row) -> str:

@@ -12,7 +12,7 @@ import pytest
 import posttrain
 from posttrain import api
 from posttrain.cli.main import app
-from posttrain.types import UserError
+from posttrain.types import LoRA, UserError
 
 FLOORS = ["constant", "nearest"]
 
@@ -138,3 +138,5 @@ def test_settings_come_as_texts_or_as_values() -> None:
     config = api.teaching._config("sft", {"epochs": "3", "learning_rate": 1, "lora": {"rank": 8}, "brief": "false"})
     assert (config.epochs, config.learning_rate, config.lora.rank, config.brief) == (3, 1.0, 8, False)
     assert isinstance(config.learning_rate, float)
+    chosen = {"rank": 8, "layers": 0.25, "targets": ["q_proj", "v_proj"]}  # as docs/guides/fine_tuning.md has it
+    assert api.teaching._config("sft", {"lora": chosen}).lora == LoRA(8, targets=("q_proj", "v_proj"), layers=0.25)

@@ -8,11 +8,13 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from command_line import Shell
 
+from posttrain.candidates.linear import LinearCandidate
 from posttrain.cli.main import app
 
 GROUP = typer.main.get_command(app)
@@ -121,6 +123,29 @@ def test_a_model_abstains_where_it_is_less_sure_than_asked(shell: Shell, tiny_mo
     assert 0 < low < high < 1
     between = shell("predict", "latest", "new.csv", "--threshold", str((low + high) / 2), "--json").document["predictions"]
     assert [one["abstained"] for one in between] == [one["confidence"] == low for one in known]
+
+
+def test_what_predict_has_answered_is_kept_when_it_is_stopped(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell("compare", "tickets.csv", "--candidates", "constant,linear")
+    answers = Path("answers.csv")
+    answers.write_text("older\n")
+    assert shell("predict", "nothing", "new.csv", "--output", "answers.csv").code == 2
+    assert answers.read_text() == "older\n", "a refused start leaves it alone"
+    assert "no such folder" in shell("predict", "latest", "new.csv", "--output", "missing/answers.csv").err
+    said = shell("predict", "latest", "new.csv", "--output", "answers.csv", "--json").document["predictions"]
+    assert [one["answer"] for one in said] == [row["answer"] for row in csv.DictReader(answers.read_text().splitlines())]
+
+    Path("many.csv").write_text("message\n" + "where is the parcel\n" * 100)
+    attempt = LinearCandidate.attempt
+
+    async def stopped(self: LinearCandidate, rows: Any, **named: Any) -> Any:
+        if len(rows) < 64:  # the rest
+            raise KeyboardInterrupt
+        return await attempt(self, rows, **named)
+
+    monkeypatch.setattr(LinearCandidate, "attempt", stopped)
+    assert shell("predict", "latest", "many.csv", "--output", "answers.csv").code == 130
+    assert len(answers.read_text().splitlines()) == 1 + 64
 
 
 def test_predict_writes_a_table_to_the_terminal(shell: Shell) -> None:

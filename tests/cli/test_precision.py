@@ -1,4 +1,4 @@
-"""--precision int8: a bare model is judged so computed, and the run says so; an unknown one is refused."""
+"""--precision int8: a bare model is judged, and served, so computed, and the run says so; an unknown one is refused."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
 from tickets import lay_out
+
+from posttrain import api
 
 COMMAND = [sys.executable, "-c", "from posttrain.cli.main import main; main()", "evaluate"]
 
@@ -24,3 +28,17 @@ def test_a_model_is_judged_in_8_bits(tiny_model_folder: Path, tmp_path: Path) ->
     run = tmp_path / json.loads(done.stdout)["run"]
     assert list(json.loads((run / "config.json").read_text())["precision"].values()) == ["int8"]
     assert said("int4").returncode == 2
+
+
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+def test_a_model_is_served_in_the_precision_asked_for(
+    precision: Any, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: dict[str, Any] = {}
+
+    async def listen(candidates: dict[str, Any], *_: Any) -> None:
+        served.update({name: candidate.policy.precision for name, candidate in candidates.items()})
+
+    monkeypatch.setattr("posttrain.server.app.serve", listen)
+    api.serve([str(tiny_model_folder)], port=0, precision=precision)
+    assert [*served.values()] == [precision]

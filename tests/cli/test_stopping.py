@@ -32,13 +32,21 @@ def grade(row, answer):
 SLOW = "import time\n\n\ndef grade(row, answer):\n    open('grading', 'w').close()\n    time.sleep(0.5)\n    return True\n"
 
 
-def begin(shell: Shell, grader: str) -> subprocess.Popen[str]:
+FLOORS = ("--candidates", "constant,nearest")
+LIMITED = """import os, resource, sys
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def begin(shell: Shell, grader: str, *options: str) -> subprocess.Popen[str]:
     """A comparison of floors that is busy grading."""
     shell("init", "tickets.csv", "--grader", "exact")
     toml = TASK / "task.toml"
     toml.write_text(toml.read_text().replace('name = "exact"', 'name = "python"'))
     (TASK / "grade.py").write_text(grader)
-    command = [str(Path(sys.executable).with_name("posttrain")), "compare", str(TASK), "--candidates", "constant,nearest"]
+    command = [str(Path(sys.executable).with_name("posttrain")), "compare", str(TASK), *FLOORS, *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     wait_for("grading", process)
@@ -77,6 +85,27 @@ def test_the_first_one_ends_it_and_says_how_to_go_on(shell: Shell) -> None:
     assert "Stopped." in (run / "log.txt").read_text()
     (TASK / "grade.py").write_text(SLOW.replace("time.sleep(0.5)", "time.sleep(0)"))
     assert "the task has changed" in shell("compare", "--resume", str(run)).err
+
+
+def test_a_program_is_told_in_a_document_that_it_was_stopped(shell: Shell) -> None:
+    with begin(shell, SLOW, "--json") as comparing:
+        comparing.send_signal(signal.SIGINT)
+        out, _ = comparing.communicate(timeout=30)
+    assert comparing.returncode == 130
+    assert json.loads(out)["error"]["message"] == "interrupted"
+
+
+def test_a_full_disk_is_said_and_what_was_done_is_kept(shell: Shell) -> None:
+    """No file may grow beyond a size, which to a program is a full disk."""
+    shell("init", "tickets.csv", "--grader", "exact")
+    compare = [str(Path(sys.executable).with_name("posttrain")), "compare", str(TASK), *FLOORS]
+    limited = [sys.executable, "-c", LIMITED, *compare]
+    done = subprocess.run(limited, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert "cannot write" in done.stderr and "free some space" in done.stderr and "Traceback" not in done.stderr
+    (run,) = Path("runs").glob("*-compare")
+    assert shell("compare", "--resume", str(run)).code == 0
+    assert json.loads((run / "report.json").read_text())["candidates"]
 
 
 def test_the_log_holds_what_was_said(shell: Shell) -> None:

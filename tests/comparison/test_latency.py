@@ -57,3 +57,20 @@ def test_the_busy_time_under_load_is_shared_by_the_requests() -> None:
     assert len(measured.request_seconds) == 20
     assert sum(measured.request_seconds) == pytest.approx(waves * SECONDS, rel=1.5), "not 20 times"
     assert sum(measured.request_seconds) < 0.5 * 20 * SECONDS
+
+
+def test_a_request_that_failed_at_once_is_not_a_quick_answer() -> None:
+    @dataclass
+    class Refusing(Waiter):
+        refuses: frozenset[str] = frozenset()
+
+        async def attempt(self, rows: Sequence[Row], **_: Any) -> list[list[Rollout]]:  # type: ignore[override]
+            if rows[0].id in self.refuses:
+                return [[Rollout(rows[0], error="chat: 429")]]
+            return await super().attempt(rows)
+
+    every = [row.id for row in ROWS]
+    some = asyncio.run(measure(Refusing(refuses=frozenset(every[::2])), ROWS))
+    assert some.latency and some.latency.p50 >= SECONDS and 0 < len(some.request_seconds) < 20
+    none = asyncio.run(measure(Refusing(refuses=frozenset(every)), ROWS))
+    assert none.latency is None and none.request_seconds == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from datetime import date
 from decimal import Decimal
@@ -232,6 +233,29 @@ def test_assertions_follow_promptfoo() -> None:
 def test_is_json_asks_for_any_json(answer: str, met: bool) -> None:
     assert score("assertions", None, answer, metadata={"assert": [{"type": "is-json"}]}).passed == met
     assert score("assertions", None, answer, metadata={"assert": [{"type": "not-is-json"}]}).passed != met
+
+
+SCHEMA = {"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}}
+
+
+@pytest.mark.parametrize("value", [SCHEMA, json.dumps(SCHEMA)])
+def test_json_may_have_to_follow_a_schema(value: Any) -> None:
+    def met(kind: str, answer: str) -> bool:
+        return score("assertions", None, answer, metadata={"assert": [{"type": kind, "value": value}]}).passed
+
+    assert met("is-json", '{"a": 1}') and not met("is-json", '{"a": "b"}') and not met("is-json", 'so: {"a": 1}')
+    assert met("contains-json", 'so: {"a": 1}, or [2].') and not met("contains-json", 'so: {"b": 1}, or [2].')
+    assert met("contains-json", 'not {"b": 1} but [{"a": 1}]') and not met("not-contains-json", '{"a": 1}')
+
+
+def test_json_somewhere_in_an_answer() -> None:
+    def met(answer: str) -> bool:
+        return score("assertions", None, answer, metadata={"assert": [{"type": "contains-json"}]}).passed
+
+    assert met("see [1, 2]") and met('{"a": {}} and more')
+    assert not met("see 7") and not met("[1, 2") and not met("{a}") and not met("[" * 10_000)
+    for wrong in ("no json", 7, {"type": "none"}, {"$ref": "#/missing"}):
+        assert "schema" in check_assertions([{"type": "contains-json", "value": wrong}])
 
 
 @pytest.mark.parametrize(("value", "right", "wrong"), [

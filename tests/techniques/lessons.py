@@ -6,11 +6,13 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from posttrain import graders
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.engines.toy import ToyPolicy
+from posttrain.runs import Run
 from posttrain.types import Candidate, Document, Message, Output, Row, Score, Task
 
 WORDS = {"positive": ("good", "great", "fine", "lovely"), "negative": ("bad", "awful", "poor", "nasty")}
@@ -49,6 +51,11 @@ def without(task: Task, *fields: str) -> Task:
 
 def base(task: Task) -> PolicyCandidate:
     return PolicyCandidate("toy", "prompt", ToyPolicy.open_for(task), task.instructions, task.output)
+
+
+def teach(module: Any, start: PolicyCandidate, task: Task, folder: Path, config: Any, *more: Any) -> PolicyCandidate:
+    candidate: PolicyCandidate = asyncio.run(module.teach(start, task, Run(folder), config, *more))
+    return candidate
 
 
 def answers(candidate: Candidate, rows: Sequence[Row]) -> list[str]:

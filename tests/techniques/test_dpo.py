@@ -1,0 +1,114 @@
+"""dpo raises what is preferred, makes pairs where there are none, and says so when it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lessons import base, only, reviews, score, teach, without
+
+from posttrain.candidates.policy import PolicyCandidate
+from posttrain.rollouts import taught as lesson
+from posttrain.runs import Run
+from posttrain.techniques import dpo
+from posttrain.types import Row, Score, Task, UserError
+
+
+def preference(candidate: PolicyCandidate, task: Task) -> float:
+    """Mean of log pi(chosen) - log pi(rejected), in nats."""
+    rows = task.rows("train")
+    sides = ([lesson(candidate, row, getattr(row, side)) for row in rows] for side in ("target", "rejected"))
+    both = [asyncio.run(candidate.policy.logprobs(data)) for data in sides]
+    return statistics.fmean(sum(one) - sum(other) for one, other in zip(*both, strict=True))
+
+
+def test_dpo_raises_the_preference_for_the_chosen_answer(tmp_path: Path) -> None:
+    task = only(reviews(), 16)
+    start = base(task)
+    learnt = teach(dpo, start, task, tmp_path, dpo.Config(learning_rate=1e-2, epochs=15))
+    assert preference(learnt, task) > preference(start, task) + 2
+    logged = [record["preferred"] for record in Run(tmp_path).metrics() if "preferred" in record]
+    assert logged[-1] > 0.9 and learnt.details["training"]["pairs"] == 16
+
+
+def test_dpo_begins_at_the_reference(tmp_path: Path) -> None:
+    task = only(reviews(), 8)
+    teach(dpo, base(task), task, tmp_path, dpo.Config(learning_rate=1e-2, epochs=1))
+    first = next(record for record in Run(tmp_path).metrics() if "margin" in record)
+    assert first["margin"] == pytest.approx(0, abs=1e-4) and first["loss"] == pytest.approx(0.6931, abs=1e-3)
+
+
+def test_dpo_makes_its_pairs_from_wrong_samples(tmp_path: Path) -> None:
+    task = without(only(reviews(), 12), "rejected")
+    start = base(task)
+    run = Run(tmp_path)
+    pairs = asyncio.run(dpo.preferences(start, task, run, dpo.Config()))
+    assert pairs and all(rejected != chosen == row.target for row, chosen, rejected in pairs)
+    assert all(rejected in task.output.labels for _, _, rejected in pairs), "wrong, but in the task's form"
+    learnt = teach(dpo, start, task, tmp_path, dpo.Config(learning_rate=3e-2, epochs=30))
+    assert score(learnt, task) > score(start, task)
+
+
+def test_dpo_without_targets_sets_the_best_sample_against_the_worst(tmp_path: Path) -> None:
+    task = without(only(reviews(), 12), "rejected")
+    wished = {row.id: row.target for row in task.rows("train")}
+
+    class Wished:
+        """Knows what no row says."""
+
+        async def grade(self, row: Row, answer: str) -> Score:
+            right = wished[row.id] == answer
+            return Score(float(right), right)
+
+    task = replace(without(task, "target"), grader=Wished())
+    pairs = asyncio.run(dpo.preferences(base(task), task, Run(tmp_path), dpo.Config(samples=8)))
+    assert pairs and all(chosen == wished[row.id] != rejected for row, chosen, rejected in pairs)
+    assert all(rejected in task.output.labels for _, _, rejected in pairs)
+
+
+def test_dpo_without_a_wrong_answer_has_nothing_to_learn(tmp_path: Path) -> None:
+    task = without(only(reviews(), 8), "rejected")
+    task = replace(task, output=replace(task.output, labels=("positive",)), splits={
+        name: tuple(replace(row, target="positive") for row in rows) for name, rows in task.splits.items()})
+    with pytest.raises(UserError, match="no pairs"):
+        teach(dpo, base(replace(task, output=reviews().output)), replace(task, grader=AlwaysRight()), tmp_path,
+              dpo.Config())
+
+
+def test_dpo_that_learns_nothing_says_so(tmp_path: Path) -> None:
+    task = only(reviews(), 8)
+    with pytest.raises(UserError, match="dpo learnt nothing") as still:
+        teach(dpo, base(task), task, tmp_path / "still", dpo.Config(learning_rate=0.0))
+    assert still.value.remedy and still.value.place == str(tmp_path / "still")
+    rows = task.rows("train")
+    turned = tuple(replace(row, id=f"{row.id}-turned", target=row.rejected, rejected=str(row.target)) for row in rows)
+    contrary = replace(task, splits={**task.splits, "train": rows + turned})  # every pair, and its contrary
+    with pytest.raises(UserError, match="dpo learnt nothing"):
+        teach(dpo, base(task), contrary, tmp_path / "contrary", dpo.Config(learning_rate=1e-2, epochs=5))
+    with pytest.raises(UserError, match=r"learnt nothing|diverged"):
+        teach(dpo, base(task), contrary, tmp_path / "wild", dpo.Config(learning_rate=1e4))
+
+
+def test_dpo_says_what_it_prefers_now(tmp_path: Path) -> None:
+    task = only(reviews(), 16)
+    start = base(task)
+    learnt = teach(dpo, start, task, tmp_path, dpo.Config(learning_rate=1e-2, epochs=15))
+    training = learnt.details["training"]
+    assert training["preferred"] == 1.0
+    assert training["margin"] == pytest.approx(preference(learnt, task) - preference(start, task), rel=1e-3)
+
+
+@given(st.floats(-700, 700))
+def test_softplus(x: float) -> None:
+    assert dpo.softplus(x) == pytest.approx(math.log(1 + math.exp(x)), rel=1e-9, abs=1e-12)
+
+
+class AlwaysRight:
+    async def grade(self, row: Row, answer: str) -> Score:  # noqa: ARG002
+        return Score(1.0, True)
