@@ -11,6 +11,8 @@ from torch import Tensor
 from torch_models import WINDOW, sequences
 
 from posttrain.engines.torch import merged_attention
+from posttrain.engines.torch.cache import SlotCache, Trunk
+from posttrain.engines.torch.decoding import DecodingLayout
 from posttrain.engines.torch.flex_attention import FlexAttention
 from posttrain.engines.torch.forest import Forest, plant
 from posttrain.engines.torch.merged_attention import MergedAttention
@@ -108,3 +110,29 @@ def test_no_mask_is_made_of_what_needs_none() -> None:
     attention = MergedAttention(Sight(forest, 0, CPU))
     attention(*numbers(forest, 0), 0.3, None)
     assert [part.mask for part in attention._masked[None]] == [None]
+
+
+@pytest.mark.parametrize("window", [None, 4, 9])
+@pytest.mark.parametrize("fed", [1, 3])
+@pytest.mark.parametrize("trunk_length", [0, 6])
+def test_a_row_alone_is_what_it_is_beside_another(trunk_length: int, fed: int, window: int | None) -> None:
+    """One kernel for a single row, products and a softmax for several: the same numbers, written to the same places."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    heads, kv_heads, size, start = 6, 2, 8, 7
+    shared = random(1, kv_heads, trunk_length, size), random(1, kv_heads, trunk_length, size)
+    trunk = Trunk(tuple(range(trunk_length)), [shared]) if trunk_length else None
+    cached = random(1, kv_heads, 16, size), random(1, kv_heads, 16, size)
+    q, k, v = random(1, heads, fed, size), random(1, kv_heads, fed, size), random(1, kv_heads, fed, size)
+    found = []
+    for rows in (1, 2):
+        slots = SlotCache()
+        slots.layers = [tuple(each.repeat(rows, 1, 1, 1) for each in cached)]  # type: ignore[list-item]
+        layout = DecodingLayout(slots, 0, [start] * rows, [fed] * rows, [trunk] * rows, CPU)
+        out = layout.attend(0, *(each.repeat(1, 1, rows, 1) for each in (q, k, v)), 0.3, window)
+        found.append((out[:, :, :fed], slots.layers[0][0][:1], slots.layers[0][1][:1]))
+    for alone, beside in zip(*found, strict=True):
+        torch.testing.assert_close(alone, beside)

@@ -127,6 +127,9 @@ class AdaptedLinear(FrozenLinear):
         self.path = path
 
     def product(self, x: Tensor, frozen: FrozenProduct) -> Tensor:
+        acting = self.bank.acting
+        if not (acting or x.requires_grad):
+            return frozen.product(x)
         if group := self.bank.group:
             y = frozen.product(x)
             if self.path in group.members[0].tensors:
@@ -134,7 +137,7 @@ class AdaptedLinear(FrozenLinear):
             return y
         deltas = [
             Delta(start, end, *adapter.tensors[self.path], adapter.scale)
-            for adapter, start, end in self.bank.acting
+            for adapter, start, end in acting
             if self.path in adapter.tensors
         ]
         return adapted_product(x, frozen, deltas)

@@ -19,6 +19,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from posttrain.engines.torch import rounded
 from posttrain.engines.torch.adapters import Precision
 from posttrain.runs import read_json
 from posttrain.types import UserError
@@ -47,8 +48,7 @@ def choose_device() -> torch.device:
 
 def choose_precision(device: torch.device) -> Precision:
     """bfloat16 for products with frozen weights where the CPU multiplies it natively, else float32."""
-    native = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return "bfloat16" if native else "float32"
+    return "bfloat16" if device.type == "cpu" and rounded.is_native() else "float32"
 
 
 def resolve(model: str) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from posttrain.engines.torch.attention import KeysValues
 from posttrain.engines.torch.cache import SlotCache, Trunk
+from posttrain.engines.torch.merged_attention import Seen, attend_to_parts
 
 
 class DecodingLayout:
@@ -52,6 +53,8 @@ class DecodingLayout:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
         """See attention.Layout."""
         keys, values = (cached[self.first : self.first + self.rows] for cached in self.slots.layers[layer])
+        if self.rows == 1 and q.device.type == "cpu":
+            return self._attend_alone(layer, q, (keys, values), (k, v), scale, window)
         keys[self.row, :, self.slot_position] = k[0].transpose(0, 1)
         values[self.row, :, self.slot_position] = v[0].transpose(0, 1)
         heads, kv_heads, size = q.shape[1], k.shape[1], q.shape[3]
@@ -70,6 +73,21 @@ class DecodingLayout:
         flat = out[self.row, self.step] if self.ragged else out[:, 0]
         return flat.transpose(0, 1)[None]
 
+    def _attend_alone(
+        self, layer: int, q: Tensor, cached: KeysValues, fresh: KeysValues, scale: float, window: int | None
+    ) -> Tensor:
+        """A single row: its keys lie as the attention kernel wants them, and every operation less is felt."""
+        for room, new in zip(cached, fresh, strict=True):
+            room[:, :, self.used - self.most : self.used] = new
+        mask = None  # a token that comes last sees all there is
+        if self.most > 1 or window is not None:
+            mask = self._mask(window, q.dtype, 1)[0, 0]
+        keys, values = (room[:, :, : self.used] for room in cached)
+        parts = [Seen(keys, values, None if mask is None else mask[:, self.longest_trunk :])]
+        for trunk, _ in self.groups:
+            parts.append(Seen(*trunk.layers[layer], None if mask is None else mask[:, : self.longest_trunk]))
+        return attend_to_parts(q, parts, scale)
+
     def _attend_grouped(self, layer: int, queries: Tensor, own: KeysValues, window: int | None) -> Tensor:
         """One softmax over the trunk's keys and the slot's own."""
         scores = queries @ own[0].transpose(2, 3)
@@ -79,25 +97,26 @@ class DecodingLayout:
                 shared = trunk.layers[layer][0][0]  # [kv heads, trunk, size]
                 trunk_scores[rows, :, :, : shared.shape[1]] = _together(queries[rows], shared.transpose(1, 2))
             scores = torch.cat([trunk_scores, scores], dim=3)
-        weights = (scores + self._mask(scores, window)).softmax(dim=3)
+        mask = self._mask(window, scores.dtype, scores.shape[2] // self.most)
+        weights = (scores + mask).softmax(dim=3)
         out = weights[..., self.longest_trunk :] @ own[1]
         for trunk, rows in self.groups:
             shared = trunk.layers[layer][1][0]
             out[rows] += _together(weights[rows, :, :, : shared.shape[1]], shared)
         return out
 
-    def _mask(self, scores: Tensor, window: int | None) -> Tensor:
-        """Additive: 0 where a query sees a key, -inf elsewhere; [rows, 1, heads per kv head * most, keys]."""
+    def _mask(self, window: int | None, dtype: torch.dtype, heads: int) -> Tensor:
+        """Additive: 0 where a query sees a key, -inf elsewhere; [rows, 1, heads * most, trunk and slot keys], for so
+        many heads that share keys."""
         if window not in self._masks:
-            device = scores.device
+            device = self._queries_at.device
             slot_keys = torch.arange(self.used, device=device)
             slot_distance = self._queries_at[:, :, None] - slot_keys
             trunk_keys = torch.arange(self.longest_trunk, device=device)
             trunk_distance = (self._queries_at + self.trunk_lengths[:, None])[:, :, None] - trunk_keys
             distance = torch.cat([trunk_distance, slot_distance], dim=2)
             hidden = (distance < 0) if window is None else (distance < 0) | (distance >= window)
-            additive = torch.zeros(hidden.shape, dtype=scores.dtype, device=device).masked_fill(hidden, float("-inf"))
-            heads = scores.shape[2] // self.most
+            additive = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill(hidden, float("-inf"))
             self._masks[window] = additive[:, None].expand(-1, heads, -1, -1).reshape(self.rows, 1, -1, hidden.shape[2])
         return self._masks[window]
 

@@ -73,6 +73,32 @@ class MergedAttention:
         return Masked(at, seen_keys, part.own, False, mask, blind if blind.any() else None)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """Keys and values [1, key-value heads, keys, size] that all queries attend to, but for an additive mask."""
+
+    keys: Tensor
+    values: Tensor
+    mask: Tensor | None  # [queries, keys]
+
+
+def attend_to_parts(q: Tensor, seen: Sequence[Seen], scale: float) -> Tensor:
+    """q [1, heads, queries, size] -> like q, without a gradient.  Every query must see a key of the first part."""
+    out, total = _attend_to(q, seen[0], scale)
+    for part in seen[1:]:
+        more, more_total = _attend_to(q, part, scale)
+        if part.mask is not None:
+            more_total.masked_fill_((part.mask == float("-inf")).all(dim=1), float("-inf"))
+        out.lerp_(more, torch.sigmoid(more_total - total)[..., None])
+        total = torch.logaddexp(total, more_total)
+    return out
+
+
+def _attend_to(q: Tensor, part: Seen, scale: float) -> tuple[Tensor, Tensor]:
+    found: tuple[Tensor, Tensor] = FORWARD(q, part.keys, part.values, 0.0, False, attn_mask=part.mask, scale=scale)
+    return found
+
+
 def parts(segments: Sequence[Segment], trunk_length: int) -> list[Part]:
     """First the blocks of the layout, each seeing itself; then all that see a segment from outside of its block."""
     blocks = cut(segments)

@@ -37,6 +37,11 @@ UNSUPPORTED = ("logit_scale", "logits_scaling", "final_logit_softcapping", "atte
 the head, and attention by chunks, which are longer than the probe."""
 
 
+FREE_TOKENS: Mapping[Precision, int] = {"bfloat16": 16, "float32": 1, "int8": 2}
+"""A step of so many tokens takes about as long as one of a single token: it waits for the weights to be read.  In fp32
+on a CPU none is free: SmolLM2-135M takes 58, 72, 90 and 119 ms of 1, 2, 4 and 8 (docs/notes/2026-11-28-one-stream.md).
+A GPU reads weights in bfloat16."""
+
 Prediction = tuple[int, int]
 """(Place of the token after which it is made, token predicted.)"""
 
@@ -209,6 +214,11 @@ class Network:
             return bool(_relative(entered, whole) <= ENTERED_ROUNDING)
 
     # ---- what the sampler needs
+
+    @property
+    def free_tokens(self) -> int:
+        """See FREE_TOKENS."""
+        return FREE_TOKENS[self.bank.precision if self.device.type == "cpu" else "bfloat16"]
 
     def prefill(
         self, prompts: Sequence[Sequence[int]], adapter: str, trunk: Trunk | None, ends: Sequence[int]

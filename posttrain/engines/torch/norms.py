@@ -53,16 +53,27 @@ def _or_plain(plain: Callable[[Tensor], Tensor], scale: Tensor, epsilon: float) 
 
 def root_mean_square_norm(x: Tensor, scale: Tensor, epsilon: float) -> Tensor:
     """x [..., size] / sqrt(mean(x^2) + epsilon) * scale [size].  Only x gets a gradient."""
-    return _Norm.apply(x, scale, epsilon)
+    if torch.is_grad_enabled() and x.requires_grad:
+        return _Norm.apply(x, scale, epsilon)
+    if x.numel() == len(scale):  # one token: as a number, for among so few numbers every operation is felt
+        inverse = (float(torch.dot(x.view(-1), x.view(-1))) / len(scale) + epsilon) ** -0.5
+        return (x * scale).mul_(inverse)
+    return _normed(x, scale, epsilon)[0]
+
+
+def _normed(x: Tensor, scale: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """The norm, and 1 / sqrt(mean(x^2) + epsilon) [..., 1]."""
+    mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().mul_(1 / x.shape[-1])
+    inverse = mean_square.add_(epsilon).rsqrt_()
+    return (x * inverse).mul_(scale), inverse
 
 
 class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, epsilon: float) -> Tensor:
-        mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1])
-        inverse = mean_square.add_(epsilon).rsqrt_()
+        normed, inverse = _normed(x, scale, epsilon)
         ctx.save_for_backward(x, scale, inverse)
-        return (x * inverse).mul_(scale)
+        return normed
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:

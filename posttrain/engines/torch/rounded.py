@@ -16,6 +16,22 @@ PACKED = torch.ops.mkldnn
 """oneDNN's products with weights that are laid out beforehand; what torch.compile uses for frozen weights."""
 
 
+def is_native() -> bool:
+    """Whether this CPU multiplies bfloat16."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def lay_out(weight: Tensor) -> Tensor:
+    """A weight [out, in] as `multiply` wants it."""
+    with torch.inference_mode(False):  # whoever comes first, training must be able to use it too
+        return PACKED._reorder_linear_weight(weight.detach().bfloat16().contiguous(), None)
+
+
+def multiply(x: Tensor, laid_out: Tensor, bias: Tensor | None) -> Tensor:
+    """x [..., in] in fp32 -> [..., out] in fp32; what is multiplied is rounded, and so is the result."""
+    return PACKED._linear_pointwise(x.bfloat16(), laid_out, bias, "none", [], "").float()
+
+
 class RoundedProduct:
     """fp32 in and out, rounded to bfloat16 between."""
 
@@ -23,25 +39,20 @@ class RoundedProduct:
         self.linear = linear
 
     def product(self, x: Tensor) -> Tensor:
-        return PACKED._linear_pointwise(x.bfloat16(), self._weight, self._bias, "none", [], "").float()
+        return multiply(x, self._weight, self._bias)
 
     def product_with_transposed(self, gradient: Tensor) -> Tensor:
-        return PACKED._linear_pointwise(gradient.bfloat16(), self._transposed, None, "none", [], "").float()
+        return multiply(gradient, self._transposed, None)
 
     @functools.cached_property
     def _weight(self) -> Tensor:
-        return _lay_out(self.linear.weight)
+        return lay_out(self.linear.weight)
 
     @functools.cached_property
     def _transposed(self) -> Tensor:
-        return _lay_out(self.linear.weight.t())
+        return lay_out(self.linear.weight.t())
 
     @functools.cached_property
     def _bias(self) -> Tensor | None:
         with torch.inference_mode(False):
             return None if self.linear.bias is None else self.linear.bias.detach().bfloat16()
-
-
-def _lay_out(weight: Tensor) -> Tensor:
-    with torch.inference_mode(False):  # whoever comes first, training must be able to use it too
-        return PACKED._reorder_linear_weight(weight.detach().bfloat16().contiguous(), None)

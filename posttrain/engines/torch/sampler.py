@@ -30,17 +30,14 @@ REBUILD = 128
 MOST_GUESSED = 384
 """Tokens guessed in one step: the logits after each are held."""
 
-FREE_TOKENS = 16
-"""A step of so many tokens takes as long as one of a single token: it waits for the weights to be read."""
-
 MOST_STEMS = 128
 """So many stems under way leave no room for the next prompt.  (Its completions may part, and be more stems.)"""
 
 
 class Sampler:
-    """Writes completions for `network` (anything with `prefill`, `feed`, `head`, `detokenise` and a `bank` of adapters:
-    see network.Network).  At most about `prefill_tokens` are prefilled in one call, and the keys and values of
-    `slot_tokens` held, but for a single completion that needs more."""
+    """Writes completions for `network` (anything with `prefill`, `feed`, `head`, `detokenise`, `free_tokens` and a
+    `bank` of adapters: see network.Network).  At most about `prefill_tokens` are prefilled in one call, and the keys
+    and values of `slot_tokens` held, but for a single completion that needs more."""
 
     def __init__(self, network: Any, stop_tokens: frozenset[int], prefill_tokens: int, slot_tokens: int) -> None:
         self.network, self.stop_tokens = network, stop_tokens
@@ -126,7 +123,7 @@ class Sampler:
     def _decode(self) -> None:
         self.stems.sort()
         stems, slots, threads = list(self.stems.all), self.stems.slots, self.network.threads
-        free = max(0, FREE_TOKENS - sum(len(stem.pending) for stem in stems)) // len(stems)
+        free = max(0, self.network.free_tokens - sum(len(stem.pending) for stem in stems)) // len(stems)
         self._guess(stems, free)
         slots.reserve(len(stems), max(stem.in_slot + stem.fed for stem in stems))
         shares = deal([stem.fed for stem in stems], threads.most)
