@@ -6,7 +6,7 @@
 
 SmolLM2-135M in fp32, LoRA of rank 16.  Decoding: one stream of 64 tokens each, all on all linear layers, after prompts
 that are cut to 16 tokens (rows/prompts.json): to read a long one costs the same together as one by one.  Sweep: eight
-learning rates on 16 rows of examples/support_triage, three epochs at most, judged on 16 dev rows after each; once the
+learning rates on 8 rows of examples/support_triage, three epochs at most, judged on 4 dev rows after each; once the
 worse half is dropped after every epoch, once none is; against the eight trained one after another.  Both sides are
 ours.  One thread is compared by CPU time.
 """

@@ -23,7 +23,7 @@ from posttrain.types import LoRA, Sampling, Task
 PROMPTS, TASK, TOGETHER = json.loads(Path(sys.argv[1]).read_text()), sys.argv[2], sys.argv[3] == "together"
 COUNT = 8
 RATES = [1e-6 * 10 ** (i / 2) for i in range(COUNT)]
-PROMPT, ROWS, EPOCHS = 16, 16, 3
+PROMPT, ROWS, JUDGED, EPOCHS = 16, 8, 4, 3
 
 
 def streams() -> list[Any]:
@@ -60,7 +60,7 @@ def decode(tokens: int) -> dict[str, Any]:
 def few_rows() -> Task:
     """The task with so many rows to learn from, and to judge by."""
     task = tasks.load(TASK)
-    return replace(task, splits={**task.splits, "train": task.rows("train")[:ROWS], "dev": task.rows("dev")[:16]})
+    return replace(task, splits={**task.splits, "train": task.rows("train")[:ROWS], "dev": task.rows("dev")[:JUDGED]})
 
 
 class Whole(_sweep.Sweep):

@@ -35,6 +35,10 @@ MOST_SLOT_TOKENS = 24_576
 """Of completions under way, on a CPU: more are written no faster, but would take more memory."""
 
 
+JOINED_TOKENS = 512
+"""Tokens of several trainings that are computed in one call, on a CPU: more take no less time each, and more memory."""
+
+
 class TorchEngine:
     """Owns one base model and its bank of adapters; hands out policies."""
 
@@ -59,7 +63,8 @@ class TorchEngine:
         self.sampling_bytes = 0 if device.type == "cuda" else most_held * self._key_value_bytes()
         self.constraints = ConstraintCompiler(tokenizer, self.renderer.stop_token)
         self.thread = TorchThread(self.sampler)
-        self.trainer = Trainer(self.network, self.thread, micro_batch_tokens)
+        joined_tokens = JOINED_TOKENS if device.type == "cpu" else micro_batch_tokens
+        self.trainer = Trainer(self.network, self.thread, micro_batch_tokens, joined_tokens)
 
     @classmethod
     def open(cls, model: str = base.EMBEDDED, *, device: str = "", precision: Precision | None = None) -> TorchEngine:

@@ -55,10 +55,12 @@ class Piece:
 
 
 class Trainer:
-    """Computes lessons on the engine's thread, in micro-batches of about `micro_batch_tokens`."""
+    """Computes lessons on the engine's thread, in micro-batches of about `micro_batch_tokens`; what several lessons
+    have in common is no more than `joined_tokens`."""
 
-    def __init__(self, network: Network, thread: TorchThread, micro_batch_tokens: int) -> None:
-        self.network, self.thread, self.micro_batch_tokens = network, thread, micro_batch_tokens
+    def __init__(self, network: Network, thread: TorchThread, micro_batch_tokens: int, joined_tokens: int) -> None:
+        self.network, self.thread = network, thread
+        self.micro_batch_tokens, self.joined_tokens = micro_batch_tokens, joined_tokens
 
     async def learn(self, lessons: Sequence[Lesson]) -> list[Metrics]:
         """Adds to the gradient of each lesson's adapter, no two of which are the same; the metrics of each lesson, sums
@@ -71,12 +73,13 @@ class Trainer:
 
     def _micro_batches(self, lessons: Sequence[Lesson]) -> Iterator[list[Piece]]:
         """Pieces to be computed together: of several lessons as many as fit, but one of each."""
+        most = min(self.micro_batch_tokens, self.joined_tokens)
         batch: list[Piece] = []
         size = 0
         for piece in chain(*(self._pieces(number, lesson) for number, lesson in enumerate(lessons))):
             more = piece.tokens if len(lessons) > 1 else 0
             again = any(other.number == piece.number for other in batch)
-            if batch and (again or size + more > self.micro_batch_tokens):
+            if batch and (again or size + more > most):
                 yield batch
                 batch, size = [], 0
             batch.append(piece)
