@@ -27,7 +27,7 @@ CASES = {"shared_8": ("shared_prompt", 8, 4), "shared_32": ("shared_prompt", 32,
 def turn(side: Side, batch_size: int, steps: int, measure: str) -> Pair:
     """An epoch, and beside it the time its operations would take at the peak."""
     epoch = side.do("epoch", batch_size=batch_size, steps=steps)
-    found = side.do("products", rows=epoch["forwarded_tokens"] // steps)
+    found = side.do("products", rows=round(epoch["forwarded_tokens"] / steps))
     per_token = 4 * found["base_parameters"] + 6 * found["adapter_parameters"]
     operations = per_token * epoch["forwarded_tokens"] + 4 * found["head_parameters"] * epoch["head_rows"]
     at_the_peak = operations / found["operations_per_second"]

@@ -16,7 +16,7 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.discovery import find
 from posttrain.rollouts import taught
 from posttrain.runs import Progress, read_json, silent
-from posttrain.types import Candidate, Message, Rollout, Row, UserError
+from posttrain.types import Candidate, Datum, Message, Rollout, Row, UserError
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,14 @@ def export(place: str, to: str, folder: str | Path, *, runs: Path = places.RUNS)
                 remedy="export what sft, dpo or grpo made: posttrain export RUN/NAME; a prompt is in candidate.json",
             )
         rows = task.rows("dev")[:8]
-        probes = [taught(candidate, row) for row in rows if row.target is not None]
+        probes = run_to_end(_probes(candidate, rows))
         prompts = [candidate.prompt(row) for row in rows[:4]]
         return run_to_end(exporter.export(candidate, Path(folder), probes, prompts))
+
+
+async def _probes(candidate: PolicyCandidate, rows: Sequence[Row]) -> list[Datum]:
+    """What an export is compared on: rows with the answers wanted, or the candidate's own where none is known."""
+    unlabelled = [row for row in rows if row.target is None]
+    groups = await candidate.attempt(unlabelled) if unlabelled else []
+    own = {rollout.row.id: rollout.answer for (rollout,) in groups if rollout.answer}
+    return [taught(candidate, row, own.get(row.id)) for row in rows if row.target is not None or row.id in own]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import pytest
 import torch
 
 import posttrain
-from posttrain.api import places
+from posttrain import tasks
+from posttrain.api import places, using
+from posttrain.api.engines import opened
 from posttrain.engines.torch.base import choose_precision
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.types import UserError
@@ -122,6 +126,18 @@ def test_export_takes_every_way_to_name_a_candidate(tiny_model_folder: Path) -> 
     shutil.copytree(relative, "elsewhere")
     with pytest.raises(UserError, match="outside of its run"):
         posttrain.export("elsewhere", "peft", "out")
+
+
+def test_an_export_is_compared_on_its_own_answers_where_none_are_known(tiny_model_folder: Path) -> None:
+    posttrain.teach("sft", "tickets.csv", model=str(tiny_model_folder), steps=2)
+    known = tasks.load("tasks/tickets").rows("dev")[:3]
+    rows = [replace(known[0], target=None), known[1], replace(known[2], target=None)]
+    with opened(precision="float32") as engines:
+        candidate: Any = places.load_candidate("latest", engines, places.RUNS)
+        own = [rollout.answer for (rollout,) in asyncio.run(candidate.attempt(rows))]
+        probes = asyncio.run(using._probes(candidate, rows))
+        said = [candidate.policy.renderer.decode(probe.tokens) for probe in probes]
+    assert all(answer in text for answer, text in zip([own[0], str(known[1].target), own[2]], said, strict=True))
 
 
 def test_what_a_run_was_asked_and_what_made_it_is_written_down() -> None:
