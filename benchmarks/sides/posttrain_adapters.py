@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from _posttrain import ENGINE, THREADS
 from _worker import serve, stopwatch
 
@@ -27,7 +28,8 @@ PROMPT, ROWS, JUDGED, EPOCHS = 16, 8, 4, 3
 
 
 def streams() -> list[Any]:
-    """Adapters on all linear layers, each of which changes what is written."""
+    """Adapters on all linear layers, each of which changes what is written; the same in every process."""
+    torch.manual_seed(0)
     policies = [ENGINE.base().fork(f"stream-{i}", LoRA(), seed=i) for i in range(COUNT)]
     for policy in policies:  # B is zero in a fresh one
         for _, b in ENGINE.network.bank.get(policy.adapter).tensors.values():
