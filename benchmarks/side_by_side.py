@@ -188,5 +188,9 @@ def machine() -> str:
 
 
 def commit() -> str:
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True)
-    return done.stdout.strip()
+    """The commit measured, and `-dirty` when anything but results is not as it is there."""
+    def said(*command: str) -> str:
+        return subprocess.run(["git", *command], cwd=HERE, capture_output=True, text=True).stdout.strip()
+
+    changed = said("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude)results")
+    return said("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
