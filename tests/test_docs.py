@@ -206,6 +206,16 @@ def test_make_demo_is_the_command_that_the_issue_and_the_readme_promise() -> Non
     assert "posttrain compare examples/support_triage --minutes 10" in said
 
 
+def test_a_package_mirror_of_pip_is_used_by_uv_too() -> None:
+    def said(**variables: str) -> str:
+        command = ["make", "--dry-run", "--always-make", "install"]
+        given = {name: value for name, value in os.environ.items() if name not in ("UV_DEFAULT_INDEX", "PIP_INDEX_URL")}
+        return subprocess.run(command, cwd=ROOT, env=given | variables, capture_output=True, text=True, check=True).stdout
+
+    assert said(PIP_INDEX_URL="http://mirror/simple").count("UV_DEFAULT_INDEX=http://mirror/simple .venv/bin/uv") == 2
+    assert "UV_DEFAULT_INDEX=http://mirror" not in said()
+
+
 def test_a_card_names_the_hash_of_its_task() -> None:
     for card in [path.parent / "README.md" for path in ROOT.glob("examples/*/task.toml")]:
         task = tasks.load(card.parent)

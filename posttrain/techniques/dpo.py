@@ -153,9 +153,11 @@ async def preferences(candidate: PolicyCandidate, task: Task, run: Run, config: 
 def contrasted(group: Sequence[Rollout]) -> tuple[Row, str, str] | None:
     """(row, chosen, rejected) of answers to one row; None when no answer is worse than the chosen one."""
     row, graded = group[0].row, [(rollout.score, rollout.answer) for rollout in group if rollout.score]
+    if not graded:
+        return None
     if row.target is not None:
         chosen, below = chosen_text(row), math.inf
-    elif graded:
+    else:
         best, chosen = max(graded, key=lambda pair: pair[0].value)
         below = best.value
     wrong = [

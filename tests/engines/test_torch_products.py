@@ -52,6 +52,11 @@ def test_a_norm_and_its_gradient_are_those_of_the_formula() -> None:
     assert torch.autograd.gradcheck(lambda x: root_mean_square_norm(x, scale, 0.1), (x,))
     plain = x / (x.pow(2).mean(-1, keepdim=True) + 0.1).sqrt() * scale
     torch.testing.assert_close(root_mean_square_norm(x, scale, 0.1), plain)
+    with torch.inference_mode():
+        torch.testing.assert_close(root_mean_square_norm(x, scale, 0.1), plain)
+        for row in range(5):
+            alone = root_mean_square_norm(x[1:, row : row + 1], scale, 0.1)
+            torch.testing.assert_close(alone, plain[1:, row : row + 1])
 
 
 @pytest.mark.parametrize(("name", "norms"), [("llama", 5), ("gemma3", 13), ("gpt_neox", 0)])

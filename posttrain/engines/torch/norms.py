@@ -55,8 +55,8 @@ def root_mean_square_norm(x: Tensor, scale: Tensor, epsilon: float) -> Tensor:
     """x [..., size] / sqrt(mean(x^2) + epsilon) * scale [size].  Only x gets a gradient."""
     if torch.is_grad_enabled() and x.requires_grad:
         return _Norm.apply(x, scale, epsilon)
-    if x.numel() == len(scale):  # one token: as a number, for among so few numbers every operation is felt
-        inverse = (float(torch.dot(x.view(-1), x.view(-1))) / len(scale) + epsilon) ** -0.5
+    if x.numel() == len(scale) and x.device.type == "cpu":  # a single token, of which every operation is felt
+        inverse = (float(torch.dot(x.flatten(), x.flatten())) / len(scale) + epsilon) ** -0.5
         return (x * scale).mul_(inverse)
     return _normed(x, scale, epsilon)[0]
 
