@@ -116,8 +116,11 @@ def record(
         "ratio": round(statistics.median(ratios), 3),
         "ratios": [round(ratio, 3) for ratio in ratios],
         "target": target,
-        "ours": {measure: statistics.median(pair.ours[measure] for pair in found)} | last(found[-1].ours, counts),
-        "peers": {measure: statistics.median(pair.peers[measure] for pair in found)} | last(found[-1].peers, counts),
+        "seconds": {
+            "ours": statistics.median(pair.ours[measure] for pair in found),
+            "peer": statistics.median(pair.peers[measure] for pair in found),
+        },
+        "counts": {"ours": last(found[-1].ours, counts), "peer": last(found[-1].peers, counts)},
         "settings": dict(settings),
         "machine": machine(),
         "commit": commit(),
@@ -127,6 +130,12 @@ def record(
     verdict = "reached" if answer["ratio"] >= target else "NOT reached"
     print(f"{question}, {measure}: {answer['ratio']:.2f} times {peer} (of {len(found)}: {min(ratios):.2f} to "
           f"{max(ratios):.2f}); asked {target:g}: {verdict}", flush=True)
+    for name, counted in answer["counts"].items():
+        print(f"  {name}: " + ", ".join(f"{count:,.0f} {what.replace('_', ' ')}" for what, count in counted.items()))
+    held = [counted.get("peak_bytes", 0) for counted in answer["counts"].values()]
+    if all(held):
+        print(f"  peak memory {held[0] / 1e9:.1f} GB, the peer's {held[1] / 1e9:.1f}: "
+              f"{'not above it' if held[0] <= held[1] else 'ABOVE it'}", flush=True)
     return answer
 
 

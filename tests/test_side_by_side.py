@@ -61,4 +61,4 @@ def test_an_answer_takes_the_place_of_an_older_one(program: ModuleType) -> None:
     assert answer["ratio"] == 6.0 and answer["ratios"] == [4.0, 6.0, 50.0]
     kept = json.loads(program.RESULTS.read_text())
     assert [(each["question"], each["target"]) for each in kept] == [("sft", 7.0), ("another", 1.0)]
-    assert kept[0]["commit"] and kept[0]["machine"] and kept[0]["ours"]["trained_tokens"] == 8
+    assert kept[0]["commit"] and kept[0]["machine"] and kept[0]["counts"]["ours"]["trained_tokens"] == 8

@@ -55,6 +55,8 @@ def draw(logits: Tensor, lines: Sequence[int], rows: Sequence[Drawer]) -> list[D
     Many rows may draw from one line, as a group of answers does that begin alike.  What is drawn for a row is the same
     whatever other rows there are.  Raises UserError for logits that are no numbers.
     """
+    if logits.device.type == "mps":  # which knows no float64
+        logits = logits.cpu()
     ways: dict[_Way, list[int]] = {}
     for i, row in enumerate(rows):
         sampling = row.sampling

@@ -30,6 +30,16 @@ def dropped_on_failure(policy: Policy) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def as_it_is(policy: Policy) -> Iterator[Policy]:
+    """The policy as it is now, never trained, for as long as it is needed: a second copy of its adapter."""
+    frozen = policy.frozen()
+    try:
+        yield frozen
+    finally:
+        frozen.drop()
+
+
 def shape_is_settled(technique: str) -> UserError:
     """The error for a `lora` setting that could only be ignored."""
     return UserError(

@@ -17,7 +17,7 @@ from posttrain.evaluation.drawing import drawn
 from posttrain.optimisers import Adam
 from posttrain.rollouts import play, taught
 from posttrain.runs import Run, read_json, write_json
-from posttrain.techniques._adapter import dropped_on_failure, trainable
+from posttrain.techniques._adapter import as_it_is, dropped_on_failure, trainable
 from posttrain.techniques._checkpoint import Checkpoints
 from posttrain.techniques._work import Work
 from posttrain.types import Datum, Kind, LearntNothing, LoRA, Policy, Rollout, Row, Task, UserError, target_text
@@ -70,14 +70,11 @@ async def train(
     """Trains `policy`, which begins as the candidate's, on (row, chosen, rejected); what came of it, for the report."""
     from posttrain import losses  # noqa: PLC0415  (torch: a second that only training needs)
 
-    data = await anchored(
-        [
-            taught(candidate, row, target, group=row.id)
-            for row, chosen, rejected in pairs
-            for target in (chosen, rejected)
-        ],
-        candidate.policy.frozen(),
-    )
+    lessons = [
+        taught(candidate, row, target, group=row.id) for row, chosen, rejected in pairs for target in (chosen, rejected)
+    ]
+    with as_it_is(candidate.policy) as reference:
+        data = await anchored(lessons, reference)
     checkpoints = Checkpoints(run, policy)
     seen = await checkpoints.restore() or {"step": 0, "trained_tokens": 0}
     steps_per_epoch = math.ceil(len(pairs) / config.pairs_per_step)

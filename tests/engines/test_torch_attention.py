@@ -15,6 +15,7 @@ from posttrain.engines.torch.cache import SlotCache, Trunk
 from posttrain.engines.torch.decoding import DecodingLayout
 from posttrain.engines.torch.flex_attention import FlexAttention
 from posttrain.engines.torch.forest import Forest, plant
+from posttrain.engines.torch.masked_attention import MaskedAttention
 from posttrain.engines.torch.merged_attention import MergedAttention
 from posttrain.engines.torch.sight import Sight
 
@@ -96,11 +97,22 @@ def test_flex_attention_is_that_of_separate_sequences(batch: str, trunk: int, wi
         same([attention(*given, 0.3, window)], [by_definition(forest, trunk, window, *given)])
 
 
+@pytest.mark.parametrize("window", [None, 1, WINDOW])
+@pytest.mark.parametrize("trunk", [0, 17])
+@pytest.mark.parametrize("batch", BATCHES)
+def test_masked_attention_is_that_of_separate_sequences(batch: str, trunk: int, window: int | None) -> None:
+    forest = planted(batch, trunk)
+    given = [tensor.detach().double().requires_grad_() for tensor in numbers(forest, trunk)]
+    attention = MaskedAttention(Sight(forest, trunk, CPU))
+    wanted = with_gradients(lambda *qkv: by_definition(forest, trunk, window, *qkv), given)
+    same(with_gradients(lambda *qkv: attention(*qkv, 0.3, window), given), wanted)
+
+
 def test_an_ancestor_is_attended_to_once_for_all_that_hang_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(merged_attention, "BLOCK_TOKENS", 64)
     system = tuple(range(100))
     forest = plant([(*system, *range(200 + 50 * i, 240 + 50 * i)) for i in range(5)], [""] * 5)
-    found = MergedAttention(Sight(forest, 0, CPU)).parts
+    found = MergedAttention(Sight(forest, 0, CPU)).parts(None)
     assert [(part.queries, part.keys) for part in found if not part.own] == [((100, 300), (0, 100))]
     assert [part.queries for part in found if part.own] == [(0, 100), *((i, i + 40) for i in range(100, 300, 40))]
 
@@ -110,6 +122,19 @@ def test_no_mask_is_made_of_what_needs_none() -> None:
     attention = MergedAttention(Sight(forest, 0, CPU))
     attention(*numbers(forest, 0), 0.3, None)
     assert [part.mask for part in attention._masked[None]] == [None]
+
+
+def test_what_a_window_hides_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long sequence takes memory and time by its length, and not by its square."""
+    monkeypatch.setattr(merged_attention, "BLOCK_TOKENS", 24)
+    forest = plant([tuple(range(1000))], [""])
+    attention = MergedAttention(Sight(forest, 0, CPU))
+    given = [tensor.detach().double().requires_grad_() for tensor in numbers(forest, 0)]
+    wanted = with_gradients(lambda *qkv: by_definition(forest, 0, 50, *qkv), given)
+    same(with_gradients(lambda *qkv: attention(*qkv, 0.3, 50), given), wanted)
+    pairs = [(part.queries.stop - part.queries.start) * (part.keys.stop - part.keys.start)
+             for part in attention._masked[50]]
+    assert sum(pairs) <= 1000 * 100, "each token with about twice the window"
 
 
 @pytest.mark.parametrize("window", [None, 4, 9])

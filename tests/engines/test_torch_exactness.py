@@ -293,8 +293,8 @@ def test_the_output_head_is_computed_where_it_is_needed_only(
     _, engine = llama
     policy = asyncio.run(moved(engine, SMALL))
     network, rows = engine.network, list[int]()
-    head = network.output_head
-    monkeypatch.setattr(network, "output_head", lambda hidden: rows.append(len(hidden)) or head(hidden))
+    computed = network.output_head.rows
+    monkeypatch.setattr(network.output_head, "rows", lambda hidden: rows.append(len(hidden)) or computed(hidden))
     datum = Datum(tuple(range(1, 41)), (*[0.0] * 37, 1.0, 1.0, 1.0))
     asyncio.run(policy.forward_backward([datum], losses.cross_entropy))
     assert rows == [3], "as many as there are trained positions"
@@ -311,7 +311,7 @@ def test_many_positions_are_scored_in_chunks(llama: tuple[Any, TorchEngine], mon
     policy = asyncio.run(moved(engine, SMALL))
     data, results = batch(), []
     for rows in (10_000, 5):
-        monkeypatch.setattr("posttrain.engines.torch.network.HEAD_ROWS", rows)
+        monkeypatch.setattr("posttrain.engines.torch.head.HEAD_ROWS", rows)
         loss = asyncio.run(policy.forward_backward(data, losses.cross_entropy))["loss"]
         results.append((loss, gradients(engine, policy)))
         asyncio.run(policy.optim_step(Adam(0.0)))
@@ -342,18 +342,34 @@ def dropping_ancestors(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("fault", [ignoring_windows, restarting_positions, dropping_ancestors])
-def test_a_planted_fault_would_be_seen(fault: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_planted_fault_would_be_seen(
+        fault: Any, tiny_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the tests above could not see one either: they compare the same."""
     model = make("mistral")
     engine, data = open_engine(model, tiny_tokenizer), batch()
     monkeypatch.setattr(merged_attention, "BLOCK_TOKENS", 8)  # ancestors are seen by parts of their own
     try:
-        with torch.no_grad():
-            wanted = plain_logprobs(model, data)
-        sound = logprobs(engine.base(), data)
-        assert all(relative_error(*pair) < 1e-4 for pair in zip(sound, wanted, strict=True))
+        policy = asyncio.run(moved(engine, SMALL))  # B is not zero
+
+        def numbers() -> dict[str, torch.Tensor]:
+            found = dict(enumerate(logprobs(policy, data)))
+            asyncio.run(policy.forward_backward(data, losses.cross_entropy, normaliser=7))
+            found |= gradients(engine, policy)
+            asyncio.run(policy.optim_step(Adam(0.0)))
+            return found
+
+        asyncio.run(policy.save(tmp_path))
+        reference = with_peft(model, tmp_path)
+        wanted = dict(enumerate(plain_logprobs(reference, data)))
+        (losses.cross_entropy(list(wanted.values()), data)[0] / 7).backward()
+        wanted = {name: value.detach() for name, value in wanted.items()}
+        wanted |= {name: parameter.grad for name, parameter in peft_parameters(reference).items()}
+        sound = numbers()
+        assert all(relative_error(sound[name], value) < 1e-4 for name, value in wanted.items())
         fault(monkeypatch)
-        faulty = logprobs(engine.base(), data)
-        assert any(relative_error(*pair) > 1e-2 for pair in zip(faulty, wanted, strict=True))
+        faulty = numbers()
+        for kind in (int, str):  # in log-probabilities, and in gradients
+            assert any(relative_error(faulty[name], value) > 1e-2 for name, value in wanted.items()
+                       if isinstance(name, kind))
     finally:
         engine.close()

@@ -16,12 +16,15 @@ from torch import Tensor
 from torch_crowd import learn, run, texts
 
 from posttrain.engines.torch import drafts, grouped
-from posttrain.engines.torch.adapted_product import Delta, PlainProduct, adapted_product
+from posttrain.engines.torch.adapted_product import Delta, Pair, PlainProduct, adapted_product
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
 from posttrain.engines.torch.grouped import FEWEST, MOST_ROWS, Groups
 from posttrain.types import LoRA, Sampling
 
 IN, OUT = 24, 40
+
+
+COLUMNS = {"first": slice(0, 25), "unknown": slice(25, 30), "last": slice(30, OUT)}
 
 
 @dataclass
@@ -32,9 +35,11 @@ class Member:
 
 
 def member(rank: int, stamp: int) -> Member:
+    """Of a layer with 40 outputs it knows the first 25 and the last 10, with another rank for each."""
     generator = torch.Generator().manual_seed(stamp)
-    pair = (torch.randn(rank, IN, generator=generator), torch.randn(OUT, rank, generator=generator))
-    return Member({"layer": pair}, stamp, scale=0.5 + stamp)
+    pairs = {path: (torch.randn(rank, IN, generator=generator), torch.randn(width, rank, generator=generator))
+             for path, rank, width in (("first", rank, 25), ("last", 1 + rank // 2, 10))}
+    return Member(pairs, stamp, scale=0.5 + stamp)
 
 
 @torch.inference_mode()
@@ -46,8 +51,10 @@ def both_ways(acting: list[tuple[Member, int, int]], rows: int) -> tuple[Tensor,
     group = groups.find(acting)
     assert group
     y = linear(x)
-    group.add("layer", x, y)
-    deltas = [Delta(start, end, *one.tensors["layer"], one.scale) for one, start, end in acting]
+    group.add(COLUMNS, x, y)
+    group.add({"another": slice(None)}, x, y)
+    deltas = [Delta(start, end, [Pair(*pair, COLUMNS[path]) for path, pair in one.tensors.items()], one.scale)
+              for one, start, end in acting]
     return y, adapted_product(x, PlainProduct(linear), deltas)
 
 
@@ -66,7 +73,7 @@ def test_a_group_adds_what_its_members_add(shapes: list[tuple[int, int, int]]) -
 
 def test_one_that_has_diverged_spoils_no_other() -> None:
     acting = [(member(3, stamp), 2 * stamp, 2 * stamp + 2) for stamp in range(5)]
-    for tensor in acting[2][0].tensors["layer"]:
+    for tensor in acting[2][0].tensors["first"]:
         tensor.fill_(float("nan"))
     found, _ = both_ways(acting, 10)
     assert found.isnan().any(dim=1).tolist() == [False] * 4 + [True] * 2 + [False] * 4
@@ -109,9 +116,9 @@ def engine(tiny_model_folder: Path) -> Iterator[TorchEngine]:
 def test_adapters_that_write_together_write_as_alone(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     engine.network.threads.most = 1
     monkeypatch.setattr(drafts, "LONGEST_DRAFT", 0)  # what was written before would be guessed, in many rows
-    used: list[str] = []
+    used: list[Any] = []
     add = grouped.Group.add
-    monkeypatch.setattr(grouped.Group, "add", lambda group, path, *more: used.append(path) or add(group, path, *more))
+    monkeypatch.setattr(grouped.Group, "add", lambda group, *given: used.append(given) or add(group, *given))
 
     async def all_of_it() -> None:
         sampling, policies = Sampling(20, temperature=1.0, seed=4), []

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch_models import make
 
-from posttrain.engines.torch.adapted_product import Delta, PlainProduct, adapted_product, lay_out_for_products
+from posttrain.engines.torch.adapted_product import ALL, Delta, Pair, PlainProduct, adapted_product
 from posttrain.engines.torch.norms import replace_norms, root_mean_square_norm
+from posttrain.engines.torch.weights import join_siblings, lay_out_for_products
 
 
 def with_gradients(out: Tensor, of: list[Tensor]) -> list[Tensor]:
@@ -26,7 +27,7 @@ def test_the_deltas_of_several_adapters_are_added_on_their_rows(spans: list[tupl
     pairs = [(torch.randn(rank, 12, requires_grad=True), torch.randn(9, rank, requires_grad=True))
              for rank in range(2, 2 + len(spans))]
     scales = [0.5 + i for i in range(len(spans))]
-    deltas = [Delta(*span, *pair, scale) for span, pair, scale in zip(spans, pairs, scales, strict=True)]
+    deltas = [Delta(*span, [Pair(*pair, ALL)], scale) for span, pair, scale in zip(spans, pairs, scales, strict=True)]
     plain = linear(x)
     for (start, end), (a, b), scale in zip(spans, pairs, scales, strict=True):
         delta = scale * x[start:end] @ a.t() @ b.t()
@@ -41,8 +42,26 @@ def test_a_frozen_delta_lets_the_gradient_through_to_x() -> None:
     torch.manual_seed(0)
     linear, x = nn.Linear(6, 6).requires_grad_(False), torch.randn(4, 6, requires_grad=True)
     a, b = torch.randn(2, 6), torch.randn(6, 2)
-    found = with_gradients(adapted_product(x, PlainProduct(linear), [Delta(0, 4, a, b, 2.0)]), [x])
+    found = with_gradients(adapted_product(x, PlainProduct(linear), [Delta(0, 4, [Pair(a, b, ALL)], 2.0)]), [x])
     for mine, wanted in zip(found, with_gradients(linear(x) + 2 * x @ a.t() @ b.t(), [x]), strict=True):
+        torch.testing.assert_close(mine, wanted)
+
+
+def test_pairs_add_to_the_columns_that_are_theirs() -> None:
+    """As in layers that are joined: those of one adapter read the same x, and may be of different ranks."""
+    torch.manual_seed(0)
+    linear, x = nn.Linear(12, 9).requires_grad_(False), torch.randn(20, 12, requires_grad=True)
+    columns = [slice(0, 4), slice(6, 9)]
+    pairs = [(torch.randn(rank, 12, requires_grad=True), torch.randn(width, rank, requires_grad=True))
+             for rank, width in ((2, 4), (5, 3))]
+    plain = linear(x)
+    for (a, b), where in zip(pairs, columns, strict=True):
+        wide = nn.functional.pad(0.5 * x[3:17] @ a.t() @ b.t(), (where.start, 9 - where.stop, 3, 3))
+        plain = plain + wide
+    of = [x, *(tensor for pair in pairs for tensor in pair)]
+    delta = Delta(3, 17, [Pair(*pair, where) for pair, where in zip(pairs, columns, strict=True)], 0.5)
+    found = with_gradients(adapted_product(x, PlainProduct(linear), [delta]), of)
+    for mine, wanted in zip(found, with_gradients(plain, of), strict=True):
         torch.testing.assert_close(mine, wanted)
 
 
@@ -83,6 +102,31 @@ def test_a_norm_of_another_kind_is_left_alone() -> None:
     odd = OddRMSNorm()
     assert replace_norms(odd) == 0
     assert torch.equal(odd(torch.ones(1, 8)), torch.full((1, 8), 2.0))
+
+
+@pytest.mark.parametrize("laid_out", [False, True])
+@pytest.mark.parametrize("name", ["llama", "qwen2", "gpt_neox"])
+def test_layers_that_are_joined_keep_their_numbers(name: str, laid_out: bool) -> None:
+    model = make(name)
+    wanted = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    joined = join_siblings(model)
+    if laid_out:
+        lay_out_for_products(model, joined.values())
+    assert all(torch.equal(tensor, wanted[key]) for key, tensor in model.state_dict().items())
+    assert len(joined) == (0 if name == "gpt_neox" else 2 * model.config.num_hidden_layers)
+    x = torch.randn(3, 64)
+    for each in joined.values():
+        found = each.linear(x)
+        for path, columns in each.columns.items():
+            torch.testing.assert_close(found[:, columns], each.members[path](x))
+            assert each.members[path].weight.data_ptr() in range(
+                each.linear.weight.data_ptr(), each.linear.weight.data_ptr() + each.linear.weight.nbytes), "no copy"
+
+
+def test_layers_that_share_their_weights_with_others_are_not_joined() -> None:
+    model = make("llama")
+    model.model.layers[0].self_attn.k_proj.weight = model.model.layers[1].self_attn.k_proj.weight
+    assert set(join_siblings(model)) == {"model.layers.0.mlp.gate_proj", "model.layers.1.mlp.gate_proj"}
 
 
 def test_weights_are_laid_out_by_column_but_those_an_embedding_shares() -> None:

@@ -316,6 +316,45 @@ def trunk_prompts(policy: TorchPolicy) -> list[tuple[int, ...]]:
     return prompts(policy, INSTRUCTIONS)
 
 
+@pytest.mark.parametrize("system", ["Answer.", INSTRUCTIONS])
+def test_a_group_that_parts_shares_its_prompt(
+        engine: TorchEngine, system: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its keys and values are held once, and a slot has room for what is written."""
+    policy, drawn = engine.base(), Sampling(16, temperature=1.5, seed=2)
+    asked = prompts(policy, system)[:3]
+    room: dict[int, int] = {}
+    monkeypatch.setattr(drafts, "LONGEST_DRAFT", 0)  # else all would be guessed the second time
+    for worth in (10**9, 1):
+        monkeypatch.setattr("posttrain.engines.torch.sampler.WORTH_SHARING", worth)
+        decode = engine.sampler._decode
+
+        def noted(worth: int = worth, decode: Any = decode) -> None:
+            decode()
+            room[worth] = max(room.get(worth, 0), engine.sampler.stems.slots.capacity)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(engine.sampler, "_decode", noted)
+            engine.sampler.stems.slots.release()
+            found = texts(sample(policy, asked, drawn, n=6))
+        if worth > 1:
+            wanted = found
+    assert found == wanted and len({text for group in found for text in group}) > 12
+    assert room[1] <= room[10**9] - 16
+
+
+def test_prefixes_that_are_kept_are_bounded(engine: TorchEngine) -> None:
+    policy, trunks = engine.base(), engine.sampler.trunks
+    most, trunks.most_tokens = trunks.most_tokens, 300
+    try:
+        for i in range(4):
+            sample(policy, prompts(policy, f"{i} {INSTRUCTIONS}"), Sampling(2))
+            held = [len(trunk.tokens) for trunk in trunks.trunks.values()]
+            assert sum(held) <= 300 or len(held) == 1
+        assert held, "the last is kept in any case"
+    finally:
+        trunks.most_tokens = most
+
+
 def test_a_cached_prefix_changes_nothing(engine: TorchEngine) -> None:
     policy, sampling = engine.base(), Sampling(20, temperature=1.0, seed=8)
     engine.sampler.trunks.trunks.clear()

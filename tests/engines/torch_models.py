@@ -30,11 +30,13 @@ EXPERTS = {**GROUPED, "moe_intermediate_size": 32, "num_experts": 4, "num_expert
 
 EXACT: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", GROUPED),
+    "qwen2": ("Qwen2", GROUPED),  # biases
     "qwen3": ("Qwen3", {**GROUPED, "head_dim": 16}),
     "mistral": ("Mistral", {**GROUPED, "sliding_window": WINDOW}),
     "gemma3": ("Gemma3Text", {**GROUPED, "head_dim": 16, "sliding_window": WINDOW,
                               "layer_types": ["sliding_attention", "full_attention"]}),
     "gpt_neox": ("GPTNeoX", SHAPE),
+    "phi": ("Phi", GROUPED),  # turns a part of each head
     "phi3": ("Phi3", {**GROUPED, "sliding_window": WINDOW}),
     "phi3_longrope": ("Phi3", {**GROUPED, "original_max_position_embeddings": 96, "rope_parameters": {
         "rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 96,

@@ -72,6 +72,15 @@ def test_answers_that_never_stop_are_told(max_tokens: int, tmp_path: Path) -> No
         assert f"cut off at {max_tokens} tokens" in learnt.details["never stops"]
 
 
+@pytest.mark.parametrize("cut_off", ["graded", "wrong"])
+def test_what_became_of_answers_that_were_cut_off_is_told(cut_off: str, tmp_path: Path) -> None:
+    task = replace(rewarded(lambda answer: float(answer[:1].isalpha())), output=Output(max_tokens=3))
+    config = grpo.Config(steps=6, rows_per_step=8, learning_rate=3e-2, evaluate_every=3, cut_off=cut_off)
+    told = asyncio.run(grpo.teach(base(task), task, Run(tmp_path), config)).details["cut off"]
+    assert "of 384 answers sampled ran into 3 tokens" in told
+    assert told.endswith(f"{grpo.CUT_OFF[cut_off]}: cut_off={cut_off}")
+
+
 @pytest.mark.parametrize(("shares", "told"), [
     ([0.1] * 5 + [0.5] * 20 + [1.0] * 5, "100% of the last answers sampled were cut off at 14 tokens, 10% of the first"),
     ([0.1] * 5 + [1.0] * 20 + [0.2] * 5, ""), ([0.9] * 30, ""), ([0.0, 1.0], ""), ([], ""),

@@ -6,11 +6,10 @@ written once and added to in place, where separate operations would copy them fo
 
 from __future__ import annotations
 
-import contextlib
-import mmap
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
 import torch
@@ -42,49 +41,50 @@ class PlainProduct:
         return gradient @ self.weight
 
 
-def lay_out_for_products(model: Any) -> None:
-    """Stores the frozen weights of linear layers by column, one behind the other in huge pages where the system has
-    them: few rows are multiplied in 0.75 to 0.9 of the time, for nothing needs transposing on the way, and fewer pages
-    have to be found; many rows no slower (docs/notes/2026-11-28-narrow-products.md, 2026-11-28-one-stream.md).
-
-    Weights that other modules share stay as they are: an embedding reads rows.
-    """
-    owners = Counter(parameter for module in model.modules() for parameter in module._parameters.values())
-    linears = [module for module in model.modules() if isinstance(module, nn.Linear) and owners[module.weight] == 1]
-    room = _huge_pages(sum(linear.weight.nbytes for linear in linears))
-    for linear in linears:
-        out_features, in_features = linear.weight.shape
-        place, room = room[: linear.weight.nbytes], room[linear.weight.nbytes :]
-        by_column = place.view(linear.weight.dtype).view(in_features, out_features).t()
-        linear.weight.data = by_column.copy_(linear.weight.data)
+ALL = slice(None)
+"""Columns."""
 
 
-def _huge_pages(count: int) -> Tensor:
-    """So many bytes [count], in pages of 2 MB instead of 4 kB where that can be asked for."""
-    if not count:
-        return torch.empty(0, dtype=torch.uint8)
-    if not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty(count, dtype=torch.uint8)
-    memory = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with contextlib.suppress(OSError):  # a kernel without them
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=torch.uint8)
+@dataclass(frozen=True)
+class Pair:
+    """A [rank, in] and B [columns, rank] of an adapter, which add to some columns of y."""
+
+    a: Tensor
+    b: Tensor
+    columns: slice
 
 
 @dataclass(frozen=True)
 class Delta:
-    """One adapter on rows [start, end): adds scale * (x @ a.T) @ b.T, with a [rank, in] and b [out, rank]."""
+    """One adapter on rows [start, end): each of its pairs adds scale * (x @ a.T) @ b.T."""
 
     start: int
     end: int
-    a: Tensor
-    b: Tensor
+    pairs: Sequence[Pair]
     scale: float
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.start, self.end)
+
+    @cached_property
+    def ranks(self) -> list[slice]:
+        """Where each pair lies in what `a` makes of x."""
+        ends = accumulate((len(pair.a) for pair in self.pairs), initial=0)
+        return [slice(*span) for span in pairwise(ends)]
+
+    def a(self, dtype: torch.dtype) -> Tensor:
+        """All A, one below the other [ranks, in]: they multiply the same x."""
+        return _joined([pair.a for pair in self.pairs], dim=0).to(dtype)
+
+
+def _joined(tensors: Sequence[Tensor], dim: int) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat([*tensors], dim=dim)
 
 
 def adapted_product(x: Tensor, frozen: FrozenProduct, deltas: Sequence[Delta]) -> Tensor:
     """x [rows, in] -> [rows, out] (arXiv:2106.09685, eq. 3)."""
-    tensors = [tensor for delta in deltas for tensor in (delta.a, delta.b)]
+    tensors = [tensor for delta in deltas for pair in delta.pairs for tensor in (pair.a, pair.b)]
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *tensors)):
         return _AdaptedProduct.apply(x, frozen, deltas, *tensors)
     return _forward(x, frozen, deltas)[0]
@@ -93,10 +93,10 @@ def adapted_product(x: Tensor, frozen: FrozenProduct, deltas: Sequence[Delta]) -
 def _forward(x: Tensor, frozen: FrozenProduct, deltas: Sequence[Delta]) -> tuple[Tensor, list[Tensor]]:
     y, narrows = frozen.product(x), []
     for delta in deltas:
-        rows = slice(delta.start, delta.end)
         # scaled where it is narrowest
-        narrows.append((x[rows] @ delta.a.to(x.dtype).t()).mul_(delta.scale))
-        y[rows].addmm_(narrows[-1], delta.b.to(x.dtype).t())
+        narrows.append((x[delta.rows] @ delta.a(x.dtype).t()).mul_(delta.scale))
+        for pair, ranks in zip(delta.pairs, delta.ranks, strict=True):
+            y[delta.rows, pair.columns].addmm_(narrows[-1][:, ranks], pair.b.to(x.dtype).t())
     return y, narrows
 
 
@@ -114,13 +114,25 @@ class _AdaptedProduct(torch.autograd.Function):
         of_x = ctx.frozen.product_with_transposed(gradient) if ctx.needs_input_grad[0] else None
         of_tensors: list[Tensor | None] = []
         for delta, narrow in zip(ctx.deltas, narrows, strict=True):
-            rows = slice(delta.start, delta.end)
-            above = gradient[rows]
-            of_narrow = (above @ delta.b.to(x.dtype)).mul_(delta.scale)
+            above = [gradient[delta.rows, pair.columns] for pair in delta.pairs]
+            of_narrow = _joined([part @ pair.b.to(x.dtype) for part, pair in zip(above, delta.pairs, strict=True)], 1)
+            of_narrow.mul_(delta.scale)
             if of_x is not None:
-                of_x[rows].addmm_(of_narrow, delta.a.to(x.dtype))
-            trained = delta.a.requires_grad
-            of_tensors.append((of_narrow.t() @ x[rows]).to(delta.a.dtype) if trained else None)
-            # so and not above.t() @ narrow: few rows and many columns are multiplied faster than the other way round
-            of_tensors.append((narrow.t() @ above).t().to(delta.b.dtype).contiguous() if trained else None)
+                of_x[delta.rows].addmm_(of_narrow, delta.a(x.dtype))
+            of_tensors.extend(_of_pairs(delta, x[delta.rows], narrow, of_narrow, above))
         return of_x, None, None, *of_tensors
+
+
+def _of_pairs(
+    delta: Delta, x: Tensor, narrow: Tensor, of_narrow: Tensor, above: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """The gradients of a and b of every pair."""
+    if not delta.pairs[0].a.requires_grad:
+        return [None] * (2 * len(delta.pairs))
+    of_a = of_narrow.t() @ x
+    found: list[Tensor | None] = []
+    for pair, ranks, part in zip(delta.pairs, delta.ranks, above, strict=True):
+        found.append(of_a[ranks].to(pair.a.dtype))
+        # so and not part.t() @ narrow: few rows and many columns are multiplied faster than the other way round
+        found.append((narrow[:, ranks].t() @ part).t().to(pair.b.dtype).contiguous())
+    return found

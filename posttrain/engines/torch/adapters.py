@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from posttrain.engines.stepping import take_step
-from posttrain.engines.torch.adapted_product import Delta, FrozenProduct, PlainProduct, adapted_product
+from posttrain.engines.torch.adapted_product import ALL, Delta, FrozenProduct, Pair, PlainProduct, adapted_product
 from posttrain.engines.torch.grouped import Group, Groups
 from posttrain.engines.torch.int8 import Int8Product
 from posttrain.engines.torch.lower_layers import layer_number
@@ -106,25 +106,30 @@ class FrozenLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., in] -> [..., out]."""
-        frozen = self._products[self.bank.precision if x.dtype == torch.float32 else "float32"]
-        return self.product(x.reshape(-1, x.shape[-1]), frozen).view(*x.shape[:-1], -1)
+        return self.rows(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
+
+    def rows(self, x: Tensor) -> Tensor:
+        """x [rows, in] -> [rows, out]."""
+        return self.product(x, self.frozen(x.dtype))
+
+    def frozen(self, dtype: torch.dtype) -> FrozenProduct:
+        """How this layer multiplies numbers of a type now."""
+        return self._products[self.bank.precision if dtype == torch.float32 else "float32"]
 
     def product(self, x: Tensor, frozen: FrozenProduct) -> Tensor:
         """x [rows, in] -> [rows, out]."""
         return adapted_product(x, frozen, [])
 
-    def base_columns(self, x: Tensor, columns: Tensor) -> Tensor:
-        """The outputs `columns` [some] alone, without adapters, in the precision of x: [..., in] -> [..., some]."""
-        bias = None if self.base.bias is None else self.base.bias[columns]
-        return nn.functional.linear(x, self.base.weight[columns], bias)
-
 
 class AdaptedLinear(FrozenLinear):
-    """A frozen linear layer to which the adapters add that act in this thread's forward call."""
+    """A frozen linear layer, or several joined, to which the adapters add that act in this thread's forward call.
 
-    def __init__(self, base: nn.Linear, path: str, bank: AdapterBank) -> None:
+    `columns` says which of its outputs are whose, by the paths that adapters know.
+    """
+
+    def __init__(self, base: nn.Linear, columns: Mapping[str, slice], bank: AdapterBank) -> None:
         super().__init__(base, bank)
-        self.path = path
+        self.columns = columns
 
     def product(self, x: Tensor, frozen: FrozenProduct) -> Tensor:
         acting = self.bank.acting
@@ -132,15 +137,15 @@ class AdaptedLinear(FrozenLinear):
             return frozen.product(x)
         if group := self.bank.group:
             y = frozen.product(x)
-            if self.path in group.members[0].tensors:
-                group.add(self.path, x, y)
+            group.add(self.columns, x, y)
             return y
-        deltas = [
-            Delta(start, end, *adapter.tensors[self.path], adapter.scale)
-            for adapter, start, end in acting
-            if self.path in adapter.tensors
-        ]
-        return adapted_product(x, frozen, deltas)
+        deltas = [Delta(start, end, self._pairs(adapter), adapter.scale) for adapter, start, end in acting]
+        return adapted_product(x, frozen, [delta for delta in deltas if delta.pairs])
+
+    def _pairs(self, adapter: Adapter) -> list[Pair]:
+        """What an adapter adds here."""
+        tensors = adapter.tensors
+        return [Pair(*tensors[path], columns) for path, columns in self.columns.items() if path in tensors]
 
 
 class AdapterBank:
@@ -170,7 +175,7 @@ class AdapterBank:
         for path, module in linears:
             parent, _, leaf = path.rpartition(".")
             self.layers[path] = module
-            setattr(network.get_submodule(parent), leaf, AdaptedLinear(module, path, self))
+            setattr(network.get_submodule(parent), leaf, AdaptedLinear(module, {path: ALL}, self))
 
     @property
     def acting(self) -> list[tuple[Adapter, int, int]]:

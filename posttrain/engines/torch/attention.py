@@ -7,7 +7,7 @@ step (sampler.py).  Sliding windows are honoured; soft caps and attention sinks 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from posttrain.engines.torch.flex_attention import FlexAttention
 from posttrain.engines.torch.forest import Forest
+from posttrain.engines.torch.masked_attention import MaskedAttention
 from posttrain.engines.torch.merged_attention import MergedAttention
 from posttrain.engines.torch.sight import Sight
 from posttrain.types import UserError
@@ -64,6 +65,10 @@ AttentionInterface.register(NAME, attend)
 AttentionMaskInterface.register(NAME, lambda *_, **__: None)
 
 
+COMPUTED: Mapping[str, Callable[[Sight], Callable[..., Tensor]]] = {"cpu": MergedAttention, "cuda": FlexAttention}
+"""By the kind of device (ROCm is `cuda` to torch); elsewhere MaskedAttention."""
+
+
 class ForestLayout:
     """A forest, its tokens preceded by an optional trunk of cached keys and values that all of them see.
 
@@ -82,12 +87,14 @@ class ForestLayout:
         self.kept: list[KeysValues] = []
         self.positions = torch.tensor([forest.positions], device=device)
         sight = Sight(forest, trunk[0][0].shape[2] if trunk else 0, device)
-        self._computed = MergedAttention(sight) if device.type == "cpu" else FlexAttention(sight)
+        self._computed = COMPUTED.get(device.type, MaskedAttention)(sight)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
         """See Layout."""
         if self.store:
-            self.kept.append((k, v))
+            # copies: they may be views of queries, keys and values side by side, which need not stay
+            whole = torch.contiguous_format
+            self.kept.append((k.clone(memory_format=whole), v.clone(memory_format=whole)))
         if self.trunk:
             keys, values = self.trunk[layer]
             k, v = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)

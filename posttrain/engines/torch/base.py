@@ -76,13 +76,13 @@ def resolve(model: str) -> str:
     return model
 
 
-def load(model: str, device: torch.device) -> tuple[Any, Any, str]:
-    """(model, tokenizer, resolved source).  fp32 on CPU and MPS, bf16 on CUDA.
+def load(model: str, device: torch.device, precision: Precision | None = None) -> tuple[Any, Any, str]:
+    """(model, tokenizer, resolved source).  fp32 on CPU and MPS; bf16 on CUDA, unless fp32 is asked for.
 
     Raises UserError when it is neither a folder nor to be had from the hub, or lacks some of its weights.
     """
     source = resolve(model)
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    dtype = torch.bfloat16 if device.type == "cuda" and precision != "float32" else torch.float32
     with _blaming(model, "configuration (config.json)"):
         AutoConfig.from_pretrained(source)
     with _blaming(model, "tokenizer"):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from posttrain.engines.torch.attention import KeysValues
@@ -34,10 +35,25 @@ class Trunk:
     layers: list[KeysValues]
 
 
-class TrunkCache:
-    """The last few trunks, by adapter and version: trained weights make old keys and values wrong."""
+def grown(trunk: Trunk | None, tokens: tuple[int, ...], layers: Sequence[KeysValues]) -> tuple[Trunk, list[KeysValues]]:
+    """A trunk of all `tokens`, of which an older one has the first ones and `layers` the keys and values of the others;
+    and what these have beyond the tokens."""
+    length = len(tokens) - (len(trunk.tokens) if trunk else 0)
+    own = [(keys[:, :, :length], values[:, :, :length]) for keys, values in layers]
+    if trunk:
+        own = [
+            (torch.cat([above[0], keys], dim=2), torch.cat([above[1], values], dim=2))
+            for above, (keys, values) in zip(trunk.layers, own, strict=True)
+        ]
+    return Trunk(tokens, own), [(keys[:, :, length:], values[:, :, length:]) for keys, values in layers]
 
-    def __init__(self) -> None:
+
+class TrunkCache:
+    """The last few trunks, of `most_tokens` together but for a single one that is longer, by adapter and version:
+    trained weights make old keys and values wrong."""
+
+    def __init__(self, most_tokens: int) -> None:
+        self.most_tokens = most_tokens
         self.trunks: OrderedDict[tuple[str, int, tuple[int, ...]], Trunk] = OrderedDict()
         self.latest: dict[tuple[str, int], tuple[int, ...]] = {}
 
@@ -60,12 +76,15 @@ class TrunkCache:
         return worth_sharing(prompts if len(prompts) > 1 else (*prompts, previous))
 
     def add(self, owner: tuple[str, int], trunk: Trunk) -> None:
-        """Keeps a trunk; drops those of older versions of the adapter, and the least used beyond the limit."""
+        """Keeps a trunk; drops those of older versions of the adapter, and the least used beyond the limits."""
         for key in [key for key in self.trunks if key[0] == owner[0] and key[1] != owner[1]]:
             del self.trunks[key]
         self.trunks[(*owner, trunk.tokens)] = trunk
-        while len(self.trunks) > MOST_TRUNKS:
+        while len(self.trunks) > 1 and (len(self.trunks) > MOST_TRUNKS or self._tokens() > self.most_tokens):
             self.trunks.popitem(last=False)
+
+    def _tokens(self) -> int:
+        return sum(len(trunk.tokens) for trunk in self.trunks.values())
 
     def forget(self, adapter: str) -> None:
         """Drops what is kept of an adapter."""

@@ -86,6 +86,8 @@ class DecodingLayout:
         parts = [Seen(keys, values, None if mask is None else mask[:, self.longest_trunk :])]
         for trunk, _ in self.groups:
             parts.append(Seen(*trunk.layers[layer], None if mask is None else mask[:, : self.longest_trunk]))
+        if mask is None:  # heads that share keys are as several queries of one head: keys are read once for them
+            return attend_to_parts(q.view(1, keys.shape[1], -1, q.shape[3]), parts, scale).reshape(q.shape)
         return attend_to_parts(q, parts, scale)
 
     def _attend_grouped(self, layer: int, queries: Tensor, own: KeysValues, window: int | None) -> Tensor:

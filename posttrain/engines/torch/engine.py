@@ -60,8 +60,7 @@ class TorchEngine:
         stops = {*(ends if isinstance(ends, list) else [ends]), *self.renderer.stop_tokens} - {None}
         micro_batch_tokens = self._micro_batch_tokens()
         self.sampler = Sampler(self.network, frozenset(stops), micro_batch_tokens, self._slot_tokens())
-        most_held = self.sampler.slot_tokens + self.sampler.prefill_tokens
-        self.sampling_bytes = 0 if device.type == "cuda" else most_held * self._key_value_bytes()
+        self.sampling_bytes = 0 if device.type == "cuda" else self.sampler.most_held * self._key_value_bytes()
         self.constraints = ConstraintCompiler(tokenizer, self.renderer.stop_token)
         self.thread = TorchThread(self.sampler)
         joined_tokens = JOINED_TOKENS if device.type == "cpu" else micro_batch_tokens
@@ -76,7 +75,7 @@ class TorchEngine:
         chosen = torch.device(device) if device else base.choose_device()
         if precision == "int8" and chosen.type != "cpu":
             raise UserError(f"int8 is for CPUs, and this is {chosen.type}", remedy="leave --precision out")
-        network, tokenizer, source = base.load(model, chosen)
+        network, tokenizer, source = base.load(model, chosen, precision)
         return cls(
             network,
             tokenizer,
@@ -85,6 +84,11 @@ class TorchEngine:
             device=chosen,
             precision=precision or base.choose_precision(chosen),
         )
+
+    @property
+    def precision(self) -> Precision:
+        """Of the products with frozen weights."""
+        return "bfloat16" if self.network.model.dtype == torch.bfloat16 else self.network.bank.precision
 
     def base(self) -> TorchPolicy:
         """The bare base model."""
@@ -127,7 +131,7 @@ class TorchEngine:
 
     def _width(self) -> int:
         """Bytes of a number."""
-        return 2 if self.device.type == "cuda" else 4
+        return int(self.network.model.dtype.itemsize)
 
     def _free_bytes(self) -> int:
         return torch.cuda.mem_get_info()[0] if self.device.type == "cuda" else psutil.virtual_memory().available

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
@@ -39,44 +39,69 @@ Acting = tuple[Member, int, int]
 """(Who acts, on rows from, up to.)"""
 
 
+class Run(NamedTuple):
+    """Columns of a layer's output, and what is added to them: narrow[..., ranks] @ b, with b [k, rank, columns]."""
+
+    columns: slice
+    ranks: slice
+    b: Tensor
+
+
 class Stack(NamedTuple):
-    """What k adapters add at one layer: scales * (x @ a) @ b, with a [k, in, rank] and b [k, rank, out].
+    """What k adapters add at one layer, with narrow = x @ a, a [k, in, ranks] times their scales.
 
     Those of a smaller rank are filled up with zeros.  Each has its own rows, so none can spoil another's numbers.
     """
 
     a: Tensor
-    b: Tensor
+    runs: list[Run]
+
+
+Stacks = dict[tuple[str, ...], Stack]
+"""By the paths of what is multiplied together."""
 
 
 class Group:
     """Adapters that act on the same layers, each on its rows of a call."""
 
-    def __init__(self, acting: Sequence[Acting], stacks: dict[str, Stack]) -> None:
+    def __init__(self, acting: Sequence[Acting], stacks: Stacks) -> None:
         self.members = [member for member, _, _ in acting]
         self.counts = [end - start for _, start, end in acting]
         self.starts = [start for _, start, _ in acting]
         self.most, self.stacks = max(self.counts), stacks
         self.device = next(iter(self.members[0].tensors.values()))[0].device
 
-    def add(self, path: str, x: Tensor, y: Tensor) -> None:
-        """Adds to the layer's output y [rows, out] what the adapters make of its input x [rows, in]."""
-        a, b = self.stack(path)
+    def add(self, columns: Mapping[str, slice], x: Tensor, y: Tensor) -> None:
+        """Adds to a layer's output y [rows, out] what the adapters make of its input x [rows, in], on the columns of
+        each path that they know."""
+        known = tuple(path for path in columns if path in self.members[0].tensors)
+        if not known:
+            return
+        stack = self._stack(known, columns)
         read = x[self._places].view(len(self.members), self.most, -1)
-        narrow = torch.bmm(read, a.to(x.dtype)).mul_(self._scales.to(x.dtype))
-        wide = torch.bmm(narrow, b.to(x.dtype)).flatten(0, 1)
-        y.index_add_(0, self._rows, wide[self._own])
+        narrow = torch.bmm(read, stack.a.to(x.dtype))
+        for run in stack.runs:
+            wide = torch.bmm(narrow[..., run.ranks], run.b.to(x.dtype)).flatten(0, 1)
+            y[:, run.columns].index_add_(0, self._rows, wide if self._all_own else wide[self._own])
 
-    def stack(self, path: str) -> Stack:
+    def _stack(self, paths: tuple[str, ...], columns: Mapping[str, slice]) -> Stack:
         """The adapters' tensors of a layer, laid out for the product."""
-        if path not in self.stacks:
-            pairs = [member.tensors[path] for member in self.members]
-            rank = max(len(a) for a, _ in pairs)
-            self.stacks[path] = Stack(
-                torch.stack([pad(a.t(), (0, rank - len(a))) for a, _ in pairs]),
-                torch.stack([pad(b.t(), (0, 0, 0, rank - b.shape[1])) for _, b in pairs]),
-            )
-        return self.stacks[path]
+        if paths not in self.stacks:
+            parts, runs, end = [], [], 0
+            for path in paths:
+                pairs = [member.tensors[path] for member in self.members]
+                start, rank = end, max(len(a) for a, _ in pairs)
+                end = start + rank
+                scaled = [a.t() * member.scale for member, (a, _) in zip(self.members, pairs, strict=True)]
+                parts.append(torch.stack([pad(a, (0, rank - a.shape[1])) for a in scaled]))
+                b = torch.stack([pad(b.t(), (0, 0, 0, rank - b.shape[1])) for _, b in pairs])
+                runs.append(Run(columns[path], slice(start, end), b))
+            self.stacks[paths] = Stack(torch.cat(parts, dim=2), runs)
+        return self.stacks[paths]
+
+    @cached_property
+    def _all_own(self) -> bool:
+        return min(self.counts) == self.most
 
     @cached_property
     def _places(self) -> Tensor:
@@ -96,17 +121,12 @@ class Group:
         """The rows of y that they belong to."""
         return self._places[self._own]
 
-    @cached_property
-    def _scales(self) -> Tensor:
-        """[k, 1, 1]."""
-        return torch.tensor([member.scale for member in self.members], device=self.device)[:, None, None]
-
 
 class Groups:
     """Finds which adapters are worth a group, and keeps their stacks from call to call."""
 
     def __init__(self) -> None:
-        self.kept: OrderedDict[tuple[int, ...], dict[str, Stack]] = OrderedDict()  # by the members' stamps
+        self.kept: OrderedDict[tuple[int, ...], Stacks] = OrderedDict()  # by the members' stamps
         self._lock = threading.Lock()
 
     def find(self, acting: Sequence[Acting]) -> Group | None:

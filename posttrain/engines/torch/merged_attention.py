@@ -9,7 +9,7 @@ hang on it, and keys are neither copied nor read once per descendant.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -53,21 +53,34 @@ class MergedAttention:
 
     def __init__(self, sight: Sight) -> None:
         self.sight = sight
-        self.parts = parts(sight.forest.segments, sight.trunk_length)
         self._masked: dict[int | None, list[Masked]] = {}
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
         """q [1, heads, tokens, size], k and v [1, key-value heads, trunk and tokens, size] -> like q."""
         if window not in self._masked:
-            self._masked[window] = [self._mask(part, window, q.dtype) for part in self.parts]
+            found = [self._mask(part, window, q.dtype) for part in self.parts(window)]
+            self._masked[window] = [part for part in found if part]
         return _Merged.apply(q, k, v, self._masked[window], scale)
 
-    def _mask(self, part: Part, window: int | None, dtype: torch.dtype) -> Masked:
+    def parts(self, window: int | None) -> list[Part]:
+        """What is computed in layers of one window."""
+        segments = self.sight.forest.segments
+        if window is not None:
+            segments = [piece for segment in segments for piece in split(segment, max(window, BLOCK_TOKENS))]
+        return parts(segments, self.sight.trunk_length)
+
+    def _mask(self, part: Part, window: int | None, dtype: torch.dtype) -> Masked | None:
+        """None for keys that no query sees any more."""
         at, seen_keys, sight = slice(*part.queries), slice(*part.keys), self.sight
         all_near = window is None or sight.query_positions[at].max() - sight.key_positions[seen_keys].min() < window
         if all_near and sight.seen_until[seen_keys].min() >= part.queries[1]:
             return Masked(at, seen_keys, part.own, part.own, None, None)
         seen = sight(torch.arange(*part.queries)[:, None], torch.arange(*part.keys)[None], window)
+        seeing = seen.any(dim=1).nonzero()
+        if not len(seeing):
+            return None
+        first, last = int(seeing[0]), int(seeing[-1]) + 1
+        at, seen = slice(at.start + first, at.start + last), seen[first:last]
         blind = ~seen.any(dim=1)
         mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, float("-inf"))
         return Masked(at, seen_keys, part.own, False, mask, blind if blind.any() else None)
@@ -117,6 +130,12 @@ def parts(segments: Sequence[Segment], trunk_length: int) -> list[Part]:
     return shifted + trunk
 
 
+def split(segment: Segment, most: int) -> list[Segment]:
+    """The segment as a chain of such of at most so many tokens: through a window, each is seen from the next only."""
+    starts = range(segment.start, segment.end, most)
+    return [replace(segment, start=start, end=min(start + most, segment.end)) for start in starts]
+
+
 def cut(segments: Sequence[Segment]) -> list[list[Segment]]:
     """Blocks of at most `BLOCK_TOKENS`, or of one segment."""
     blocks: list[list[Segment]] = []
@@ -133,9 +152,7 @@ class _Merged(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, found: Sequence[Masked], scale: float) -> Tensor:
-        _, heads, tokens, size = q.shape
-        out = q.new_empty(1, tokens, heads, size).transpose(1, 2)  # the model goes on token by token
-        total = q.new_empty(1, heads, tokens)
+        out, total = _room(q), q.new_empty(q.shape[:3])
         for part in found:
             seen = k[:, :, part.keys], v[:, :, part.keys]
             more, more_total = FORWARD(q[:, :, part.queries], *seen, 0.0, part.causal, attn_mask=part.mask, scale=scale)
@@ -154,7 +171,7 @@ class _Merged(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, total = ctx.saved_tensors
-        of_q, of_k, of_v = torch.empty_like(q), _empty_but_trunk(k, q), _empty_but_trunk(v, q)
+        of_q, of_k, of_v = _room(q), _room_but_trunk(k, q), _room_but_trunk(v, q)
         for part in ctx.found:
             at, seen = part.queries, part.keys
             more_q, more_k, more_v = BACKWARD(
@@ -170,8 +187,14 @@ class _Merged(torch.autograd.Function):
         return of_q, of_k, of_v, None, None
 
 
-def _empty_but_trunk(keys: Tensor, queries: Tensor) -> Tensor:
+def _room(like: Tensor) -> Tensor:
+    """Room for as much [1, heads, tokens, size], token by token: so the model goes on with it."""
+    _, heads, tokens, size = like.shape
+    return like.new_empty(1, tokens, heads, size).transpose(1, 2)
+
+
+def _room_but_trunk(keys: Tensor, queries: Tensor) -> Tensor:
     """Room for a gradient: what comes before the forest's own keys is zero, these are written by their `own` part."""
-    room = torch.empty_like(keys)
+    room = _room(keys)
     room[:, :, : keys.shape[2] - queries.shape[2]] = 0
     return room

@@ -9,25 +9,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from posttrain.engines.torch.adapted_product import lay_out_for_products
-from posttrain.engines.torch.adapters import BASE, AdapterBank, FrozenLinear, Precision
+from posttrain.engines.torch.adapters import BASE, AdapterBank, Precision
 from posttrain.engines.torch.attention import NAME, ForestLayout, KeysValues, Layout
+from posttrain.engines.torch.blocks import replace_blocks
 from posttrain.engines.torch.cache import Trunk
 from posttrain.engines.torch.forest import SHORTEST_SHARED, Forest, plant, share_out
+from posttrain.engines.torch.head import OutputHead
 from posttrain.engines.torch.lower_layers import LowerLayers
 from posttrain.engines.torch.norms import replace_norms
 from posttrain.engines.torch.threads import Threads
+from posttrain.engines.torch.weights import join_siblings, lay_out_for_products
 from posttrain.types import Datum, LoRA, Tokens, UserError
 
 REMEDY = "choose another model, for example a Llama, Qwen, Mistral or SmolLM"
 
 PROBE = "probe"
 """The adapter that every model is tried with."""
-
-HEAD_ROWS = 1024
-"""Positions whose logits are held in memory at once."""
 
 ENTERED_ROUNDING = 1e-6
 """Of a forward call entered at a layer: the same products of the same numbers."""
@@ -62,13 +60,15 @@ class Network:
         self.threads = Threads(device)
         model.eval().requires_grad_(False)
         self.body = model.base_model
-        if precision == "float32" and device.type == "cpu":
-            lay_out_for_products(model)
+        joined = join_siblings(model)
         expected = self._plain_probe()
         model.set_attn_implementation(NAME)
         replace_norms(model)
         self.bank = AdapterBank(model, "float32")
-        self.output_head = FrozenLinear(model.get_output_embeddings(), self.bank)
+        used = replace_blocks(model, self.bank, joined)
+        if precision == "float32" and device.type == "cpu":
+            lay_out_for_products(model, used)
+        self.output_head = OutputHead(model.get_output_embeddings(), self.bank)
         self._refuse_unless_equal(expected)
         self.lower = LowerLayers(self.body, self._enters_exactly)
         self.bank.precision = precision
@@ -137,17 +137,6 @@ class Network:
         """Logits [rows, vocabulary] of hidden states [rows, hidden]."""
         return self.output_head(hidden)
 
-    def token_logprobs(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """fp32 log-probabilities [rows] of `targets` [rows] after hidden states [rows, hidden]; in chunks."""
-
-        def chunk(states: Tensor, wanted: Tensor) -> Tensor:
-            return -torch.nn.functional.cross_entropy(self.head(states).float(), wanted, reduction="none")
-
-        if len(targets) <= HEAD_ROWS:
-            return chunk(hidden, targets)
-        pieces = zip(hidden.split(HEAD_ROWS), targets.split(HEAD_ROWS), strict=True)
-        return torch.cat([checkpoint(chunk, states, wanted, use_reentrant=False) for states, wanted in pieces])
-
     def trained_logprobs(
         self, batch: Sequence[Datum], adapters: Sequence[str]
     ) -> tuple[list[Tensor], Mapping[str, int]]:
@@ -177,10 +166,9 @@ class Network:
         """Log-probabilities [predictions], after hidden states [tokens, hidden] of a whole forest."""
         sources, targets = torch.tensor(predictions, device=self.device).unbind(dim=1)
         if not choices:
-            return self.token_logprobs(hidden[sources], targets)
-        among = self.output_head.base_columns(hidden[sources], torch.tensor(choices, device=self.device))
+            return self.output_head.token_logprobs(hidden[sources], targets)
         places = torch.tensor([choices.index(target) for _, target in predictions], device=self.device)
-        return -torch.nn.functional.cross_entropy(among.float(), places, reduction="none")
+        return self.output_head.choice_logprobs(hidden[sources], torch.tensor(choices, device=self.device), places)
 
     def _entry(self, sequences: Sequence[Tokens], forest: Forest, adapters: Sequence[str]) -> tuple[int, Tensor] | None:
         """(The lowest layer that an adapter acts on, what enters it); None when that is the lowest there is."""

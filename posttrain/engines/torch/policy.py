@@ -57,7 +57,7 @@ class TorchPolicy:
         self.sampling_bytes = engine.sampling_bytes
         self.model_folder = Path(engine.source)
         self._lockstep: Lockstep | None = None
-        self.precision = "bfloat16" if engine.device.type == "cuda" else engine.network.bank.precision
+        self.precision = engine.precision
 
     @property
     def version(self) -> int:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from posttrain.engines.next_token import Drawn, draw
 from posttrain.engines.torch.adapters import BASE
-from posttrain.engines.torch.cache import Trunk, TrunkCache, room, worth_sharing
+from posttrain.engines.torch.cache import Trunk, TrunkCache, grown, room, worth_sharing
 from posttrain.engines.torch.decoding import DecodingLayout
 from posttrain.engines.torch.drafts import Drafter, successors
 from posttrain.engines.torch.forest import common_prefix, cut, deal
@@ -29,6 +29,13 @@ REBUILD = 128
 
 MOST_GUESSED = 384
 """Tokens guessed in one step: the logits after each are held."""
+
+WORTH_SHARING = 512
+"""Tokens of prompts that the completions of a group would each hold, and read in every step, beside the first: from so
+many on they share them, for some more operations in a step."""
+
+TRUNKS_SHARE = 0.5
+"""Of the tokens that slots may hold: so many more, of prefixes that are kept from call to call."""
 
 MOST_STEMS = 128
 """So many stems under way leave no room for the next prompt.  (Its completions may part, and be more stems.)"""
@@ -44,9 +51,14 @@ class Sampler:
         self.prefill_tokens, self.slot_tokens = prefill_tokens, slot_tokens
         self.waiting: deque[Slotted] = deque()
         self.admitting: list[Slotted] = []
-        self.stems, self.trunks = Stems(), TrunkCache()
+        self.stems, self.trunks = Stems(), TrunkCache(int(slot_tokens * TRUNKS_SHARE))
         self.drafters: dict[str, Drafter] = {}
         self.full: int | None = None  # so many rows under way have left no room for the next
+
+    @property
+    def most_held(self) -> int:
+        """Tokens whose keys and values may be held at once."""
+        return self.slot_tokens + self.trunks.most_tokens + self.prefill_tokens
 
     @property
     def rows(self) -> list[Slotted]:
@@ -219,12 +231,12 @@ class Sampler:
         self._guess(stems, free=0)
         read = [(*prompt[skip:], *stem.draft) for prompt, stem in zip(prompts, stems, strict=True)]
         hidden, keys_values = self.network.prefill(read, adapter, trunk, [1 + len(stem.draft) for stem in stems])
-        first, slots = len(self.stems.all), self.stems.slots
-        slots.reserve(first + len(read), max(map(len, read)), [layer[0] for layer in keys_values])
-        for layer, per_prompt in enumerate(keys_values):
-            for i, (keys, values) in enumerate(per_prompt):
-                slots.write(first + i, layer, keys[0], values[0])
-        self.stems.all += stems
+        in_slots = [[layer[i] for layer in keys_values] for i in range(len(stems))]
+        for i, stem in enumerate(stems):
+            if (len(stem.rows) - 1) * stem.in_slot >= WORTH_SHARING:
+                stem.trunk, in_slots[i] = grown(trunk, prompts[i], in_slots[i])
+                stem.in_slot = 0
+        self.stems.admit(stems, in_slots)
         self._write(stems, self.network.head(hidden))
 
     def _trunk(self, owner: tuple[str, int], prompts: list[tuple[int, ...]]) -> Trunk | None:
@@ -288,11 +300,9 @@ class Sampler:
 
     def _finished(self, row: Slotted) -> tuple[StopReason | None, str]:
         reason = row.ended(self.stop_tokens)
-        if reason == "stop":
-            return "stop", self.network.detokenise(row.tokens[:-1])
         if not (reason or row.on_text or row.sampling.stop):
             return None, ""
-        text = self.network.detokenise(row.tokens)
+        text = self.network.detokenise(row.tokens[:-1] if reason == "stop" else row.tokens)
         cuts = [text.find(stop) for stop in row.sampling.stop if stop in text]
         return ("stop", text[: min(cuts)]) if cuts else (reason, text)
 

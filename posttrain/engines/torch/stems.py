@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from posttrain.engines.torch.attention import KeysValues
 from posttrain.engines.torch.cache import SlotCache, Trunk
 from posttrain.engines.torch.drafts import Successors
 from posttrain.engines.writing import Writing
@@ -85,6 +86,16 @@ class Stems:
     def longest(self) -> int:
         """Tokens that the slots may have to hold each before all rows end."""
         return max((stem.longest for stem in self.all), default=0)
+
+    def admit(self, stems: Sequence[Stem], in_slots: Sequence[Sequence[KeysValues]]) -> None:
+        """Takes in stems whose slots begin with these keys and values of every layer."""
+        first = len(self.all)
+        longest = max(layers[0][0].shape[2] for layers in in_slots)
+        self.slots.reserve(first + len(stems), longest, in_slots[0])
+        for number, layers in enumerate(in_slots, first):
+            for layer, (keys, values) in enumerate(layers):
+                self.slots.write(number, layer, keys[0], values[0])
+        self.all += stems
 
     def drop(self, leaves: Callable[[Slotted], bool]) -> None:
         """Takes out the rows that leave; the last stems move into the slots of those that have no more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import chain, groupby
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ Parts = Sequence[Tensor | None]
 
 @dataclass(eq=False)
 class Lesson:
-    """What one call of forward_backward hands in; data of one group stay together."""
+    """What one call of forward_backward hands in; data of one group stay together, and groups that begin alike meet."""
 
     adapter: str
     data: Sequence[Datum]
@@ -31,8 +31,10 @@ class Lesson:
     wanted: bool = True  # no more when the call was cancelled
 
     def groups(self) -> list[list[Datum]]:
-        keyed = [(datum.group or f"#{i}", datum) for i, datum in enumerate(self.data)]
-        return [[datum for _, datum in members] for _, members in groupby(keyed, key=lambda pair: pair[0])]
+        groups: dict[str, list[Datum]] = {}
+        for i, datum in enumerate(self.data):
+            groups.setdefault(datum.group or f"#{i}", []).append(datum)
+        return sorted(groups.values(), key=lambda members: members[0].tokens)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,68 @@
+"""The output head: logits, and the log-probabilities that training needs, without logits that are kept.
+
+A log-probability depends on the hidden state before it alone, so its gradient is known as soon as the logits are: the
+target's weights less those expected under the softmax.  What is kept for the backward call is a hidden state's size,
+not the vocabulary's, and the logits are computed once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from posttrain.engines.torch.adapters import FrozenLinear
+
+HEAD_ROWS = 256
+"""Positions whose logits are held in memory at once, in training and scoring."""
+
+
+class OutputHead(FrozenLinear):
+    """Frozen, without adapters."""
+
+    def token_logprobs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """fp32 log-probabilities [rows] of `targets` [rows] after hidden states [rows, hidden]."""
+        if torch.is_grad_enabled() and hidden.requires_grad:
+            return _TokenLogprobs.apply(hidden, targets, self)
+        pieces = zip(hidden.split(HEAD_ROWS), targets.split(HEAD_ROWS), strict=True)
+        return torch.cat([_of_targets(self._log_softmax(states), wanted) for states, wanted in pieces])
+
+    def choice_logprobs(self, hidden: Tensor, choices: Tensor, places: Tensor) -> Tensor:
+        """fp32 log-probabilities [rows] among `choices` [some] alone, in the precision of the hidden states: of the
+        choice at each of `places` [rows]."""
+        bias = None if self.base.bias is None else self.base.bias[choices]
+        among = nn.functional.linear(hidden, self.base.weight[choices], bias)
+        return -nn.functional.cross_entropy(among.float(), places, reduction="none")
+
+    def with_slopes(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The log-probabilities [rows], and the gradient of each by the hidden state before it [rows, hidden]."""
+        logprobs, slopes = torch.empty(len(targets), device=hidden.device), torch.empty_like(hidden)
+        frozen = self.frozen(hidden.dtype)
+        for start in range(0, len(targets), HEAD_ROWS):
+            rows = slice(start, start + HEAD_ROWS)
+            every = self._log_softmax(hidden[rows])
+            logprobs[rows] = _of_targets(every, targets[rows])
+            expected = frozen.product_with_transposed(every.exp_().to(hidden.dtype))
+            torch.sub(self.base.weight[targets[rows]], expected, out=slopes[rows])
+        return logprobs, slopes
+
+    def _log_softmax(self, hidden: Tensor) -> Tensor:
+        return self.rows(hidden).float().log_softmax(dim=1)
+
+
+def _of_targets(every: Tensor, targets: Tensor) -> Tensor:
+    return every.gather(1, targets[:, None])[:, 0]
+
+
+class _TokenLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: OutputHead) -> Tensor:
+        logprobs, slopes = head.with_slopes(hidden, targets)
+        ctx.save_for_backward(slopes)
+        return logprobs
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (slopes,) = ctx.saved_tensors
+        return gradient[:, None].to(slopes.dtype) * slopes, None, None
