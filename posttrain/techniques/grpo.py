@@ -198,10 +198,10 @@ class Training:
         while seen.step < self.config.steps and not self.run.out_of_budget(seen.step):
             if seen.without_signal >= self.config.patience_without_signal:
                 break  # nothing is left to learn
-            if not seen.best.step and seen.best.worse >= MOST_WENT_BACK:
-                break  # what is rewarded is not what is scored
             if seen.step % self.config.evaluate_every == 0:
                 await self._judge_once()
+                if not seen.best.step and seen.best.worse >= MOST_WENT_BACK:
+                    break  # what is rewarded is not what is scored
             elif seen.step % CHECKPOINT_STEPS == 0:
                 await self._keep()
             await self._one_step()

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch_models import make
 
 from posttrain.engines.torch.adapted_product import ALL, Delta, Pair, PlainProduct, adapted_product
+from posttrain.engines.torch.adapters import AdapterBank
+from posttrain.engines.torch.head import OutputHead
 from posttrain.engines.torch.norms import replace_norms, root_mean_square_norm
 from posttrain.engines.torch.weights import join_siblings, lay_out_for_products
 
@@ -139,3 +141,23 @@ def test_weights_are_laid_out_by_column_but_those_an_embedding_shares() -> None:
                  if isinstance(module, torch.nn.Linear) and module.weight.t().is_contiguous()}
     assert by_column == {name for name, module in model.named_modules()
                          if isinstance(module, torch.nn.Linear) and name != "lm_head"}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_gradient_of_a_sure_token_is_not_lost_in_rounding(precision: Any) -> None:
+    """1 - p of a target that is sure is far below what p itself is rounded to."""
+    torch.manual_seed(0)
+    head = OutputHead(nn.Linear(32, 200, bias=False).requires_grad_(False), AdapterBank(make("llama")))
+    head.bank.precision = precision
+    hidden = torch.randn(40, 32)
+    targets = head(hidden).argmax(dim=1)
+    for sureness in (1.0, 10.0, 30.0):
+        states = (sureness * hidden).requires_grad_()
+        plain = nn.functional.linear(states, head.base.weight).log_softmax(dim=1).gather(1, targets[:, None])[:, 0]
+        (wanted,) = torch.autograd.grad(plain.sum(), states)
+        found = head.token_logprobs(states, targets)
+        (got,) = torch.autograd.grad(found.sum(), states)
+        each = (got - wanted).norm(dim=1) / wanted.norm(dim=1)
+        to_learn = plain.exp() < 1 - 1e-3  # so is 1 - p in bfloat16 two and more times as far off, when p is rounded
+        assert each[to_learn].max() < (1e-4 if precision == "float32" else 0.5), "of its own size"
+        torch.testing.assert_close(found, plain, rtol=0.05, atol=0.05)

@@ -324,7 +324,7 @@ def test_a_group_that_parts_shares_its_prompt(
     asked = prompts(policy, system)[:3]
     room: dict[int, int] = {}
     monkeypatch.setattr(drafts, "LONGEST_DRAFT", 0)  # else all would be guessed the second time
-    for worth in (10**9, 1):
+    for worth in (10**9, -(10**9)):
         monkeypatch.setattr("posttrain.engines.torch.sampler.WORTH_SHARING", worth)
         decode = engine.sampler._decode
 
@@ -336,10 +336,10 @@ def test_a_group_that_parts_shares_its_prompt(
             patch.setattr(engine.sampler, "_decode", noted)
             engine.sampler.stems.slots.release()
             found = texts(sample(policy, asked, drawn, n=6))
-        if worth > 1:
+        if worth > 0:
             wanted = found
     assert found == wanted and len({text for group in found for text in group}) > 12
-    assert room[1] <= room[10**9] - 16
+    assert room[-(10**9)] <= room[10**9] - 16
 
 
 def test_prefixes_that_are_kept_are_bounded(engine: TorchEngine) -> None:

@@ -104,13 +104,18 @@ def test_what_a_part_raises_is_raised_when_all_have_ended(failing: int) -> None:
     assert ended == [1 - failing]
 
 
+def laid_out(data: Sequence[Datum]) -> int:
+    """Tokens that are forwarded for some data: of each distinct prefix once."""
+    return len(forest.plant([datum.tokens[:-1] for datum in data], [""] * len(data)).tokens)
+
+
 def test_training_scoring_and_sampling_are_the_same_in_parts(engine: TorchEngine) -> None:
     policy, data = asyncio.run(moved(engine, LoRA(rank=4, alpha=6))), batch()
     prompts = [datum.tokens for datum in data]
-    calls: list[int] = []
+    calls: list[Sequence[Datum]] = []
 
     def counting(batch_logprobs: Sequence[Tensor], part: Sequence[Datum]) -> tuple[Tensor, Metrics]:
-        calls.append(len(part))
+        calls.append(part)
         return losses.cross_entropy(batch_logprobs, part)
 
     def everything(cores: int) -> tuple[Metrics, dict[str, Tensor], list[Tensor], list[tuple[int, ...]]]:
@@ -122,12 +127,13 @@ def test_training_scoring_and_sampling_are_the_same_in_parts(engine: TorchEngine
         return metrics, gradient, logprobs(policy, data), [each.tokens for group in groups for each in group]
 
     metrics, gradient, scores, answers = everything(1)
-    assert calls == [len(data)]
+    assert [*map(len, calls)] == [len(data)]
+    assert metrics.pop("forwarded_tokens") == laid_out(calls[0])
     calls.clear()
     parted_metrics, parted_gradient, parted_scores, parted_answers = everything(3)
     assert len(calls) == 3
-    assert sum(calls) == len(data)
-    assert parted_metrics.pop("forwarded_tokens") >= metrics.pop("forwarded_tokens"), "what is shared, in each part"
+    assert sum(map(len, calls)) == len(data)
+    assert parted_metrics.pop("forwarded_tokens") == sum(map(laid_out, calls)) > laid_out(data), "what is shared, again"
     assert parted_metrics == pytest.approx(metrics, rel=1e-5)
     assert all(relative_error(parted_gradient[name], wanted) < 1e-4 for name, wanted in gradient.items())
     assert all(relative_error(got, wanted) < 1e-4 for got, wanted in zip(parted_scores, scores, strict=True))

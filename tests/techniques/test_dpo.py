@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lessons import base, only, reviews, score, teach, without
 
 from posttrain.candidates.policy import PolicyCandidate
+from posttrain.engines.toy import ToyPolicy
 from posttrain.rollouts import taught as lesson
 from posttrain.runs import Run
 from posttrain.techniques import dpo
@@ -42,6 +43,18 @@ def test_dpo_begins_at_the_reference(tmp_path: Path) -> None:
     teach(dpo, base(task), task, tmp_path, dpo.Config(learning_rate=1e-2, epochs=1))
     first = next(record for record in Run(tmp_path).metrics() if "margin" in record)
     assert first["margin"] == pytest.approx(0, abs=1e-4) and first["loss"] == pytest.approx(0.6931, abs=1e-3)
+
+
+def test_the_reference_scores_each_answer_once_and_is_given_back(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, scored, dropped = only(reviews(), 8), list[str](), list[str]()
+    plain_logprobs, plain_drop = ToyPolicy.logprobs, ToyPolicy.drop
+    monkeypatch.setattr(ToyPolicy, "logprobs", lambda self, data: scored.append(self.name) or plain_logprobs(self, data))
+    monkeypatch.setattr(ToyPolicy, "drop", lambda self: dropped.append(self.name) or plain_drop(self))
+    start = base(task)
+    teach(dpo, start, task, tmp_path, dpo.Config(learning_rate=1e-2, epochs=5))
+    frozen = f"{start.policy.name}-frozen"
+    assert scored.count(frozen) == 1 and dropped == [frozen], "chosen and rejected together, for all epochs"
 
 
 def test_dpo_makes_its_pairs_from_wrong_samples(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The output head: logits, and the log-probabilities that training needs, without logits that are kept.
 
 A log-probability depends on the hidden state before it alone, so its gradient is known as soon as the logits are: the
-target's weights less those expected under the softmax.  What is kept for the backward call is a hidden state's size,
+target's weights less those expected under the softmax.  (By the chain rule, and in an order in which nothing cancels.)
+What is kept for the backward call is a hidden state's size,
 not the vocabulary's, and the logits are computed once.
 """
 
@@ -37,14 +38,16 @@ class OutputHead(FrozenLinear):
 
     def with_slopes(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The log-probabilities [rows], and the gradient of each by the hidden state before it [rows, hidden]."""
-        logprobs, slopes = torch.empty(len(targets), device=hidden.device), torch.empty_like(hidden)
+        logprobs = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
+        slopes = torch.empty_like(hidden)
         frozen = self.frozen(hidden.dtype)
         for start in range(0, len(targets), HEAD_ROWS):
             rows = slice(start, start + HEAD_ROWS)
             every = self._log_softmax(hidden[rows])
-            logprobs[rows] = _of_targets(every, targets[rows])
-            expected = frozen.product_with_transposed(every.exp_().to(hidden.dtype))
-            torch.sub(self.base.weight[targets[rows]], expected, out=slopes[rows])
+            logprobs[rows] = found = _of_targets(every, targets[rows])
+            # by the logits: 1 - p of the target, -p of all others; where the target is sure, 1 - p must not be rounded
+            of_logits = every.exp_().neg_().scatter_(1, targets[rows, None], -torch.expm1(found)[:, None])
+            slopes[rows] = frozen.product_with_transposed(of_logits.to(hidden.dtype))
         return logprobs, slopes
 
     def _log_softmax(self, hidden: Tensor) -> Tensor:

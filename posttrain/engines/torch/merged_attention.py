@@ -102,9 +102,14 @@ def attend_to_parts(q: Tensor, seen: Sequence[Seen], scale: float) -> Tensor:
         more, more_total = _attend_to(q, part, scale)
         if part.mask is not None:
             more_total.masked_fill_((part.mask == float("-inf")).all(dim=1), float("-inf"))
-        out.lerp_(more, torch.sigmoid(more_total - total)[..., None])
+        out.lerp_(more, _share_of(more_total, total).to(out.dtype))
         total = torch.logaddexp(total, more_total)
     return out
+
+
+def _share_of(more: Tensor, others: Tensor) -> Tensor:
+    """Of the softmax over all keys, from the log-sum-exp [1, heads, queries] of some and of the others."""
+    return torch.sigmoid(more - others)[..., None]
 
 
 def _attend_to(q: Tensor, part: Seen, scale: float) -> tuple[Tensor, Tensor]:
@@ -152,7 +157,7 @@ class _Merged(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, found: Sequence[Masked], scale: float) -> Tensor:
-        out, total = _room(q), q.new_empty(q.shape[:3])
+        out, total = _room(q), q.new_empty(q.shape[:3], dtype=torch.promote_types(q.dtype, torch.float32))
         for part in found:
             seen = k[:, :, part.keys], v[:, :, part.keys]
             more, more_total = FORWARD(q[:, :, part.queries], *seen, 0.0, part.causal, attn_mask=part.mask, scale=scale)
@@ -162,7 +167,7 @@ class _Merged(torch.autograd.Function):
                 out[:, :, part.queries], total[:, :, part.queries] = more, more_total
             else:
                 so_far = total[:, :, part.queries]
-                out[:, :, part.queries].lerp_(more, torch.sigmoid(more_total - so_far)[..., None])
+                out[:, :, part.queries].lerp_(more, _share_of(more_total, so_far).to(out.dtype))
                 total[:, :, part.queries] = torch.logaddexp(so_far, more_total)
         ctx.found, ctx.scale = found, scale
         ctx.save_for_backward(q, k, v, out, total)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from posttrain.engines.torch.adapter_files import read_adapter, read_optimiser, write_adapter, write_optimiser
-from posttrain.engines.torch.adapters import BASE, Adapter
+from posttrain.engines.torch.adapters import BASE, Adapter, Precision
 from posttrain.engines.torch.forest import cut, share_out
 from posttrain.engines.torch.lockstep import Lockstep
 from posttrain.engines.torch.stems import Slotted
@@ -57,7 +57,11 @@ class TorchPolicy:
         self.sampling_bytes = engine.sampling_bytes
         self.model_folder = Path(engine.source)
         self._lockstep: Lockstep | None = None
-        self.precision = engine.precision
+
+    @property
+    def precision(self) -> Precision:
+        """Of the products with frozen weights."""
+        return self.engine.precision
 
     @property
     def version(self) -> int:

@@ -31,8 +31,8 @@ MOST_GUESSED = 384
 """Tokens guessed in one step: the logits after each are held."""
 
 WORTH_SHARING = 512
-"""Tokens of prompts that the completions of a group would each hold, and read in every step, beside the first: from so
-many on they share them, for some more operations in a step."""
+"""Tokens of prompts that the completions of a group would each hold, and read in every step, beside the first, less
+what is copied of a prefix that all prompts share: from so many on they share them, for a few more operations."""
 
 TRUNKS_SHARE = 0.5
 """Of the tokens that slots may hold: so many more, of prefixes that are kept from call to call."""
@@ -199,11 +199,18 @@ class Sampler:
         prompts = list(dict.fromkeys(row.prompt for row in rows))
         shared = worth_sharing(prompts) if len(prompts) > 1 else 0
         under_way, longest = len(self.rows), max(self.stems.longest, self.stems.slots.capacity)
+        left = self.slot_tokens - self._in_trunks()
         for count, row in enumerate(rows):
             longest = max(longest, len(row.prompt) - shared + row.sampling.max_tokens)
-            if under_way + count and (under_way + count + 1) * room(longest) > self.slot_tokens:
+            if under_way + count and (under_way + count + 1) * room(longest) > left:
                 return self._fitting(rows[:count]) if count else []  # these may share less: nothing, if one prompt
         return rows
+
+    def _in_trunks(self) -> int:
+        """Tokens that groups under way hold beside their slots, each in a trunk of its own."""
+        used = {id(stem.trunk): stem.trunk for stem in self.stems.all if stem.trunk}
+        cached = {id(trunk) for trunk in self.trunks.trunks.values()}
+        return sum(len(trunk.tokens) for key, trunk in used.items() if key not in cached)
 
     def _admit(self, batch: Sequence[Slotted]) -> None:
         """Prefills the prompts of one adapter, with guesses at what is said first, and writes the first token of each
@@ -233,7 +240,7 @@ class Sampler:
         hidden, keys_values = self.network.prefill(read, adapter, trunk, [1 + len(stem.draft) for stem in stems])
         in_slots = [[layer[i] for layer in keys_values] for i in range(len(stems))]
         for i, stem in enumerate(stems):
-            if (len(stem.rows) - 1) * stem.in_slot >= WORTH_SHARING:
+            if (len(stem.rows) - 1) * stem.in_slot - skip >= WORTH_SHARING:
                 stem.trunk, in_slots[i] = grown(trunk, prompts[i], in_slots[i])
                 stem.in_slot = 0
         self.stems.admit(stems, in_slots)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import chain
+from itertools import chain, groupby
 
 import torch
 from torch import Tensor
@@ -31,10 +31,9 @@ class Lesson:
     wanted: bool = True  # no more when the call was cancelled
 
     def groups(self) -> list[list[Datum]]:
-        groups: dict[str, list[Datum]] = {}
-        for i, datum in enumerate(self.data):
-            groups.setdefault(datum.group or f"#{i}", []).append(datum)
-        return sorted(groups.values(), key=lambda members: members[0].tokens)
+        keyed = [(datum.group or f"#{i}", datum) for i, datum in enumerate(self.data)]
+        groups = [[datum for _, datum in members] for _, members in groupby(keyed, key=lambda pair: pair[0])]
+        return sorted(groups, key=lambda members: members[0].tokens)
 
 
 @dataclass(frozen=True)
