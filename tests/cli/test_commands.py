@@ -192,8 +192,8 @@ def test_json_of_teaching_and_exporting(shell: Shell, tiny_model_folder: Path) -
 def test_a_sweep_keeps_the_best_of_its_rates(shell: Shell, tiny_model_folder: Path) -> None:
     said = shell("teach", "sft", "tickets.csv", "--model", str(tiny_model_folder), "--sweep", "learning_rate=1e-9,1e-2",
                  "--steps", "6", "--json")
-    details = said.document["candidate"]["details"] if "candidate" in said.document else said.document
-    assert "learning_rate=0.01" in str(details) or "learning_rate=1e-2" in str(details), details
+    (note,) = said.document["notes"]
+    assert "learning_rate=0.01 is kept" in note and "dropped: learning_rate=1e-09" in note
 
 
 def test_latest_is_a_run_with_a_winner_after_evaluating_it(shell: Shell) -> None:

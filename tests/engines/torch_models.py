@@ -146,3 +146,11 @@ def relative_error(got: Tensor, wanted: Tensor) -> float:
 
 def logprobs(policy: Any, data: Sequence[Datum]) -> list[Tensor]:
     return [torch.tensor(row) for row in asyncio.run(policy.logprobs(data))]
+
+
+def worst_logprobs(engine: TorchEngine, model: Any) -> float:
+    """How far the base's log-probabilities are from those of the model itself, at worst."""
+    data = batch(3)
+    with torch.no_grad():
+        wanted = plain_logprobs(model, data)
+    return max(relative_error(*pair) for pair in zip(logprobs(engine.base(), data), wanted, strict=True))

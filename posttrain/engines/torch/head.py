@@ -2,8 +2,7 @@
 
 A log-probability depends on the hidden state before it alone, so its gradient is known as soon as the logits are: the
 target's weights less those expected under the softmax.  (By the chain rule, and in an order in which nothing cancels.)
-What is kept for the backward call is a hidden state's size,
-not the vocabulary's, and the logits are computed once.
+What is kept for the backward call is of a hidden state's size, not the vocabulary's, and logits are computed once.
 """
 
 from __future__ import annotations
