@@ -40,8 +40,8 @@ def test_what_fails_while_it_is_admitted_is_told_and_fails_alone(
         policy, sampling = engine.base(), Sampling(60, temperature=2.0, seed=4)
         wanted, write = await texts(policy, sampling), engine.sampler._write
         good = asyncio.ensure_future(texts(policy, sampling))
-        await asyncio.sleep(0.03)
-        assert engine.sampler.rows
+        while not engine.sampler.rows:
+            await asyncio.sleep(0.001)
 
         def full(*arguments: Any) -> None:
             if stage != "after" or any(row.prompt[0] == 7 for stem in arguments[0] for row in stem.rows):
@@ -157,8 +157,8 @@ def test_closing_tells_all_who_wait(tiny_model_folder: Path) -> None:
         await policy.forward_backward(data(engine), losses.cross_entropy)
         asked = [asyncio.ensure_future(policy.sample(prompts(engine), n=50, sampling=Sampling(400, 3.0))),
                  asyncio.ensure_future(policy.optim_step(Adam(0.1)))]
-        await asyncio.sleep(0.1)
-        assert engine.sampler.rows and engine.sampler.waiting
+        while not (engine.sampler.rows and engine.sampler.waiting):
+            await asyncio.sleep(0.001)
         engine.close()
         results = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 3)
         assert all(isinstance(result, RuntimeError) and "closed" in str(result) for result in results)
