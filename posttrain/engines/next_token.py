@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from posttrain.engines.constraints import Constraint
-from posttrain.types import Sampling, UserError
+from posttrain.types import Sampling
 
 LINES = 32
 """Distributions over the vocabulary that are looked at together: few enough to stay in the processor's cache."""
@@ -53,7 +52,7 @@ def draw(logits: Tensor, lines: Sequence[int], rows: Sequence[Drawer]) -> list[D
     """The next token of every row; row i draws from logits[lines[i]] (logits [lines, vocabulary]).
 
     Many rows may draw from one line, as a group of answers does that begin alike.  What is drawn for a row is the same
-    whatever other rows there are.  Raises UserError for logits that are no numbers.
+    whatever other rows there are.  Where logits are no numbers, neither is the log-probability.
     """
     if logits.device.type == "mps":  # which knows no float64
         logits = logits.cpu()
@@ -77,11 +76,6 @@ def draw(logits: Tensor, lines: Sequence[int], rows: Sequence[Drawer]) -> list[D
                 tops = _likeliest(logprobs, way.top_logprobs)
                 found = (each._replace(top=tops[line]) for each, line in zip(found, own, strict=True))
             drawn.update(zip(piece, found, strict=True))
-    if any(math.isnan(each.logprob) for each in drawn.values()):
-        raise UserError(
-            "what the model says of the next token is not a number: its weights have diverged",
-            remedy="go back to an earlier checkpoint, and train with a smaller learning rate",
-        )
     return [drawn[i] for i in range(len(rows))]
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from posttrain.engines.constraints import Constraint
 from posttrain.engines.next_token import Drawn
-from posttrain.types import Sampling, StopReason
+from posttrain.types import Sampling, StopReason, UserError
 
 
 @dataclass(eq=False, kw_only=True)
@@ -37,7 +38,15 @@ class Writing:
         return forced
 
     def take(self, drawn: Drawn, stop_tokens: Collection[int]) -> list[int]:
-        """Writes the token drawn for it, and what that forces.  Gives back the tokens written."""
+        """Writes the token drawn for it, and what that forces.  Gives back the tokens written.
+
+        Raises UserError, and writes nothing, when the log-probability of that token is not a number.
+        """
+        if math.isnan(drawn.logprob):
+            raise UserError(
+                "what the model says of the next token is not a number: its weights have diverged",
+                remedy="go back to an earlier checkpoint, and train with a smaller learning rate",
+            )
         self.tokens.append(drawn.token)
         self.logprobs.append(drawn.logprob)
         self.chosen.append(True)

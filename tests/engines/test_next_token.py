@@ -15,6 +15,7 @@ from scipy.stats import chisquare
 
 from posttrain.engines.constraints import Constraint
 from posttrain.engines.next_token import BLOCK, LINES, draw, pick, truncate
+from posttrain.engines.writing import Writing
 from posttrain.types import Sampling, UserError
 
 FIVE = torch.tensor([[0.4, 0.3, 0.15, 0.1, 0.05]]).log()
@@ -148,5 +149,8 @@ def test_truncation_keeps_the_smallest_set() -> None:
 @pytest.mark.parametrize("way", [FREE, GREEDY])
 @pytest.mark.parametrize("constraint", [None, Among([1, 3])])
 def test_logits_that_are_no_numbers_are_refused(way: Sampling, constraint: Constraint | None) -> None:
+    [drawn] = draw(torch.full((1, 5), float("nan")), [0], rows(1, way, constraint))
+    writing = Writing(prompt=(1,), sampling=way, constraint=constraint, generator=random.Random(0))
     with pytest.raises(UserError, match="diverged"):
-        draw(torch.full((1, 5), float("nan")), [0], rows(1, way, constraint))
+        writing.take(drawn, ())
+    assert writing.tokens == [] == writing.logprobs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +45,60 @@ def test_adapters_sampled_together_answer_as_alone(engine: TorchEngine) -> None:
             return await texts(policy, sampling)
 
         assert await asyncio.gather(*(late(i, policy) for i, policy in enumerate(policies * 2))) == alone * 2
+
+    run(all_of_it())
+
+
+def test_prompts_of_many_adapters_are_read_in_one_call(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what some of them share of their own prompts is shared still."""
+    async def all_of_it() -> None:
+        policies, sampling = [engine.base()], Sampling(12, temperature=1.0, seed=3)
+        for i in range(3):
+            policies.append(engine.base().fork(f"tenant {i}", LoRA(rank=4)))
+            await learn(policies[-1], "yes no"[i:], steps=1)
+        short = [tuple(range(10 + i, 20 + i)) for i in range(4)]  # each begins otherwise
+        long = [(*range(30, 90), 7 + i) for i in range(2)]  # these share a trunk
+        asked = [short[:1], short[1:3], long, short[3:]]
+        alone = [await texts(policy, sampling, asked=own) for policy, own in zip(policies, asked, strict=True)]
+        calls, prefill = [], engine.network.prefill
+
+        def noted(read: Any, adapters: Any, trunk: Any, ends: Any) -> Any:
+            calls.append((sorted(adapters), bool(trunk)))
+            return prefill(read, adapters, trunk, ends)
+
+        monkeypatch.setattr(engine.network, "prefill", noted)
+        for policy in policies:
+            engine.thread.submit(lambda name=policy.adapter: engine.sampler.begin_afresh(name)).result()
+        gate = threading.Event()
+        engine.thread.submit(gate.wait)  # until all have asked
+        together = [asyncio.ensure_future(texts(policy, sampling, asked=own))
+                    for policy, own in zip(policies, asked, strict=True)]
+        await asyncio.sleep(0)
+        gate.set()
+        assert await asyncio.gather(*together) == alone
+        base, first, second, third = (policy.adapter for policy in policies)
+        assert calls == [([second], False), ([base, first, first, third], False), ([second, second], True)]
+
+    run(all_of_it())
+
+
+def test_an_adapter_that_has_diverged_fails_alone(engine: TorchEngine) -> None:
+    async def all_of_it() -> None:
+        good, wild, base = engine.base().fork("good"), engine.base().fork("wild"), engine.base()
+        await learn(good, "yes")
+        sampling = Sampling(30, temperature=1.0, seed=5)
+        wanted = [await texts(policy, sampling) for policy in (good, base)]
+
+        def diverge() -> None:
+            for _, b in engine.network.bank.get(wild.adapter).tensors.values():
+                b.data.fill_(float("nan"))
+
+        engine.thread.submit(diverge).result()
+        first, failed, last = await asyncio.gather(
+            *(texts(policy, sampling) for policy in (good, wild, base)), return_exceptions=True)
+        assert [first, last] == wanted
+        assert isinstance(failed, UserError) and "diverged" in str(failed)
+        assert not engine.sampler.busy
 
     run(all_of_it())
 

@@ -13,7 +13,7 @@ import torch
 from torch_crowd import data, learn, prompts, run, tensors, texts
 
 from posttrain import losses
-from posttrain.engines.torch import drafts
+from posttrain.engines.torch import drafts, memory
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
 from posttrain.optimisers import Adam
 from posttrain.types import LoRA, Sampling, UserError
@@ -124,11 +124,13 @@ def test_a_step_that_is_not_taken_holds_nobody_back(engine: TorchEngine, how: st
     run(crowd())
 
 
-def test_the_verbs_of_an_adapter_run_in_the_order_of_their_calls(engine: TorchEngine) -> None:
+def test_the_verbs_of_an_adapter_run_in_the_order_of_their_calls(
+        engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the clients of a remote engine call them: without waiting for one to ask for the next."""
     async def both() -> None:
         waited, piped = engine.base().fork("waited", LoRA(4)), engine.base().fork("piped", LoRA(4))
         engine.trainer.micro_batch_tokens = 1  # many jobs for each call
+        monkeypatch.setattr(memory, "MOST_READ", 1)
         work: list[Any] = []
         for answer in ("yes", "no", "yes no"):
             await learn(waited, answer, 1)

@@ -10,11 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from posttrain.engines.constraints import ConstraintCompiler
-from posttrain.engines.torch import base
+from posttrain.engines.torch import base, memory
 from posttrain.engines.torch.adapter_files import read_adapter
 from posttrain.engines.torch.adapters import BASE, Precision
 from posttrain.engines.torch.network import Network
@@ -24,16 +23,6 @@ from posttrain.engines.torch.thread import TorchThread
 from posttrain.engines.torch.training import Trainer
 from posttrain.renderers.chat_template import ChatTemplateRenderer
 from posttrain.types import UserError
-
-MEMORY_SHARE = 0.4
-"""Share of the free memory that the activations of one micro-batch may take."""
-
-SLOTS_SHARE = 0.1
-"""Share of the free memory that the keys and values of completions under way may take."""
-
-MOST_SLOT_TOKENS = 24_576
-"""Of completions under way, on a CPU: more are written no faster, but would take more memory."""
-
 
 JOINED_TOKENS = 512
 """Tokens of several trainings that are computed in one call, on a CPU: what they share is held for all of them at once,
@@ -58,13 +47,15 @@ class TorchEngine:
         self.renderer = ChatTemplateRenderer(tokenizer)
         ends = model.generation_config.eos_token_id
         stops = {*(ends if isinstance(ends, list) else [ends]), *self.renderer.stop_tokens} - {None}
-        micro_batch_tokens = self._micro_batch_tokens()
-        self.sampler = Sampler(self.network, frozenset(stops), micro_batch_tokens, self._slot_tokens())
-        self.sampling_bytes = 0 if device.type == "cuda" else self.sampler.most_held * self._key_value_bytes()
+        held = memory.held_tokens(self.network)
+        self.sampler = Sampler(self.network, frozenset(stops), min(memory.MOST_READ, held), held)
+        self.sampling_bytes = (
+            0 if device.type == "cuda" else self.sampler.most_held * memory.key_value_bytes(self.network)
+        )
         self.constraints = ConstraintCompiler(tokenizer, self.renderer.stop_token)
         self.thread = TorchThread(self.sampler)
-        joined_tokens = JOINED_TOKENS if device.type == "cpu" else micro_batch_tokens
-        self.trainer = Trainer(self.network, self.thread, micro_batch_tokens, joined_tokens)
+        joined_tokens = JOINED_TOKENS if device.type == "cpu" else memory.MOST_TRAINED
+        self.trainer = Trainer(self.network, self.thread, joined_tokens)
 
     @classmethod
     def open(cls, model: str = base.EMBEDDED, *, device: str = "", precision: Precision | None = None) -> TorchEngine:
@@ -109,29 +100,3 @@ class TorchEngine:
         """Ends the engine's thread.  Whoever still waits for something gets a RuntimeError."""
         self.thread.close()
         self.network.threads.close()
-
-    def _micro_batch_tokens(self) -> int:
-        """Tokens whose activations fit: per layer about 14 hidden-sized and 5 inner-sized tensors are kept."""
-        config = self.network.config
-        inner = int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
-        per_token = config.num_hidden_layers * (14 * config.hidden_size + 5 * inner) * self._width()
-        return max(512, min(16384, int(self._free_bytes() * MEMORY_SHARE / per_token)))
-
-    def _slot_tokens(self) -> int:
-        """Tokens whose keys and values may be held for completions under way."""
-        fitting = int(self._free_bytes() * SLOTS_SHARE / self._key_value_bytes())
-        return max(2048, fitting if self.device.type == "cuda" else min(MOST_SLOT_TOKENS, fitting))
-
-    def _key_value_bytes(self) -> int:
-        """Of one token's keys and values in all layers."""
-        config = self.network.config
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return int(config.num_hidden_layers * 2 * heads * size * self._width())
-
-    def _width(self) -> int:
-        """Bytes of a number."""
-        return int(self.network.model.dtype.itemsize)
-
-    def _free_bytes(self) -> int:
-        return torch.cuda.mem_get_info()[0] if self.device.type == "cuda" else psutil.virtual_memory().available

@@ -209,25 +209,26 @@ class Network:
         return FREE_TOKENS[self.bank.precision if self.device.type == "cpu" else "bfloat16"]
 
     def prefill(
-        self, prompts: Sequence[Sequence[int]], adapter: str, trunk: Trunk | None, ends: Sequence[int]
+        self, prompts: Sequence[Sequence[int]], adapters: Sequence[str], trunk: Trunk | None, ends: Sequence[int]
     ) -> tuple[Tensor, list[list[KeysValues]]]:
         """(hidden states [sum of ends, hidden] at the last `ends[i]` tokens of each prompt, keys and values as
-        [layer][prompt])."""
+        [layer][prompt]), each through its adapter."""
         shares = share_out([[prompt] for prompt in prompts], self.threads.most)
-        parts = self.threads.side_by_side(
-            [
-                partial(self._prefill, [prompts[i] for i in share], adapter, trunk, [ends[i] for i in share])
-                for share in shares
-            ]
-        )
+
+        def read(share: Sequence[int]) -> tuple[Tensor, list[list[KeysValues]]]:
+            return self._prefill(
+                [prompts[i] for i in share], [adapters[i] for i in share], trunk, [ends[i] for i in share]
+            )
+
+        parts = self.threads.side_by_side([partial(read, share) for share in shares])
         layers = zip(*(keys_values for _, keys_values in parts), strict=True)
         return torch.cat([hidden for hidden, _ in parts]), [list(chain(*per_part)) for per_part in layers]
 
     def _prefill(
-        self, prompts: Sequence[Sequence[int]], adapter: str, trunk: Trunk | None, ends: Sequence[int]
+        self, prompts: Sequence[Sequence[int]], adapters: Sequence[str], trunk: Trunk | None, ends: Sequence[int]
     ) -> tuple[Tensor, list[list[KeysValues]]]:
         first = len(trunk.tokens) if trunk else 0
-        forest = plant(prompts, [adapter] * len(prompts), first_position=first)
+        forest = plant(prompts, adapters, first_position=first)
         hidden, layout = self.forest(forest, trunk=trunk, store=True)
         places = [torch.tensor(forest.index(i), device=self.device) for i in range(len(prompts))]
         last = torch.cat([place[-end:] for place, end in zip(places, ends, strict=True)])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from posttrain.engines.torch import memory
 from posttrain.engines.torch.adapter_files import read_adapter, read_optimiser, write_adapter, write_optimiser
 from posttrain.engines.torch.adapters import BASE, Adapter, Precision
 from posttrain.engines.torch.forest import cut, share_out
@@ -149,7 +150,7 @@ class TorchPolicy:
             shares = share_out([[data[i].tokens] for i in members], network.threads.most)
             network.threads.side_by_side([partial(score, [members[i] for i in share]) for share in shares])
 
-        pieces = cut([[data[i].tokens] for i in wanted], self.engine.trainer.micro_batch_tokens)
+        pieces = cut([[data[i].tokens] for i in wanted], memory.MOST_READ)
         jobs = [partial(score_piece, [wanted[i] for i in piece]) for piece in pieces]
         await self.engine.thread.run_all(jobs, self.adapter)
         return results

@@ -7,9 +7,9 @@ began with only because those of an adapter never change while one is under way 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import accumulate, takewhile
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from posttrain.engines.torch.decoding import DecodingLayout
 from posttrain.engines.torch.drafts import Drafter, successors
 from posttrain.engines.torch.forest import common_prefix, cut, deal
 from posttrain.engines.torch.stems import Parting, Slotted, Stem, Stems
-from posttrain.types import Completion, StopReason
+from posttrain.types import Completion, StopReason, Tokens, UserError
 
 REBUILD = 128
 """A cached trunk is replaced only by one that saves this many more tokens."""
@@ -172,36 +172,41 @@ class Sampler:
         return self.network.head(hidden[torch.tensor(wanted, device=hidden.device)])
 
     def _choose(self, held: Collection[str]) -> None:
-        """Moves to `admitting` what comes next: of one adapter, as many as there are slots and memory for, and as many
-        prompts as may be prefilled in one call."""
+        """Moves to `admitting` what comes next: as many as there are slots and memory for, and as many prompts as may
+        be prefilled in one call."""
         room_for = MOST_STEMS - len(self.stems.all)
         if room_for <= 0 or (self.full is not None and len(self.rows) >= self.full):
             return
         self.full = None
-        free = [row for row in self.waiting if row.adapter not in held]
-        if not free:
+        ready = [row for row in self.waiting if row.adapter not in held]
+        if not ready:
             return
-        ready = list(takewhile(lambda row: row.adapter == free[0].adapter, free))
         longest = max(self.stems.longest, *(len(row.prompt) + row.sampling.max_tokens for row in ready))
         self.stems.slots.shrink(len(self.stems.all), longest)
-        prompts = list(dict.fromkeys(row.prompt for row in ready))[:room_for]
-        fitting = {prompts[i] for i in next(cut([[prompt] for prompt in prompts], self.prefill_tokens))}
-        self.admitting = self._fitting([row for row in ready if row.prompt in fitting])
+        self.admitting = self._fitting(self._read_together(ready, room_for))
         if self.admitting:
             chosen = set(self.admitting)
             self.waiting = deque(row for row in self.waiting if row not in chosen)
         else:
             self.full = len(self.rows)  # until one of them has ended
 
+    def _read_together(self, rows: Sequence[Slotted], most: int) -> list[Slotted]:
+        """Those of the first prompts, at most so many, that may be prefilled in one call."""
+        asked = list(dict.fromkeys((row.adapter, row.prompt) for row in rows))[:most]
+        numbers = {adapter: i for i, adapter in enumerate(dict.fromkeys(adapter for adapter, _ in asked))}
+        # of different adapters nothing is shared: their sequences are told apart by what they begin with
+        sequences = [[(numbers[adapter], *prompt)] for adapter, prompt in asked]
+        fitting = {asked[i] for i in next(cut(sequences, self.prefill_tokens))}
+        return [row for row in rows if (row.adapter, row.prompt) in fitting]
+
     def _fitting(self, rows: list[Slotted]) -> list[Slotted]:
         """As many of these rows, from the first on, as may have a slot of their own beside the rows under way, when all
         have written as much as they may."""
-        prompts = list(dict.fromkeys(row.prompt for row in rows))
-        shared = worth_sharing(prompts) if len(prompts) > 1 else 0
+        shared = _shared(rows)
         under_way, longest = len(self.rows), max(self.stems.longest, self.stems.slots.capacity)
         left = self.slot_tokens - self._in_trunks()
         for count, row in enumerate(rows):
-            longest = max(longest, len(row.prompt) - shared + row.sampling.max_tokens)
+            longest = max(longest, len(row.prompt) - shared[row.adapter] + row.sampling.max_tokens)
             if under_way + count and (under_way + count + 1) * room(longest) > left:
                 return self._fitting(rows[:count]) if count else []  # these may share less: nothing, if one prompt
         return rows
@@ -213,40 +218,54 @@ class Sampler:
         return sum(len(trunk.tokens) for key, trunk in used.items() if key not in cached)
 
     def _admit(self, batch: Sequence[Slotted]) -> None:
-        """Prefills the prompts of one adapter, with guesses at what is said first, and writes the first token of each
-        completion, and more where it was guessed."""
-        adapter = batch[0].adapter
-        weights = self.network.bank.get(adapter) if adapter else None
-        owner = (adapter, weights.stamp if weights else 0)
-        alike: dict[tuple[int, ...], list[Slotted]] = {}
+        """Prefills prompts, with guesses at what is said first, and writes the first token of each completion, and more
+        where it was guessed."""
+        alike: dict[tuple[str, Tokens], list[Slotted]] = {}
         for row in batch:
-            row.version = weights.version if weights else 0
+            row.version = self.network.bank.get(row.adapter).version if row.adapter else 0
             prompt = (*row.prompt, *row.force())  # what is forced from the start is prefilled with the prompt
             if whole := self._ended(row):
                 row.done(whole)
             else:
-                alike.setdefault(prompt, []).append(row)
+                alike.setdefault((row.adapter, prompt), []).append(row)
         if not alike:
             return
-        prompts = list(alike)
-        trunk = self._trunk(owner, prompts)
+        trunks = {adapter: self._trunk(adapter, [prompt for own, prompt in alike if own == adapter])
+                  for adapter in dict.fromkeys(adapter for adapter, _ in alike)}  # fmt: skip
+        stems: list[Stem] = []
+        hidden: list[Tensor] = []
+        for trunk in dict.fromkeys(trunks.values()):  # those without one together, whatever their adapters
+            some = {key: rows for key, rows in alike.items() if trunks[key[0]] is trunk}
+            found, states = self._prefill(trunk, some)
+            stems += found
+            hidden.append(states)
+        self._write(stems, self.network.head(torch.cat(hidden)))
+
+    def _prefill(
+        self, trunk: Trunk | None, alike: Mapping[tuple[str, Tokens], list[Slotted]]
+    ) -> tuple[list[Stem], Tensor]:
+        """Takes in the stems of rows by their adapter and prompt, which begins with the trunk; and the hidden states at
+        the end of each prompt and after every token of its draft."""
         skip = len(trunk.tokens) if trunk else 0
         stems = [
             Stem(adapter, trunk, rows, len(prompt) - skip, copyable=successors(prompt[skip:]))
-            for prompt, rows in alike.items()
+            for (adapter, prompt), rows in alike.items()
         ]
         self._guess(stems, free=0)
-        read = [(*prompt[skip:], *stem.draft) for prompt, stem in zip(prompts, stems, strict=True)]
-        hidden, keys_values = self.network.prefill(read, adapter, trunk, [1 + len(stem.draft) for stem in stems])
+        read = [(*prompt[skip:], *stem.draft) for (_, prompt), stem in zip(alike, stems, strict=True)]
+        ends = [1 + len(stem.draft) for stem in stems]
+        hidden, keys_values = self.network.prefill(read, [stem.adapter for stem in stems], trunk, ends)
         in_slots = [[layer[i] for layer in keys_values] for i in range(len(stems))]
-        for i, stem in enumerate(stems):
+        for i, (stem, (_, prompt)) in enumerate(zip(stems, alike, strict=True)):
             if (len(stem.rows) - 1) * stem.in_slot - skip >= WORTH_SHARING:
-                stem.trunk, in_slots[i] = grown(trunk, prompts[i], in_slots[i])
+                stem.trunk, in_slots[i] = grown(trunk, prompt, in_slots[i])
                 stem.in_slot = 0
         self.stems.admit(stems, in_slots)
-        self._write(stems, self.network.head(hidden))
+        return stems, hidden
 
-    def _trunk(self, owner: tuple[str, int], prompts: list[tuple[int, ...]]) -> Trunk | None:
+    def _trunk(self, adapter: str, prompts: list[Tokens]) -> Trunk | None:
+        """What the prompts of an adapter have in common, if that is worth it."""
+        owner = (adapter, self.network.bank.get(adapter).stamp if adapter else 0)
         shared = self.trunks.worth_caching(owner, prompts)
         found = [self.trunks.find(owner, prompt) for prompt in prompts]
         if _all_same(found) and found[0] is not None and len(found[0].tokens) >= shared - REBUILD:
@@ -254,7 +273,7 @@ class Sampler:
         if not shared:
             return None
         tokens = prompts[0][:shared]
-        _, keys_values = self.network.prefill([tokens], owner[0], None, [1])
+        _, keys_values = self.network.prefill([tokens], [adapter], None, [1])
         trunk = Trunk(tokens, [layer[0] for layer in keys_values])
         self.trunks.add(owner, trunk)
         return trunk
@@ -265,7 +284,7 @@ class Sampler:
         logits [lines, vocabulary]: of each stem a line after what is pending, and one after every token of its draft.
         """
         written: list[list[Parting]] = [[] for _ in stems]
-        ended: list[tuple[Slotted, Completion]] = []
+        ended: list[tuple[Slotted, Completion | UserError]] = []
         firsts = [0, *accumulate(1 + len(stem.draft) for stem in stems)]
         going = [(i, 0, row) for i, stem in enumerate(stems) for row in stem.rows]
         while going:
@@ -273,18 +292,22 @@ class Sampler:
             self._learn(stems, going, drawn)
             on = []
             for (i, passed, row), each in zip(going, drawn, strict=True):
-                tokens, guessed = row.take(each, self.stop_tokens), stems[i].draft[passed:]
-                right = common_prefix(tokens, guessed)
-                if completion := self._ended(row):
-                    ended.append((row, completion))
+                try:
+                    tokens = row.take(each, self.stop_tokens)
+                except UserError as error:  # of its adapter: the others go on
+                    ended.append((row, error))
+                    continue
+                right = common_prefix(tokens, stems[i].draft[passed:])
+                if whole := self._ended(row):
+                    ended.append((row, whole))
                 elif right == len(tokens):
                     on.append((i, passed + right, row))
                 else:
                     written[i].append(Parting(row, passed + right, tuple(tokens[right:])))
             going = on
         self.stems.branch(stems, written)
-        for row, completion in ended:  # those who wait are told when nothing is left of it
-            row.done(completion)
+        for row, result in ended:  # those who wait are told when nothing is left of it
+            row.done(result)
 
     def _learn(self, stems: Sequence[Stem], going: Sequence[tuple[int, int, Slotted]], drawn: Sequence[Drawn]) -> None:
         """Shows the drafters how a row of each stem goes on, any of which stands for the others."""
@@ -328,6 +351,14 @@ class Sampler:
             prompt_tokens=len(row.prompt),
             completion_tokens=len(row.tokens),
         )
+
+
+def _shared(rows: Sequence[Slotted]) -> dict[str, int]:
+    """Tokens of a trunk that the prompts of each adapter would have in common."""
+    prompts: dict[str, dict[Tokens, None]] = {}
+    for row in rows:
+        prompts.setdefault(row.adapter, {})[row.prompt] = None
+    return {adapter: worth_sharing(list(own)) if len(own) > 1 else 0 for adapter, own in prompts.items()}
 
 
 def _all_same(trunks: Sequence[Trunk | None]) -> bool:

@@ -10,6 +10,7 @@ from itertools import chain, groupby
 import torch
 from torch import Tensor
 
+from posttrain.engines.torch import memory
 from posttrain.engines.torch.adapters import Gradient
 from posttrain.engines.torch.forest import cut, deal, plant, share_out
 from posttrain.engines.torch.network import Network
@@ -59,9 +60,13 @@ class Trainer:
     """Computes lessons on the engine's thread, in micro-batches of about `micro_batch_tokens`; what several lessons
     have in common is no more than `joined_tokens`."""
 
-    def __init__(self, network: Network, thread: TorchThread, micro_batch_tokens: int, joined_tokens: int) -> None:
-        self.network, self.thread = network, thread
-        self.micro_batch_tokens, self.joined_tokens = micro_batch_tokens, joined_tokens
+    def __init__(self, network: Network, thread: TorchThread, joined_tokens: int) -> None:
+        self.network, self.thread, self.joined_tokens = network, thread, joined_tokens
+
+    @cached_property
+    def micro_batch_tokens(self) -> int:
+        """As many as fit into the memory that is free when they are first asked for."""
+        return self.thread.submit(partial(memory.trained_tokens, self.network)).result()
 
     async def learn(self, lessons: Sequence[Lesson]) -> list[Metrics]:
         """Adds to the gradient of each lesson's adapter, no two of which are the same; the metrics of each lesson, sums

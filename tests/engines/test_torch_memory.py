@@ -1,0 +1,64 @@
+"""How many tokens fit into memory: what is foretold is what is really kept."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch_crowd import data
+from torch_models import EXACT, make, open_engine
+
+from posttrain import losses
+from posttrain.engines.torch import memory
+from posttrain.engines.torch.adapters import Adapter
+from posttrain.engines.torch.engine import TorchEngine
+from posttrain.engines.torch.forest import plant
+from posttrain.types import LoRA
+
+
+def left_allocated(engine: TorchEngine, adapter: Adapter, tokens: int) -> int:
+    """Bytes that torch has allocated, and not freed again, when a forward call has ended that is to be learnt from."""
+    forest = plant([[3 + i % 300 for i in range(tokens)]], [adapter.name])
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        hidden, layout = engine.network.forest(forest)
+    assert hidden.requires_grad and layout
+    return sum(event.self_cpu_memory_usage for event in seen.key_averages())
+
+
+@pytest.mark.parametrize("architecture", EXACT)
+def test_what_a_token_keeps_is_what_a_forward_call_leaves_allocated(architecture: str, tiny_tokenizer: Any) -> None:
+    engine = open_engine(make(architecture), tiny_tokenizer)
+    try:
+        network = engine.network
+        adapter = engine.thread.submit(lambda: network.bank.create("learns", LoRA(), seed=0)).result()
+        work = [(adapter, 40), (adapter, 40), (adapter, 140)]  # the first call allocates what is kept from call to call
+        _, fewer, more = [engine.thread.submit(lambda each=each: left_allocated(engine, *each)).result() for each in work]
+        kept = engine.thread.submit(lambda: memory.kept_bytes(network)).result()
+        assert kept == pytest.approx((more - fewer) / 100, rel=0.1)
+        assert [*network.bank.adapters] == ["learns"]
+    finally:
+        engine.close()
+
+
+def test_a_micro_batch_has_as_many_tokens_as_fit_into_free_memory(
+        tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = open_engine(make("llama"), tiny_tokenizer)
+    try:
+        def fitting(free: float) -> int:
+            monkeypatch.setattr(memory, "free_bytes", lambda _: int(free))
+            return engine.thread.submit(lambda: memory.trained_tokens(engine.network)).result()
+
+        kept = engine.thread.submit(lambda: memory.kept_bytes(engine.network)).result()
+        needed = kept / memory.ACTIVATIONS_SHARE  # free bytes for a token
+        assert fitting(0) == fitting(500 * needed) == 512
+        assert fitting(4100 * needed) == fitting(6000 * needed) == 4096, "a little less memory cuts no other pieces"
+        assert fitting(1e9 * needed) == 16_384
+        assert "micro_batch_tokens" not in vars(engine.trainer), "nothing is measured before something is to be learnt"
+        policy = engine.base().fork("learns")
+        asyncio.run(policy.forward_backward(data(engine), losses.cross_entropy))
+        assert engine.trainer.micro_batch_tokens == 16_384 and torch.is_grad_enabled()
+    finally:
+        engine.close()
