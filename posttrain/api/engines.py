@@ -1,7 +1,7 @@
 """The models in use, each loaded once: the only place that builds engines.
 
-An engine is a module of posttrain.engines with `open(model, precision) -> engine`, and an engine has `base()`,
-`load(folder)` and `close()`.  Only the one that is needed is imported.
+An engine is a module of posttrain.engines with `open(model, precision, deterministic) -> engine`, and an engine has
+`base()`, `load(folder)` and `close()`.  Only the one that is needed is imported.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ def refuse_unknown(model: str) -> None:
 
 
 class Engines:
-    """`precision` None: the fastest the device has."""
+    """`precision` None: the fastest the device has.  `deterministic`: local models answer the same to the bit whatever
+    else they are asked at the same time."""
 
-    def __init__(self, precision: Precision | None = None) -> None:
-        self.precision = precision
+    def __init__(self, precision: Precision | None = None, *, deterministic: bool = False) -> None:
+        self.precision, self.deterministic = precision, deterministic
         self.local: dict[str, Any] = {}
         self.remote: list[Any] = []
 
@@ -54,7 +55,8 @@ class Engines:
             self.remote.append(find("engines", "chat_api").ChatApiPolicy.open(model))
             return self.remote[-1]
         if model not in self.local:
-            self.local[model] = find("engines", "torch").open(model, precision=self.precision)
+            open_engine = find("engines", "torch").open
+            self.local[model] = open_engine(model, precision=self.precision, deterministic=self.deterministic)
         engine = self.local[model]
         return engine.base() if adapter is None else engine.load(adapter)
 
@@ -69,9 +71,9 @@ class Engines:
 
 
 @contextmanager
-def opened(precision: Precision | None = None) -> Iterator[Engines]:
+def opened(precision: Precision | None = None, *, deterministic: bool = False) -> Iterator[Engines]:
     """The models of one verb, closed at its end."""
-    engines = Engines(precision)
+    engines = Engines(precision, deterministic=deterministic)
     try:
         yield engines
     finally:

@@ -127,17 +127,19 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     precision: Precision | None = None,
+    deterministic: bool = False,
     runs: Path = places.RUNS,
     ready: Callable[[str, list[str]], None] | None = None,
 ) -> None:
     """Serves the winners of runs, saved candidates and bare models behind OpenAI's chat API, until interrupted.
 
     `precision` is that of local models: the fastest that answers as it was evaluated, or `int8`, which is faster still
-    where few are asking.  `ready` is called with the URL and the names under which they answer.  Raises UserError.
+    where few are asking.  `deterministic`: an answer is the same to the bit whatever else they are asked; many at once
+    take longer.  `ready` is called with the URL and the names under which they answer.  Raises UserError.
     """
     from posttrain.server.app import serve as serve_app  # noqa: PLC0415  (the web server: half a second to load)
 
-    with opened(precision) as engines:
+    with opened(precision, deterministic=deterministic) as engines:
         served: dict[str, Candidate] = {}
         for place in what:
             candidate = places.load_candidate(place, engines, runs)

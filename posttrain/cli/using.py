@@ -142,6 +142,12 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
     precision: InPrecision = None,
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic", help="An answer is the same to the bit whatever else is asked; many at once take longer."
+        ),
+    ] = False,
     data: Annotated[Path, typer.Option("--data", help="Folder of the runs.")] = places.RUNS,
     as_json: Json = False,
 ) -> None:
@@ -160,7 +166,15 @@ def serve(
         sys.stdout.flush()
 
     show.errors.print("[dim]loading ...[/]")
-    api.serve(what or [places.LATEST], host=host, port=port, precision=precision, runs=data, ready=ready)
+    api.serve(
+        what or [places.LATEST],
+        host=host,
+        port=port,
+        precision=precision,
+        deterministic=deterministic,
+        runs=data,
+        ready=ready,
+    )
 
 
 def export(

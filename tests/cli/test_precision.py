@@ -12,6 +12,7 @@ import pytest
 from tickets import lay_out
 
 from posttrain import api
+from posttrain.cli.main import main
 
 COMMAND = [sys.executable, "-c", "from posttrain.cli.main import main; main()", "evaluate"]
 
@@ -42,3 +43,18 @@ def test_a_model_is_served_in_the_precision_asked_for(
     monkeypatch.setattr("posttrain.server.app.serve", listen)
     api.serve([str(tiny_model_folder)], port=0, precision=precision)
     assert [*served.values()] == [precision]
+
+
+@pytest.mark.parametrize("options", [[], ["--deterministic"]])
+def test_a_model_is_served_deterministically_when_that_is_asked_for(
+        options: list[str], tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[bool] = []
+
+    async def listen(candidates: dict[str, Any], *_: Any) -> None:
+        served.extend(candidate.policy.engine.network.deterministic for candidate in candidates.values())
+
+    monkeypatch.setattr("posttrain.server.app.serve", listen)
+    monkeypatch.setattr("sys.argv", ["posttrain", "serve", str(tiny_model_folder), *options])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code in (0, None) and served == [bool(options)]

@@ -41,9 +41,10 @@ class TorchEngine:
         source: str,
         device: torch.device,
         precision: Precision = "float32",
+        deterministic: bool = False,
     ) -> None:
         self.name, self.source, self.device = name, source, device
-        self.network = Network(model, tokenizer, device, precision)
+        self.network = Network(model, tokenizer, device, precision, deterministic=deterministic)
         self.renderer = ChatTemplateRenderer(tokenizer)
         ends = model.generation_config.eos_token_id
         stops = {*(ends if isinstance(ends, list) else [ends]), *self.renderer.stop_tokens} - {None}
@@ -58,10 +59,18 @@ class TorchEngine:
         self.trainer = Trainer(self.network, self.thread, joined_tokens)
 
     @classmethod
-    def open(cls, model: str = base.EMBEDDED, *, device: str = "", precision: Precision | None = None) -> TorchEngine:
+    def open(
+        cls,
+        model: str = base.EMBEDDED,
+        *,
+        device: str = "",
+        precision: Precision | None = None,
+        deterministic: bool = False,
+    ) -> TorchEngine:
         """Loads a hub name, a local folder or `smollm2`.  Raises UserError when it cannot be had.
 
-        Device and precision are the fastest this machine has unless they are given.
+        Device and precision are the fastest this machine has unless they are given.  `deterministic`: completions are
+        the same to the bit whatever else is written at the same time, or was before; many at once take longer.
         """
         chosen = torch.device(device) if device else base.choose_device()
         if precision == "int8" and chosen.type != "cpu":
@@ -74,6 +83,7 @@ class TorchEngine:
             source=source,
             device=chosen,
             precision=precision or base.choose_precision(chosen),
+            deterministic=deterministic,
         )
 
     @property

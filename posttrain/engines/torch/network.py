@@ -45,9 +45,21 @@ Prediction = tuple[int, int]
 
 
 class Network:
-    """The base model, frozen, with its adapter bank.  Call it from the torch thread only."""
+    """The base model, frozen, with its adapter bank.  Call it from the torch thread only.
 
-    def __init__(self, model: Any, tokenizer: Any, device: torch.device, precision: Precision = "float32") -> None:
+    With `deterministic`, what is read and written for one request is computed in calls of its own, so that its bits do
+    not depend on the others: libraries multiply few rows in other orders than many (in bfloat16, any number of rows).
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        device: torch.device,
+        precision: Precision = "float32",
+        *,
+        deterministic: bool = False,
+    ) -> None:
         config = model.config.get_text_config()
         odd = [name for name in UNSUPPORTED if getattr(config, name, None) not in (None, 1, 1.0)]
         if odd:
@@ -57,7 +69,7 @@ class Network:
             )
         self.model, self.tokenizer, self.device, self.config = model, tokenizer, device, config
         self.context_length = _context_length(config)
-        self.threads = Threads(device)
+        self.deterministic, self.threads = deterministic, Threads(device, whole=deterministic)
         model.eval().requires_grad_(False)
         self.body = model.base_model
         joined = join_siblings(model)
@@ -135,7 +147,11 @@ class Network:
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits [rows, vocabulary] of hidden states [rows, hidden]."""
-        return self.output_head(hidden)
+        return torch.cat([self.output_head(rows) for rows in hidden.split(1 if self.deterministic else len(hidden))])
+
+    def calls(self, shares: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:
+        """What is computed side by side of numbered things, and of each share what is computed in one call."""
+        return [[[i] for i in share] if self.deterministic else [share] for share in shares]
 
     def trained_logprobs(
         self, batch: Sequence[Datum], adapters: Sequence[str]
@@ -215,12 +231,13 @@ class Network:
         [layer][prompt]), each through its adapter."""
         shares = share_out([[prompt] for prompt in prompts], self.threads.most)
 
-        def read(share: Sequence[int]) -> tuple[Tensor, list[list[KeysValues]]]:
-            return self._prefill(
-                [prompts[i] for i in share], [adapters[i] for i in share], trunk, [ends[i] for i in share]
-            )
+        def read(calls: Sequence[Sequence[int]]) -> list[tuple[Tensor, list[list[KeysValues]]]]:
+            return [
+                self._prefill([prompts[i] for i in call], [adapters[i] for i in call], trunk, [ends[i] for i in call])
+                for call in calls
+            ]
 
-        parts = self.threads.side_by_side([partial(read, share) for share in shares])
+        parts = list(chain(*self.threads.side_by_side([partial(read, calls) for calls in self.calls(shares)])))
         layers = zip(*(keys_values for _, keys_values in parts), strict=True)
         return torch.cat([hidden for hidden, _ in parts]), [list(chain(*per_part)) for per_part in layers]
 

@@ -42,9 +42,9 @@ MOST_STEMS = 128
 
 
 class Sampler:
-    """Writes completions for `network` (anything with `prefill`, `feed`, `head`, `detokenise`, `free_tokens` and a
-    `bank` of adapters: see network.Network).  At most about `prefill_tokens` are prefilled in one call, and the keys
-    and values of `slot_tokens` held, but for a single completion that needs more."""
+    """Writes completions for `network` (anything with what is used of it here: see network.Network).  At most about
+    `prefill_tokens` are prefilled in one call, and the keys and values of `slot_tokens` held, but for a single
+    completion that needs more."""
 
     def __init__(self, network: Any, stop_tokens: frozenset[int], prefill_tokens: int, slot_tokens: int) -> None:
         self.network, self.stop_tokens = network, stop_tokens
@@ -139,11 +139,20 @@ class Sampler:
         self._guess(stems, free)
         slots.reserve(len(stems), max(stem.in_slot + stem.fed for stem in stems))
         shares = deal([stem.fed for stem in stems], threads.most)
-        logits = threads.side_by_side([partial(self._feed, share[0], [stems[i] for i in share]) for share in shares])
+
+        def feed(calls: Sequence[Sequence[int]]) -> Tensor:
+            return torch.cat([self._feed(call[0], [stems[i] for i in call]) for call in calls])
+
+        logits = threads.side_by_side([partial(feed, calls) for calls in self.network.calls(shares)])
         self._write(stems, torch.cat(logits))
 
     def _guess(self, stems: Sequence[Stem], free: int) -> None:
-        """Drafts what probably follows what is pending, but never more than may be written; `free`: see Drafter."""
+        """Drafts what probably follows what is pending, but never more than may be written; `free`: see Drafter.
+
+        Nothing in deterministic mode: what is guessed depends on what others have written.
+        """
+        if self.network.deterministic:
+            return
         most = MOST_GUESSED // len(stems)
         for stem in stems:
             row = stem.rows[0]
@@ -257,14 +266,18 @@ class Sampler:
         hidden, keys_values = self.network.prefill(read, [stem.adapter for stem in stems], trunk, ends)
         in_slots = [[layer[i] for layer in keys_values] for i in range(len(stems))]
         for i, (stem, (_, prompt)) in enumerate(zip(stems, alike, strict=True)):
-            if (len(stem.rows) - 1) * stem.in_slot - skip >= WORTH_SHARING:
+            saved = (len(stem.rows) - 1) * stem.in_slot - skip
+            if saved >= WORTH_SHARING and not self.network.deterministic:
                 stem.trunk, in_slots[i] = grown(trunk, prompt, in_slots[i])
                 stem.in_slot = 0
         self.stems.admit(stems, in_slots)
         return stems, hidden
 
     def _trunk(self, adapter: str, prompts: list[Tokens]) -> Trunk | None:
-        """What the prompts of an adapter have in common, if that is worth it."""
+        """What the prompts of an adapter have in common, if that is worth it; never in deterministic mode, for what is
+        read in two calls has other bits than in one."""
+        if self.network.deterministic:
+            return None
         owner = (adapter, self.network.bank.get(adapter).stamp if adapter else 0)
         shared = self.trunks.worth_caching(owner, prompts)
         found = [self.trunks.find(owner, prompt) for prompt in prompts]

@@ -24,17 +24,20 @@ bits."""
 
 
 class Threads:
-    """The threads of one engine: its own, which calls this, and one for each further core."""
+    """The threads of one engine: its own, which calls this, and one for each further core.
 
-    def __init__(self, device: torch.device) -> None:
-        self.most = torch.get_num_threads() if device.type == "cpu" else 1
+    With `whole`, no product is split: into how many parts it is may change its last bits.
+    """
+
+    def __init__(self, device: torch.device, *, whole: bool = False) -> None:
+        self.most, self.whole = torch.get_num_threads() if device.type == "cpu" else 1, whole
         self._own = threading.local()
         self._others = ThreadPoolExecutor(max(1, self.most - 1), "posttrain-part")
 
     def take(self, tokens: int) -> None:
         """Sets how many threads the products of a call of so many tokens, and of its backward call, are split among."""
         most = getattr(self._own, "most", self.most)
-        wanted = 1 if tokens <= SMALL_TOKENS and self.most <= FEW_CORES else most
+        wanted = 1 if self.whole or (tokens <= SMALL_TOKENS and self.most <= FEW_CORES) else most
         if torch.get_num_threads() != wanted:
             torch.set_num_threads(wanted)
 
