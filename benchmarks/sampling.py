@@ -5,6 +5,7 @@
     python benchmarks/sampling.py                       # 64 completions, of 64 prompts and of 8, and one alone
     make vllm                                           # once; Python 3.11 to 3.13 on x86-64
     python benchmarks/sampling.py --peer vllm
+    python benchmarks/sampling.py --peer vllm-eager     # without its compiled graph
 
 SmolLM2-135M in fp32, prompts of 150 tokens that share nothing (rows/prompts.json), completions of 32 tokens at
 temperature 1.  First, both write greedily from the same prompts: the same tokens.  Ours in int8 (weights in 8 bits)
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from side_by_side import HERE, Side, measure_of, pairs, record, training_options
@@ -55,6 +56,8 @@ PEERS = {
         {"64 prompts": 1.1, "8 prompts x 8": 1.1, "one stream": 1.0, "one stream in int8": 1.8},
     ),
 }
+PEERS["vllm-eager"] = replace(PEERS["vllm"], name="vllm {} eager", told=("float32", "eager"))
+"""Compiled, as vLLM is by default, and not: the better of both is the one to be compared with."""
 
 
 def main() -> None:

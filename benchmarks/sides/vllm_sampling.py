@@ -1,4 +1,4 @@
-"""Sampling by vLLM on a CPU.   python vllm_sampling.py PROMPTS.json MODEL_FOLDER PRECISION"""
+"""Sampling by vLLM on a CPU.   python vllm_sampling.py PROMPTS.json MODEL_FOLDER PRECISION [eager]"""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vllm import LLM, SamplingParams  # noqa: E402
 PROMPTS = json.loads(Path(sys.argv[1]).read_text())
 MODEL = LLM(
     sys.argv[2], dtype=sys.argv[3], max_model_len=512, skip_tokenizer_init=True, enable_prefix_caching=False,
-    disable_log_stats=True,
+    disable_log_stats=True, enforce_eager="eager" in sys.argv[4:],
 )
 
 

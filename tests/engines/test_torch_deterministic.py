@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch_crowd import learn
 
-from posttrain.engines.torch import rounded
+from posttrain.engines.torch import rounded, sampler
+from posttrain.engines.torch.cache import SlotCache
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
 from posttrain.types import Completion, LoRA, Output, Sampling
 
@@ -54,9 +56,17 @@ def both_ways(engine: TorchEngine, sampling: Sampling = FREE) -> tuple[list[list
         return by_itself, [list(found) for found in await crowded(policies, sampling)]
 
     try:
+        assert engine.network.threads.most == 2
         return asyncio.run(all_of_it())
     finally:
         engine.close()
+
+
+@pytest.fixture(autouse=True)
+def all_would_be_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little it saved; and two threads share the work."""
+    monkeypatch.setattr(sampler, "WORTH_SHARING", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
@@ -81,6 +91,23 @@ def test_without_it_last_bits_depend_on_the_others(tiny_model_folder: Path) -> N
     assert crowd != by_itself
     tokens = [[[one[0] for one in group] for group in own] for own in by_itself]
     assert tokens == [[[one[0] for one in group] for group in own] for own in crowd], "what is drawn is the same"
+
+
+def test_what_would_be_shared_counts_whole(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = TorchEngine.open(str(tiny_model_folder), device="cpu", precision="float32", deterministic=True)
+    engine.sampler.slot_tokens, held, reserve = 400, [0], SlotCache.reserve
+
+    def noted(slots: SlotCache, *arguments: Any) -> None:
+        reserve(slots, *arguments)
+        held.append(slots.slots * slots.capacity)
+
+    monkeypatch.setattr(SlotCache, "reserve", noted)
+    try:
+        asked = [(*SHARED, 10 + i) for i in range(20)]
+        assert len(asyncio.run(engine.base().sample(asked, n=1, sampling=Sampling(6, 1.0)))) == 20
+        assert 64 < max(held) <= 400
+    finally:
+        engine.close()
 
 
 @pytest.mark.slow

@@ -82,22 +82,33 @@ def test_prompts_of_many_adapters_are_read_in_one_call(engine: TorchEngine, monk
     run(all_of_it())
 
 
-def test_an_adapter_that_has_diverged_fails_alone(engine: TorchEngine) -> None:
+@pytest.mark.parametrize("when", ["at the same time", "before"])
+def test_an_adapter_that_has_diverged_fails_alone(engine: TorchEngine, when: str) -> None:
+    """Neither who is read in one call with it, nor who comes to the place where it was, notices."""
+    short, medium, long = ((*range(start, start + count),) for start, count in ((10, 6), (20, 60), (90, 120)))
+    sampling = Sampling(30, temperature=1.0, seed=5)
+
     async def all_of_it() -> None:
-        good, wild, base = engine.base().fork("good"), engine.base().fork("wild"), engine.base()
+        good, wild = engine.base().fork("good"), engine.base().fork("wild")
         await learn(good, "yes")
-        sampling = Sampling(30, temperature=1.0, seed=5)
-        wanted = [await texts(policy, sampling) for policy in (good, base)]
+        wanted = await texts(good, sampling, asked=[short, medium])
 
         def diverge() -> None:
             for _, b in engine.network.bank.get(wild.adapter).tensors.values():
                 b.data.fill_(float("nan"))
 
         engine.thread.submit(diverge).result()
-        first, failed, last = await asyncio.gather(
-            *(texts(policy, sampling) for policy in (good, wild, base)), return_exceptions=True)
-        assert [first, last] == wanted
-        assert isinstance(failed, UserError) and "diverged" in str(failed)
+        gate = threading.Event()
+        engine.thread.submit(gate.wait)  # until all have asked
+        together = when == "at the same time"
+        spoilt = [(7, 8), long] if together else [long, (7, 8)]
+        failing = asyncio.ensure_future(texts(wild, sampling, asked=spoilt))
+        beside = asyncio.ensure_future(texts(good, sampling, asked=[short, medium])) if together else None
+        await asyncio.sleep(0)
+        gate.set()
+        with pytest.raises(UserError, match="diverged"):
+            await failing
+        assert await (beside or texts(good, sampling, asked=[short, medium])) == wanted
         assert not engine.sampler.busy
 
     run(all_of_it())

@@ -150,6 +150,12 @@ class SlotCache:
             keys[destinations, :, :length] = keys[sources, :, :length]
             values[destinations, :, :length] = values[sources, :, :length]
 
+    def wipe(self) -> None:
+        """Leaves nothing that is not a number: what lies unused in a slot is masked, and 0 times infinity is none."""
+        for layer in self.layers:
+            for tensor in layer:
+                tensor.nan_to_num_(0.0, 0.0, 0.0)
+
     def release(self) -> None:
         held = sum(tensor.nbytes for layer in self.layers for tensor in layer)
         self.layers = []

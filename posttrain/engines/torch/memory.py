@@ -36,7 +36,10 @@ PROBED = 32
 
 def free_bytes(device: torch.device) -> int:
     """Of the memory that a device computes in."""
-    return torch.cuda.mem_get_info()[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if device.type != "cuda":
+        return psutil.virtual_memory().available
+    kept_for_later = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return int(torch.cuda.mem_get_info()[0] + kept_for_later)
 
 
 def trained_tokens(network: Network) -> int:

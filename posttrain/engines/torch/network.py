@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, chain
 from typing import Any
@@ -84,6 +84,7 @@ class Network:
         self._refuse_unless_equal(expected)
         self.lower = LowerLayers(self.body, self._enters_exactly)
         self.bank.precision = precision
+        self.threads.leave()
 
     @torch.inference_mode()
     def _plain_probe(self) -> Tensor:
@@ -150,8 +151,13 @@ class Network:
         return torch.cat([self.output_head(rows) for rows in hidden.split(1 if self.deterministic else len(hidden))])
 
     def calls(self, shares: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:
-        """What is computed side by side of numbered things, and of each share what is computed in one call."""
-        return [[[i] for i in share] if self.deterministic else [share] for share in shares]
+        """What is computed side by side of numbered things, in their order, and of that what is computed in one call:
+        a share each; in deterministic mode one by one, and about as many by each thread."""
+        if not self.deterministic:
+            return [[share] for share in shares]
+        numbers = list(chain(*shares))
+        most = -(-len(numbers) // self.threads.most)
+        return [[[i] for i in numbers[start : start + most]] for start in range(0, len(numbers), most)]
 
     def trained_logprobs(
         self, batch: Sequence[Datum], adapters: Sequence[str]
@@ -237,9 +243,7 @@ class Network:
                 for call in calls
             ]
 
-        parts = list(chain(*self.threads.side_by_side([partial(read, calls) for calls in self.calls(shares)])))
-        layers = zip(*(keys_values for _, keys_values in parts), strict=True)
-        return torch.cat([hidden for hidden, _ in parts]), [list(chain(*per_part)) for per_part in layers]
+        return _joined(chain(*self.threads.side_by_side([partial(read, calls) for calls in self.calls(shares)])))
 
     def _prefill(
         self, prompts: Sequence[Sequence[int]], adapters: Sequence[str], trunk: Trunk | None, ends: Sequence[int]
@@ -249,6 +253,9 @@ class Network:
         hidden, layout = self.forest(forest, trunk=trunk, store=True)
         places = [torch.tensor(forest.index(i), device=self.device) for i in range(len(prompts))]
         last = torch.cat([place[-end:] for place, end in zip(places, ends, strict=True)])
+        if len({*adapters}) > 1 and not hidden[last].isfinite().all():  # one that has diverged spoils its neighbours
+            alone = zip(prompts, adapters, ends, strict=True)
+            return _joined(self._prefill([prompt], [adapter], trunk, [end]) for prompt, adapter, end in alone)
         keys_values = [[(k[:, :, place], v[:, :, place]) for place in places] for k, v in layout.kept]
         return hidden[last], keys_values
 
@@ -270,6 +277,12 @@ class Network:
 
     def detokenise(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def _joined(parts: Iterable[tuple[Tensor, list[list[KeysValues]]]]) -> tuple[Tensor, list[list[KeysValues]]]:
+    """What several calls gave (see Network.prefill) as that of one."""
+    hidden, keys_values = zip(*parts, strict=True)
+    return torch.cat(hidden), [list(chain(*layer)) for layer in zip(*keys_values, strict=True)]
 
 
 def _context_length(config: Any) -> int:

@@ -190,9 +190,10 @@ class Sampler:
         ready = [row for row in self.waiting if row.adapter not in held]
         if not ready:
             return
-        longest = max(self.stems.longest, *(len(row.prompt) + row.sampling.max_tokens for row in ready))
+        together = self._read_together(ready, room_for)
+        longest = max(self.stems.longest, *(len(row.prompt) + row.sampling.max_tokens for row in together))
         self.stems.slots.shrink(len(self.stems.all), longest)
-        self.admitting = self._fitting(self._read_together(ready, room_for))
+        self.admitting = self._fitting(together)
         if self.admitting:
             chosen = set(self.admitting)
             self.waiting = deque(row for row in self.waiting if row not in chosen)
@@ -203,19 +204,20 @@ class Sampler:
         """Those of the first prompts, at most so many, that may be prefilled in one call."""
         asked = list(dict.fromkeys((row.adapter, row.prompt) for row in rows))[:most]
         numbers = {adapter: i for i, adapter in enumerate(dict.fromkeys(adapter for adapter, _ in asked))}
-        # of different adapters nothing is shared: their sequences are told apart by what they begin with
-        sequences = [[(numbers[adapter], *prompt)] for adapter, prompt in asked]
+        # where nothing is shared, as by different adapters, sequences are told apart by what they begin with
+        apart = self.network.deterministic
+        sequences = [[(i if apart else numbers[adapter], *prompt)] for i, (adapter, prompt) in enumerate(asked)]
         fitting = {asked[i] for i in next(cut(sequences, self.prefill_tokens))}
         return [row for row in rows if (row.adapter, row.prompt) in fitting]
 
     def _fitting(self, rows: list[Slotted]) -> list[Slotted]:
         """As many of these rows, from the first on, as may have a slot of their own beside the rows under way, when all
         have written as much as they may."""
-        shared = _shared(rows)
+        shared = {} if self.network.deterministic else _shared(rows)
         under_way, longest = len(self.rows), max(self.stems.longest, self.stems.slots.capacity)
         left = self.slot_tokens - self._in_trunks()
         for count, row in enumerate(rows):
-            longest = max(longest, len(row.prompt) - shared[row.adapter] + row.sampling.max_tokens)
+            longest = max(longest, len(row.prompt) - shared.get(row.adapter, 0) + row.sampling.max_tokens)
             if under_way + count and (under_way + count + 1) * room(longest) > left:
                 return self._fitting(rows[:count]) if count else []  # these may share less: nothing, if one prompt
         return rows
@@ -319,6 +321,8 @@ class Sampler:
                     written[i].append(Parting(row, passed + right, tuple(tokens[right:])))
             going = on
         self.stems.branch(stems, written)
+        if any(isinstance(result, UserError) for _, result in ended):
+            self.stems.slots.wipe()
         for row, result in ended:  # those who wait are told when nothing is left of it
             row.done(result)
 

@@ -30,7 +30,8 @@ class Threads:
     """
 
     def __init__(self, device: torch.device, *, whole: bool = False) -> None:
-        self.most, self.whole = torch.get_num_threads() if device.type == "cpu" else 1, whole
+        self._before = torch.get_num_threads()
+        self.most, self.whole = self._before if device.type == "cpu" else 1, whole
         self._own = threading.local()
         self._others = ThreadPoolExecutor(max(1, self.most - 1), "posttrain-part")
 
@@ -40,6 +41,10 @@ class Threads:
         wanted = 1 if self.whole or (tokens <= SMALL_TOKENS and self.most <= FEW_CORES) else most
         if torch.get_num_threads() != wanted:
             torch.set_num_threads(wanted)
+
+    def leave(self) -> None:
+        """Gives the thread that opened the engine back as many as it had: the next engine counts them."""
+        torch.set_num_threads(self._before)
 
     def side_by_side(self, parts: Sequence[Callable[[], Result]]) -> list[Result]:
         """The results of all parts, the first computed by this thread.  Raises what the first failing one raised."""
