@@ -15,7 +15,7 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-# The commands of README and docs that train, in a small budget; `make test` runs the others.
+# The commands of README and docs, those that train in a small budget.
 test-docs: install
 	$(BIN)/python -m pytest -m slow -n auto --dist load tests/test_docs.py
 

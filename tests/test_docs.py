@@ -1,9 +1,9 @@
-"""Every console, python and toml block of README.md and docs/ is run, page by page and in order, as a reader would run it.
+"""Every console, python and toml block of README.md and docs/ is run, page by page and in order, as a reader would run it
+(`make test-docs`).
 
 A comment on the line before a block says how the test differs from the reader, who does not see it:
 
     <!-- test: "--minutes 10" becomes "--minutes 0.3" -->   other words, for a smaller budget
-    <!-- test: slow -->                                      needs the model: in `make test-docs`
     <!-- test: serves -->                                    keeps running; later blocks speak to it
     <!-- test: as tasks/x/grade.py -->                       a file of the reader's, not a program
     <!-- not run: why -->
@@ -45,7 +45,6 @@ class Block:
     place: str
     language: str
     text: str
-    slow: bool = False
     serves: bool = False
     file: str = ""
 
@@ -69,7 +68,7 @@ def blocks(page: Path) -> list[Block]:
 
 def _block(place: str, language: str, text: str, comment: str) -> Block:
     assert comment.startswith("test: "), f"{place}: what is {comment!r}?"
-    slow = serves = False
+    serves = False
     file = ""
     for word in filter(None, (part.strip() for part in comment.removeprefix("test: ").split(";"))):
         if becomes := BECOMES.fullmatch(word):
@@ -78,28 +77,18 @@ def _block(place: str, language: str, text: str, comment: str) -> Block:
         elif word.startswith("as "):
             file = word.removeprefix("as ")
         else:
-            assert word in ("slow", "serves"), f"{place}: what is {word!r}?"
-            slow, serves = slow or word == "slow", serves or word == "serves"
-    return Block(place, language, text, slow, serves, file)
-
-
-def some_with(pages: list[Path], *, slow: bool) -> list[Path]:
-    return [page for page in pages if any(block.slow == slow for block in blocks(page))]
+            assert word == "serves", f"{place}: what is {word!r}?"
+            serves = True
+    return Block(place, language, text, serves, file)
 
 
 def named(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("page", some_with(PAGES, slow=False), ids=named)
-def test_the_blocks_of_a_page_that_need_no_training(page: Path, tmp_path: Path) -> None:
-    lay_out(tmp_path)
-    read_along([block for block in blocks(page) if not block.slow], tmp_path)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("page", some_with(PAGES, slow=True), ids=named)
-def test_all_blocks_of_a_page_with_training(page: Path, tmp_path: Path, tiny_model_folder: Path) -> None:
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=named)
+def test_the_blocks_of_a_page(page: Path, tmp_path: Path, tiny_model_folder: Path) -> None:
     lay_out(tmp_path)
     shutil.copytree(tiny_model_folder, tmp_path / "my-other-model")
     read_along(blocks(page), tmp_path)

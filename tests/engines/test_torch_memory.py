@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch_crowd import data
-from torch_models import EXACT, make, open_engine
+from torch_models import make, open_engine
 
 from posttrain import losses
 from posttrain.engines.torch import memory
@@ -28,7 +28,7 @@ def left_allocated(engine: TorchEngine, adapter: Adapter, tokens: int) -> int:
     return sum(event.self_cpu_memory_usage for event in seen.key_averages())
 
 
-@pytest.mark.parametrize("architecture", EXACT)
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "gpt_neox", "qwen3_moe"])
 def test_what_a_token_keeps_is_what_a_forward_call_leaves_allocated(architecture: str, tiny_tokenizer: Any) -> None:
     engine = open_engine(make(architecture), tiny_tokenizer)
     try:
