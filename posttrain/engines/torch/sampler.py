@@ -241,8 +241,10 @@ class Sampler:
                 alike.setdefault((row.adapter, prompt), []).append(row)
         if not alike:
             return
-        trunks = {adapter: self._trunk(adapter, [prompt for own, prompt in alike if own == adapter])
-                  for adapter in dict.fromkeys(adapter for adapter, _ in alike)}  # fmt: skip
+        prompts: dict[str, list[Tokens]] = {}
+        for adapter, prompt in alike:
+            prompts.setdefault(adapter, []).append(prompt)
+        trunks = {adapter: self._trunk(adapter, own) for adapter, own in prompts.items()}
         stems: list[Stem] = []
         hidden: list[Tensor] = []
         for trunk in dict.fromkeys(trunks.values()):  # those without one together, whatever their adapters
