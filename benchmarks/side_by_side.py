@@ -70,16 +70,19 @@ class Pair:
         return self.peers[measure] / self.ours[measure]
 
 
+SAME = ("threads", "trained_tokens")
 LEARNT = ("losses", "gradient_norms")
 
 
 def pairs(
-    ours: Side, peer: Side, count: int, work: str, *, equal: Sequence[str] = LEARNT, **arguments: Any
+    ours: Side, peer: Side, count: int, work: str, *, same: Sequence[str] = SAME, equal: Sequence[str] = LEARNT,
+    **arguments: Any,
 ) -> list[Pair]:
-    """`count` turns of each side, after one to warm up that is looked at for equality and not timed."""
+    """`count` turns of each side, after one to warm up that is looked at for equality and not timed.  Counts that have
+    to be the `same` are looked at in every turn."""
     first = Pair(ours.do(work, **arguments), peer.do(work, **arguments))
-    refuse_unless_equal(first, equal)
-    found = []
+    refuse_unless_equal(first, same, equal)
+    found: list[Pair] = []
     for i in range(count):
         if i % 2:  # who comes first takes turns, too
             peers = peer.do(work, **arguments)
@@ -87,14 +90,15 @@ def pairs(
         else:
             mine = ours.do(work, **arguments)
             found.append(Pair(mine, peer.do(work, **arguments)))
+        refuse_unless_equal(found[-1], same, ())
         print(f"pair {i + 1} of {count}: {found[-1].ratio('cpu_seconds'):.2f} times by CPU time, "
               f"{found[-1].ratio('wall_seconds'):.2f} by the clock", flush=True)
     return found
 
 
-def refuse_unless_equal(pair: Pair, equal: Sequence[str] = LEARNT) -> None:
+def refuse_unless_equal(pair: Pair, same: Sequence[str] = SAME, equal: Sequence[str] = LEARNT) -> None:
     """Raises RuntimeError for sides that do not do the same; `equal` are numbers of steps that both began alike."""
-    for what in ("threads", "trained_tokens"):
+    for what in same:
         if pair.ours[what] != pair.peers[what]:
             raise RuntimeError(f"{what}: ours {pair.ours[what]}, the peer's {pair.peers[what]}; no ratio of that")
     for what in equal:
@@ -122,6 +126,7 @@ def record(
         },
         "counts": {"ours": last(found[-1].ours, counts), "peer": last(found[-1].peers, counts)},
         "settings": dict(settings),
+        "peer_settings": found[-1].peers.get("settings", {}),
         "machine": machine(),
         "commit": commit(),
         "date": date.today().isoformat(),

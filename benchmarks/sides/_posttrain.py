@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,32 @@ from posttrain.types import Datum, LoRA
 THREADS = torch.get_num_threads()  # as asked for: a library may take fewer for small work
 ENGINE = TorchEngine.open(precision="float32")
 RATE = 1e-3
+
+
+@contextmanager
+def counting() -> Iterator[dict[str, int]]:
+    """Counts the tokens of each forward call within, and the rows that the output head multiplies: those of guesses and
+    of sampling too."""
+    network, head = ENGINE.network, ENGINE.network.output_head
+    forward, rows = network.forward, head.rows
+    tokens_of_calls: list[int] = []  # to append is safe on several threads
+    rows_of_calls: list[int] = []
+    counts: dict[str, int] = {}
+
+    def counted_forward(tokens: Sequence[int], *rest: Any) -> Any:
+        tokens_of_calls.append(len(tokens))
+        return forward(tokens, *rest)
+
+    def counted_rows(hidden: torch.Tensor) -> torch.Tensor:
+        rows_of_calls.append(len(hidden))
+        return rows(hidden)
+
+    network.forward, head.rows = counted_forward, counted_rows  # type: ignore[method-assign]
+    try:
+        yield counts
+    finally:
+        network.forward, head.rows = forward, rows  # type: ignore[method-assign]
+        counts.update(forwarded_tokens=sum(tokens_of_calls), head_rows=sum(rows_of_calls))
 
 
 def make_start(folder: Path, data: Sequence[Datum], seed: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import trl
+from _counting import counting
 from _worker import stopwatch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -35,16 +36,21 @@ def settings(batch_size: int, steps: int) -> dict[str, Any]:
 
 def trained(trainer: Any, model: Any) -> dict[str, Any]:
     """Trains, and gives back what it took, and loss and gradient norm of every step."""
-    with stopwatch() as taken:
+    with stopwatch() as taken, counting(model) as counts:
         trainer.train()
     logs = [record for record in trainer.state.log_history if "loss" in record]
     model.unload()
-    return taken | {
+    return taken | counts | {
         "version": trl.__version__,
         "losses": [record["loss"] for record in logs],
         "gradient_norms": [record["grad_norm"] for record in logs],
-        "forwarded_tokens": trainer.forwarded,
         "trained_tokens": trainer.trained,
-        "head_rows": trainer.forwarded,
         "threads": THREADS,
+        "settings": told(trainer.args),
     }
+
+
+def told(arguments: Any) -> dict[str, Any]:
+    """What a trainer's arguments are but for its defaults."""
+    default = type(arguments)(output_dir=arguments.output_dir, use_cpu=True).to_dict()
+    return {name: value for name, value in arguments.to_dict().items() if value != default[name]}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _posttrain import ENGINE, THREADS
+from _posttrain import ENGINE, THREADS, counting
 from _worker import serve, stopwatch
 
 from posttrain import tasks
@@ -54,9 +54,9 @@ def decode(tokens: int) -> dict[str, Any]:
     async def all_of_them() -> list[list[int]]:
         return list(await asyncio.gather(*map(one, range(COUNT)))) if TOGETHER else [await one(i) for i in range(COUNT)]
 
-    with stopwatch() as taken:
+    with stopwatch() as taken, counting() as counts:
         completions = asyncio.run(all_of_them())
-    return taken | {"completions": completions, "trained_tokens": COUNT * tokens, "threads": THREADS}
+    return taken | counts | {"completions": completions, "trained_tokens": COUNT * tokens, "threads": THREADS}
 
 
 def few_rows() -> Task:
@@ -96,10 +96,9 @@ def sweep(dropping: bool) -> dict[str, Any]:
         swept.drop_all_but(())
         return sum(training.trained_tokens for training in begun.values())
 
-    with tempfile.TemporaryDirectory() as folder, stopwatch() as taken:
+    with tempfile.TemporaryDirectory() as folder, stopwatch() as taken, counting() as counts:
         learnt_from = asyncio.run((side_by_side if TOGETHER else one_after_another)(Run(Path(folder))))
-    # those that are dropped train less: that is what is asked, and what is compared is eight rates tried
-    return taken | {"trained_tokens": COUNT if dropping else learnt_from, "threads": THREADS}
+    return taken | counts | {"trained_tokens": learnt_from, "threads": THREADS}
 
 
 serve({"decode": decode, "sweep": sweep})

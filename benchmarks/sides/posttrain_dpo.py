@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from _posttrain import ENGINE, RATE, THREADS, make_start
+from _posttrain import ENGINE, RATE, THREADS, counting, make_start
 from _worker import serve, stopwatch
 
 from posttrain import losses
@@ -37,8 +37,8 @@ def epoch(batch_size: int, steps: int) -> dict[str, Any]:
     async def train() -> dict[str, Any]:
         policy = ENGINE.load(START)
         reference = policy.frozen()
-        every, scored = [], 0
-        with stopwatch() as taken:
+        every = []
+        with stopwatch() as taken, counting() as counts:
             data = await anchored(DATA[: 2 * batch_size * steps], reference)
             for i in range(steps):
                 batch = data[2 * i * batch_size : 2 * (i + 1) * batch_size]
@@ -46,13 +46,10 @@ def epoch(batch_size: int, steps: int) -> dict[str, Any]:
                 every.append(metrics | await policy.optim_step(Adam(RATE, max_grad_norm=1.0)))
         policy.drop()
         reference.drop()
-        scored = sum(len(each.trained) for each in data)
-        return taken | {
+        return taken | counts | {
             "losses": [each["loss"] for each in every],
             "gradient_norms": [each["gradient_norm"] for each in every],
-            "forwarded_tokens": 2 * sum(each["forwarded_tokens"] for each in every),  # once for the reference
             "trained_tokens": sum(each["trained_tokens"] for each in every),
-            "head_rows": scored + sum(each["trained_tokens"] for each in every),
             "threads": THREADS,
         }
 

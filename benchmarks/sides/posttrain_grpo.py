@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from _posttrain import ENGINE, RATE, THREADS, make_start
+from _posttrain import ENGINE, RATE, THREADS, counting, make_start
 from _rewards import reward
 from _worker import serve, stopwatch
 
@@ -47,30 +46,13 @@ async def update(policy: Any, data: Sequence[Datum]) -> dict[str, float]:
     return metrics | await policy.optim_step(Adam(RATE, max_grad_norm=1.0))
 
 
-@contextmanager
-def counting() -> Iterator[list[int]]:
-    """The tokens of each forward call within: those of sampling too, guesses included."""
-    counts: list[int] = []
-    computed = ENGINE.network.forward
-
-    def counted(tokens: Sequence[int], *rest: Any) -> Any:
-        counts.append(len(tokens))
-        return computed(tokens, *rest)
-
-    ENGINE.network.forward = counted  # type: ignore[method-assign]
-    try:
-        yield counts
-    finally:
-        ENGINE.network.forward = computed  # type: ignore[method-assign]
-
-
 def epoch(rows: int, group_size: int, tokens: int, steps: int) -> dict[str, Any]:
     """`steps` steps from the start: completions are sampled, rewarded and learnt from."""
 
     async def train() -> dict[str, Any]:
         policy = ENGINE.load(START)
         every = []
-        with stopwatch() as taken, counting() as forwarded:
+        with stopwatch() as taken, counting() as counts:
             for i in range(steps):
                 prompts = [tuple(prompt) for prompt in PROMPTS[i * rows : (i + 1) * rows]]
                 sampling = Sampling(max_tokens=tokens, temperature=1.0, seed=i)
@@ -78,9 +60,8 @@ def epoch(rows: int, group_size: int, tokens: int, steps: int) -> dict[str, Any]
                 data = [datum for pair in zip(prompts, groups, strict=True) for datum in lessons(*pair)]
                 every.append(await update(policy, data))
         policy.drop()
-        return taken | {
+        return taken | counts | {
             "gradient_norms": [each["gradient_norm"] for each in every],
-            "forwarded_tokens": sum(forwarded),
             "trained_tokens": sum(each["trained_tokens"] for each in every),
             "threads": THREADS,
         }

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from _posttrain import ENGINE, THREADS
+from _posttrain import ENGINE, THREADS, counting
 from _worker import serve, stopwatch
 
 from posttrain.engines.torch.adapters import BASE
@@ -31,10 +31,10 @@ def sample(prompts: int, group_size: int, tokens: int, temperature: float) -> di
     """
     ENGINE.thread.submit(partial(ENGINE.sampler.begin_afresh, BASE)).result()
     sampling = Sampling(max_tokens=tokens, temperature=temperature)
-    with stopwatch() as taken:
+    with stopwatch() as taken, counting() as counts:
         groups = asyncio.run(ENGINE.base().sample(PROMPTS[:prompts], n=group_size, sampling=sampling))
     completions = [completion.tokens for group in groups for completion in group]
-    return taken | {
+    return taken | counts | {
         "completions": completions if temperature == 0 else [],
         "trained_tokens": sum(map(len, completions)),
         "threads": THREADS,

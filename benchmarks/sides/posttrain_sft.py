@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _posttrain import ENGINE, RATE, THREADS, make_start
+from _posttrain import ENGINE, RATE, THREADS, counting, make_start
 from _worker import serve, stopwatch
 
 from posttrain import losses
@@ -33,19 +33,17 @@ def epoch(batch_size: int, steps: int) -> dict[str, Any]:
     async def train() -> dict[str, Any]:
         policy = ENGINE.load(START)
         every = []
-        with stopwatch() as taken:
+        with stopwatch() as taken, counting() as counts:
             for i in range(steps):
                 batch = [DATA[j % len(DATA)] for j in range(i * batch_size, (i + 1) * batch_size)]
                 trained = float(sum(len(datum.trained) for datum in batch))
                 metrics = await policy.forward_backward(batch, losses.cross_entropy, normaliser=trained)
                 every.append(metrics | await policy.optim_step(Adam(RATE, max_grad_norm=1.0)))
         policy.drop()
-        return taken | {
+        return taken | counts | {
             "losses": [each["loss"] for each in every],
             "gradient_norms": [each["gradient_norm"] for each in every],
-            "forwarded_tokens": sum(each["forwarded_tokens"] for each in every),
             "trained_tokens": sum(each["trained_tokens"] for each in every),
-            "head_rows": sum(each["trained_tokens"] for each in every),
             "threads": THREADS,
         }
 

@@ -24,7 +24,7 @@ MICRO_BATCH = 16  # all 64 at once do not fit into 24 GB: the logits of every to
 class Counting(GRPOTrainer):
     """Takes tokens as they are, and keeps what it learns from first."""
 
-    forwarded = trained = 0
+    trained = 0
 
     def __init__(self, **named: Any) -> None:
         super().__init__(**named)
@@ -35,8 +35,6 @@ class Counting(GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: Any) -> Any:
         prompt, completion = inputs["prompt_ids"], inputs["completion_ids"]
-        sampling = prompt.numel() + completion.numel()  # all but the last token of each are fed
-        self.forwarded += sampling + prompt.numel() + completion.numel()
         self.trained += int(inputs["completion_mask"].sum())
         if self.state.global_step == 0:
             self.rollouts += [
