@@ -53,6 +53,26 @@ def test_unequal_work_gets_no_ratio(program: ModuleType, change: dict[str, Any],
         program.refuse_unless_equal(program.Pair(EQUAL, EQUAL | change))
 
 
+class Worker:
+    """A side that has done its turns already."""
+
+    def __init__(self, trained_tokens: list[int]) -> None:
+        self.left = trained_tokens
+
+    def do(self, _: str) -> dict[str, Any]:
+        return EQUAL | {"wall_seconds": 2.0, "trained_tokens": self.left.pop(0), "settings": {"batch": 3}}
+
+
+def test_counts_are_compared_in_every_turn(program: ModuleType) -> None:
+    turns = [8, 8, 8], [8, 8, 7]  # the first of each warms up
+    with pytest.raises(RuntimeError, match="trained_tokens: ours 8, the peer's 7"):
+        program.pairs(*map(Worker, map(list, turns)), 2, "epoch")
+    found = program.pairs(*map(Worker, map(list, turns)), 2, "epoch", same=("threads",))
+    answer = program.record("sweep", "a peer", "cpu_seconds", 1.0, found, {})
+    assert [answer["counts"][side]["trained_tokens"] for side in ("ours", "peer")] == [8, 7], "as they are"
+    assert answer["peer_settings"] == {"batch": 3}
+
+
 def test_an_answer_takes_the_place_of_an_older_one(program: ModuleType) -> None:
     pairs = [program.Pair(EQUAL, EQUAL | {"cpu_seconds": seconds}) for seconds in (8.0, 12.0, 100.0)]
     for target in (5.0, 7.0):

@@ -18,6 +18,7 @@ from torch_models import (
     VOCABULARY,
     WINDOW,
     batch,
+    generated,
     gradients,
     logprobs,
     make,
@@ -86,21 +87,13 @@ def test_logprobs_and_greedy_answers_are_those_of_transformers(pair: tuple[Any, 
         for got, wanted in zip(logprobs(engine.base(), data), plain_logprobs(model, data), strict=True):
             assert relative_error(got, wanted) < 1e-4
     prompts = [datum.tokens for datum in data]
-    assert written(engine.base(), prompts) == [generated(model, engine, prompt) for prompt in prompts]
+    assert written(engine.base(), prompts) == [generated(model, engine, prompt, 2 * WINDOW) for prompt in prompts]
 
 
 def written(policy: Any, prompts: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
     """What a policy goes on with, greedily."""
     groups = asyncio.run(policy.sample(prompts, sampling=Sampling(2 * WINDOW)))
     return [completion.tokens for (completion,) in groups]
-
-
-def generated(model: Any, engine: TorchEngine, prompt: tuple[int, ...]) -> tuple[int, ...]:
-    """What transformers' generate goes on with, greedily."""
-    found = model.generate(
-        input_ids=torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=2 * WINDOW,
-        do_sample=False, eos_token_id=sorted(engine.sampler.stop_tokens), pad_token_id=2)
-    return tuple(found[0, len(prompt):].tolist())
 
 
 @pytest.mark.parametrize("name", ["llama", "mistral", "gemma3"])
@@ -120,7 +113,8 @@ def test_greedy_answers_behind_a_cached_prefix_are_those_of_peft(
         behind = [system + own for own in more]
         calls = [behind[:2], behind[2:3], [behind[3], other, system[:SHORTEST_TRUNK + 1]]]
         for prompts in calls:  # it is read; it is found; some have it and some do not
-            assert written(policy, prompts) == [generated(reference, engine, prompt) for prompt in prompts]
+            wanted = [generated(reference, engine, prompt, 2 * WINDOW) for prompt in prompts]
+            assert written(policy, prompts) == wanted
             assert {len(tokens) for *_, tokens in engine.sampler.trunks.trunks} >= {len(system)}
     finally:
         engine.close()

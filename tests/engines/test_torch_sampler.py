@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 import torch
+from torch_models import generated
 from transformers import AutoModelForCausalLM
 
 from posttrain import losses
@@ -67,10 +68,7 @@ def test_greedy_is_that_of_generate(engine: TorchEngine, tiny_model_folder: Path
     for system in ("Answer.", INSTRUCTIONS):
         asked = prompts(engine.base(), system)
         for prompt, (completion,) in zip(asked, sample(engine.base(), asked, Sampling(40)), strict=True):
-            generated = model.generate(
-                torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=40, do_sample=False,
-                eos_token_id=sorted(engine.sampler.stop_tokens), pad_token_id=2)
-            assert completion.tokens == tuple(generated[0, len(prompt):].tolist())
+            assert completion.tokens == generated(model, engine, prompt, 40)
             assert completion.prompt == prompt and completion.prompt_tokens == len(prompt)
             assert completion.completion_tokens == len(completion.tokens)
 

@@ -114,6 +114,14 @@ def plain_logprobs(model: Any, data: Sequence[Datum]) -> list[Tensor]:
     return rows
 
 
+def generated(model: Any, engine: TorchEngine, prompt: tuple[int, ...], tokens: int) -> tuple[int, ...]:
+    """What transformers' generate goes on with, greedily."""
+    found = model.generate(
+        input_ids=torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=tokens,
+        do_sample=False, eos_token_id=sorted(engine.sampler.stop_tokens), pad_token_id=2)
+    return tuple(found[0, len(prompt):].tolist())
+
+
 async def moved(engine: TorchEngine, lora: LoRA, seed: int = 0, steps: int = 2) -> TorchPolicy:
     """An adapter that changes something: a fresh one has no gradient in A."""
     policy = engine.base().fork(f"moved-{seed}", lora, seed=seed)
