@@ -20,7 +20,7 @@ from posttrain.engines.torch.engine import TorchEngine
 from posttrain.engines.toy import ToyPolicy
 from posttrain.runs import Budget, DiskError, Progress, Run, read_json
 from posttrain.techniques import _chain as chain
-from posttrain.types import LearntNothing, Row, Score, Task, UserError
+from posttrain.types import Completion, LearntNothing, Row, Score, Task, UserError
 
 
 def test_a_comparison_writes_its_report(tmp_path: Path) -> None:
@@ -83,10 +83,18 @@ def test_on_a_language_model_too(tiny_model_folder: Path, tmp_path: Path) -> Non
         engine.close()
 
 
+class SlowPolicy(ToyPolicy):
+    """Takes time that is noted: the parts of a toy's comparison round to no hundredth of a second on a fast machine."""
+
+    async def sample(self, *asked: Any, **how: Any) -> list[list[Completion]]:
+        await asyncio.sleep(0.02)
+        return await super().sample(*asked, **how)
+
+
 def test_two_models_are_told_apart_and_estimated_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task, hearing = reviews(), Hearing()
     monkeypatch.setattr("posttrain.comparison.compare.forecast", forecast_of_a_minute)
-    policies = {"one": ToyPolicy.open_for(task, seed=0), "two": ToyPolicy.open_for(task, seed=1)}
+    policies = {"one": SlowPolicy.open_for(task, seed=0), "two": SlowPolicy.open_for(task, seed=1)}
     result = run_one(task, tmp_path, ("constant", "base"), policies=policies, hearing=hearing)
     assert [found.name for found in result.candidates] == ["constant", "base@one", "base@two"]
     (estimate,) = [said for said in hearing.said if "Ctrl-C" in said]
