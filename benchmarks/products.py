@@ -5,8 +5,9 @@
     python benchmarks/products.py --threads 2
 
 At the shapes of SmolLM2-135M: gate and up as one, down, the gradient through gate and up, the output head (up to 64
-rows).  MKL is what `F.linear` calls; oneDNN takes the weight as it lies, or laid out beforehand (a copy).  Each is the
-best of a few turns, by CPU time on one thread and by the clock on several.
+rows).  MKL is what `F.linear` calls.  Weights lie by row, as they are loaded, by column with some to spare, as the
+engine has them, or laid out by oneDNN (a copy).  Each is the best of a few turns, by CPU time on one thread and by the
+clock on several.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from side_by_side import machine
 from torch import Tensor
 from torch.nn.functional import linear
 
-from posttrain.engines.torch.rounded import PACKED
+from posttrain.engines.torch import onednn
+from posttrain.engines.torch.weights import SPARE
 
 ROWS = (1, 4, 8, 64, 552)
 HEAD_ROWS = 64
@@ -40,16 +42,14 @@ def rate(multiply: Callable[[], object], operations: int, clock: Callable[[], fl
     return operations / best / 1e9
 
 
-def by_onednn(x: Tensor, weight: Tensor) -> Tensor:
-    return PACKED._linear_pointwise(x, weight, None, "none", [], "")
-
-
 def row(what: str, rows: int, weight: Tensor, clock: Callable[[], float]) -> str:
     """A line of the table: rows [rows, in] times weight [out, in], which may be a view."""
     x = torch.randn(rows, weight.shape[1])
-    laid_out = PACKED._reorder_linear_weight(weight.contiguous(), None)
+    whole = torch.cat([weight, weight.new_zeros(SPARE, weight.shape[1])]).t().contiguous().t()
+    by_column, laid_out = whole[: len(weight)], onednn.lay_out(weight)
     ways: tuple[Callable[[], object], ...] = (
-        lambda: linear(x, weight), lambda: by_onednn(x, weight), lambda: by_onednn(x, laid_out)
+        lambda: linear(x, weight), lambda: linear(x, by_column), lambda: onednn.multiply(x, weight, None),
+        lambda: onednn.multiply(x, whole, None), lambda: onednn.multiply(x, laid_out, None),
     )
     rates = [rate(way, 2 * rows * weight.numel(), clock) for way in ways]
     return f"| {what} | {rows} | " + " | ".join(f"{each:.0f}" for each in rates) + " |"
@@ -65,8 +65,8 @@ def main() -> None:
     weights = {"gate and up": gate_and_up, "down": down, "gradient through gate and up": gate_and_up.t(),
                "head": torch.randn(VOCABULARY, HIDDEN)}
     print(f"{machine()}, torch {torch.__version__}, {given.threads} thread(s)\n")
-    print("| GFLOP/s, fp32 | rows | MKL (`F.linear`) | oneDNN, weight as it lies | oneDNN, laid out |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| GFLOP/s | rows | MKL (`F.linear`) | MKL, by column | oneDNN | oneDNN, by column | oneDNN, laid out |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     with torch.inference_mode():
         for what, weight in weights.items():
             for rows in ROWS:

@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch_models import make
 
+from posttrain.engines.torch import onednn
 from posttrain.engines.torch.adapted_product import ALL, Delta, Pair, PlainProduct, adapted_product
-from posttrain.engines.torch.adapters import AdapterBank
+from posttrain.engines.torch.adapters import AdapterBank, FrozenLinear
+from posttrain.engines.torch.forest import plant
 from posttrain.engines.torch.head import OutputHead
+from posttrain.engines.torch.network import Network
 from posttrain.engines.torch.norms import replace_norms, root_mean_square_norm
 from posttrain.engines.torch.weights import join_siblings, lay_out_for_products
 
@@ -131,16 +134,78 @@ def test_layers_that_share_their_weights_with_others_are_not_joined() -> None:
     assert set(join_siblings(model)) == {"model.layers.0.mlp.gate_proj", "model.layers.1.mlp.gate_proj"}
 
 
-def test_weights_are_laid_out_by_column_but_those_an_embedding_shares() -> None:
+def test_weights_are_laid_out_by_column_and_those_that_layers_share_are_not() -> None:
     model = make("llama")
-    model.lm_head.weight = model.get_input_embeddings().weight
+    model.lm_head.weight = model.get_input_embeddings().weight  # reads a few rows: it may take what it gets
+    first, second = (layer.self_attn.o_proj for layer in model.model.layers[:2])
+    first.weight = second.weight
     wanted = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     lay_out_for_products(model)
     assert all(torch.equal(tensor, wanted[name]) for name, tensor in model.state_dict().items())
-    by_column = {name for name, module in model.named_modules()
-                 if isinstance(module, torch.nn.Linear) and module.weight.t().is_contiguous()}
-    assert by_column == {name for name, module in model.named_modules()
-                         if isinstance(module, torch.nn.Linear) and name != "lm_head"}
+    ids = torch.arange(10)[None]
+    assert torch.equal(model.get_input_embeddings()(ids), wanted["model.embed_tokens.weight"][ids])
+    linears = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    by_column = {name for name, module in linears.items() if module.weight.t().is_contiguous()}
+    assert by_column == {name for name, module in linears.items() if module not in (first, second)}
+
+
+class Holder(nn.Module):
+    """A model of one layer."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return nn.Embedding(1, 1)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 70])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("how", ["by row", "by column", "by column, 16 to spare", "a part of what was joined"])
+def test_products_by_onednn_are_those_of_torch(how: str, bias: bool, rows: int) -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(40, 512 if "spare" in how else 96, bias=bias).requires_grad_(False)
+    weight, offset = linear.weight.clone(), linear.bias
+    if "column" in how:
+        lay_out_for_products(Holder(linear))
+        assert linear.weight.stride() == (1, len(weight) + (16 if "spare" in how else 0))
+    elif "part" in how:
+        linear.weight.data = torch.cat([weight, weight]).t().contiguous().t()[: len(weight)]
+    x, plain = (torch.randn(rows, 40, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2))
+    pairs = [Pair(torch.randn(2, 40), torch.randn(len(weight), 2), ALL)]
+    found = adapted_product(x, onednn.OneDNNProduct(linear), [Delta(0, rows, pairs, 0.5)])
+    wanted = nn.functional.linear(plain, weight, offset) + 0.5 * plain @ pairs[0].a.t() @ pairs[0].b.t()
+    gradient = torch.randn(wanted.shape)
+    found.backward(gradient)
+    wanted.backward(gradient)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(x.grad, plain.grad, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("maker, capability, wanted", [
+    ("AuthenticAMD", "AVX512", True), ("AuthenticAMD", "AVX2", False), ("GenuineIntel", "AVX512", False)])
+def test_the_library_goes_by_the_processor(
+        maker: str, capability: str, wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "_is_intel", lambda: maker == "GenuineIntel")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(onednn, "_mkl_is_slow", onednn._mkl_is_slow.__wrapped__)
+    assert onednn.suits(torch.ones(2, 2)) is wanted
+    assert not onednn.suits(torch.ones(2, 2, dtype=torch.bfloat16)) and not onednn.suits(torch.ones(2, device="meta"))
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "gpt_neox"])
+def test_a_model_has_the_same_numbers_by_either_library(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = [[5, 9, 4, 8, 7, 3, 11, 2], [5, 9, 4, 8, 7, 3, 11, 6]]
+    hidden = []
+    for by_onednn in (False, True):
+        monkeypatch.setattr(onednn, "_mkl_is_slow", lambda by_onednn=by_onednn: by_onednn)
+        network = Network(make(name), None, torch.device("cpu"))
+        kinds = {type(m._products["float32"]).__name__ for m in network.model.modules() if isinstance(m, FrozenLinear)}
+        assert kinds == {"OneDNNProduct" if by_onednn else "PlainProduct"}
+        with torch.inference_mode():
+            hidden.append(network.head(network.forest(plant(tokens, ["", ""]))[0]))
+    torch.testing.assert_close(*hidden, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

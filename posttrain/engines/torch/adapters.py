@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from posttrain.engines.stepping import take_step
+from posttrain.engines.torch import onednn
 from posttrain.engines.torch.adapted_product import ALL, Delta, FrozenProduct, Pair, PlainProduct, adapted_product
 from posttrain.engines.torch.grouped import Group, Groups
 from posttrain.engines.torch.int8 import Int8Product
@@ -99,14 +100,14 @@ class FrozenLinear(nn.Module):
         super().__init__()
         self.base, self.bank = base, bank
         self._products: dict[Precision, FrozenProduct] = {
-            "float32": PlainProduct(base),
+            "float32": onednn.OneDNNProduct(base) if onednn.suits(base.weight) else PlainProduct(base),
             "bfloat16": RoundedProduct(base),
             "int8": Int8Product(base),
         }
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., in] -> [..., out]."""
-        return self.rows(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
+        return self.rows(x.reshape(-1, x.shape[-1])).contiguous().view(*x.shape[:-1], -1)
 
     def rows(self, x: Tensor) -> Tensor:
         """x [rows, in] -> [rows, out]."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from posttrain.engines.torch import onednn
 from posttrain.engines.torch.adapters import BASE, AdapterBank, Precision
 from posttrain.engines.torch.attention import NAME, ForestLayout, KeysValues, Layout
 from posttrain.engines.torch.blocks import replace_blocks
@@ -37,7 +38,7 @@ the head, and attention by chunks, which are longer than the probe."""
 
 FREE_TOKENS: Mapping[Precision, int] = {"bfloat16": 16, "float32": 1, "int8": 2}
 """A step of so many tokens takes about as long as one of a single token: it waits for the weights to be read.  In fp32
-on a CPU none is free: SmolLM2-135M takes 58, 72, 90 and 119 ms of 1, 2, 4 and 8 (docs/notes/2026-11-28-one-stream.md).
+by MKL none is free: SmolLM2-135M takes 58, 72, 90 and 119 ms of 1, 2, 4 and 8 (docs/notes/2026-11-28-one-stream.md).
 A GPU reads weights in bfloat16."""
 
 Prediction = tuple[int, int]
@@ -228,7 +229,9 @@ class Network:
     @property
     def free_tokens(self) -> int:
         """See FREE_TOKENS."""
-        return FREE_TOKENS[self.bank.precision if self.device.type == "cpu" else "bfloat16"]
+        precision = self.bank.precision if self.device.type == "cpu" else "bfloat16"
+        by_onednn = precision == "float32" and onednn.suits(self.output_head.base.weight)
+        return onednn.FREE_TOKENS if by_onednn else FREE_TOKENS[precision]
 
     def prefill(
         self, prompts: Sequence[Sequence[int]], adapters: Sequence[str], trunk: Trunk | None, ends: Sequence[int]

@@ -12,24 +12,22 @@ import functools
 import torch
 from torch import Tensor, nn
 
-PACKED = torch.ops.mkldnn
-"""oneDNN's products with weights that are laid out beforehand; what torch.compile uses for frozen weights."""
+from posttrain.engines.torch import onednn
 
 
 def is_native() -> bool:
     """Whether this CPU multiplies bfloat16."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return bool(onednn.OPERATIONS._is_mkldnn_bf16_supported())
 
 
 def lay_out(weight: Tensor) -> Tensor:
     """A weight [out, in] as `multiply` wants it."""
-    with torch.inference_mode(False):  # whoever comes first, training must be able to use it too
-        return PACKED._reorder_linear_weight(weight.detach().bfloat16().contiguous(), None)
+    return onednn.lay_out(weight.bfloat16())
 
 
 def multiply(x: Tensor, laid_out: Tensor, bias: Tensor | None) -> Tensor:
     """x [..., in] in fp32 -> [..., out] in fp32; what is multiplied is rounded, and so is the result."""
-    return PACKED._linear_pointwise(x.bfloat16(), laid_out, bias, "none", [], "").float()
+    return onednn.multiply(x.bfloat16(), laid_out, bias).float()
 
 
 class RoundedProduct:

@@ -20,6 +20,15 @@ QUERIES = "q_proj"
 SIBLINGS = ((QUERIES, "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Layers of one module that multiply the same input, by the names that Llama and its kin give them."""
 
+ALIKE = 2048
+"""Bytes; MKL and oneDNN take up to three times as long for few rows where columns lie a multiple of it apart."""
+
+SPARE = 16
+"""Columns: a cache line of fp32."""
+
+WHOLE = "whole"
+"""What a layer calls its weight with the columns to spare, which are zero [out and some, in]."""
+
 
 @dataclass(frozen=True)
 class Joined:
@@ -87,23 +96,35 @@ def lay_out_for_products(model: nn.Module, joined: Collection[Joined] = ()) -> N
     them: few rows are multiplied in 0.75 to 0.9 of the time, for nothing needs transposing on the way, and fewer pages
     have to be found; many rows no slower (docs/notes/2026-11-28-narrow-products.md, 2026-11-28-one-stream.md).
 
-    Weights that other modules share stay as they are: an embedding reads rows.
+    The head's too, when it shares them with the embedding, which reads so few rows that it may take longer for each.
+    Weights that other modules share stay as they are.
     """
     linears = list(_to_lay_out(model, joined))
-    room = _huge_pages(sum(linear.weight.nbytes for linear in linears))
-    for linear in linears:
-        out_features, in_features = linear.weight.shape
-        place, room = room[: linear.weight.nbytes], room[linear.weight.nbytes :]
-        by_column = place.view(linear.weight.dtype).view(in_features, out_features).t()
-        linear.weight.data = by_column.copy_(linear.weight.data)
+    sizes = [(_columns(linear.weight), linear.in_features) for linear in linears]
+    lengths = [columns * rows * linear.weight.itemsize for (columns, rows), linear in zip(sizes, linears, strict=True)]
+    places = _huge_pages(sum(lengths)).split(lengths)
+    for linear, place, (columns, rows) in zip(linears, places, sizes, strict=True):
+        by_column = place.view(linear.weight.dtype).view(rows, columns).t()
+        by_column[linear.out_features :] = 0
+        linear.weight.data = by_column[: linear.out_features].copy_(linear.weight.data)
+        if columns > linear.out_features:
+            linear.register_buffer(WHOLE, by_column, persistent=False)
     for each in joined:
         each.share()
+
+
+def _columns(weight: Tensor) -> int:
+    """Of a weight [out, in] by column: a few to spare where a row of it would begin where the last one did in its
+    page, for such rows push one another out of the cache (docs/notes/2026-11-29-mkl-on-amd.md)."""
+    return len(weight) + (SPARE if len(weight) * weight.itemsize % ALIKE == 0 else 0)
 
 
 def _to_lay_out(model: nn.Module, joined: Collection[Joined]) -> Iterator[nn.Linear]:
     """In the model's order; in the place of members, what they are joined to."""
     instead = {member: each.linear for each in joined for member in each.members.values()}
     owners, seen = _owners(model), set()
+    embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
+    owners[embedding.weight] -= 1  # see above
     for module in model.modules():
         if isinstance(module, nn.Linear) and owners[module.weight] == 1:
             linear = instead.get(module, module)
