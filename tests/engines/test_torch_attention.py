@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch_models import WINDOW, sequences
 
-from posttrain.engines.torch import merged_attention
+from posttrain.engines.torch import capped_attention, merged_attention
 from posttrain.engines.torch.cache import SlotCache, Trunk
 from posttrain.engines.torch.decoding import DecodingLayout
 from posttrain.engines.torch.flex_attention import FlexAttention
 from posttrain.engines.torch.forest import Forest, plant
+from posttrain.engines.torch.manner import Manner
 from posttrain.engines.torch.masked_attention import MaskedAttention
 from posttrain.engines.torch.merged_attention import MergedAttention
 from posttrain.engines.torch.sight import Sight
@@ -24,6 +25,18 @@ HEADS, SHARED, SIZE = 6, 2, 8
 DEEP = [tuple(range(300, 300 + length)) for length in (3, 15, 40, 60)]  # turns of an episode, and a fork of each
 ROUNDING = 1e-5
 """Of the largest number: the fp32 kernels of some processors are off by 3e-6, and what should be zero by as much."""
+
+SINKS = torch.linspace(-2, 4, HEADS)
+MANNERS = [
+    Manner(0.3), Manner(0.3, 1), Manner(0.3, WINDOW), Manner(0.3, cap=2.0), Manner(0.3, WINDOW, cap=2.0),
+    Manner(0.3, sinks=SINKS), Manner(0.3, WINDOW, sinks=SINKS), Manner(0.3, WINDOW, 2.0, SINKS),
+]
+
+
+def named(manner: Manner) -> str:
+    """For the names of tests."""
+    return f"window {manner.window}, cap {manner.cap}, {'no' if manner.sinks is None else 'with'} sinks"
+
 
 BATCHES = {
     "one sequence": [tuple(range(40))],
@@ -40,7 +53,7 @@ def numbers(forest: Forest, trunk: int) -> list[Tensor]:
     return [(3 * torch.randn(1, *shape, SIZE)).requires_grad_() for shape in shapes]
 
 
-def by_definition(forest: Forest, trunk: int, window: int | None, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def by_definition(forest: Forest, trunk: int, manner: Manner, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Each token beside the keys of its own prefix, found by walking up from its segment; in double precision."""
     q, k, v = (tensor.double() for tensor in (q, k, v))
     k, v = (tensor.repeat_interleave(HEADS // SHARED, dim=1) for tensor in (k, v))
@@ -49,9 +62,14 @@ def by_definition(forest: Forest, trunk: int, window: int | None, q: Tensor, k: 
         above = [place for span in segment.ancestors for place in range(*span)]
         for place in range(segment.start, segment.end):
             keys = [*range(trunk), *(trunk + i for i in (*above, *range(segment.start, place + 1)))]
-            keys = keys[-window:] if window else keys
-            scores = torch.einsum("hd,hkd->hk", q[0, :, place], k[0, :, keys]) * 0.3
-            rows.append(torch.einsum("hk,hkd->hd", scores.softmax(dim=1), v[0, :, keys]))
+            keys = keys[-manner.window:] if manner.window else keys
+            scores = torch.einsum("hd,hkd->hk", q[0, :, place], k[0, :, keys]) * manner.scale
+            if manner.cap:
+                scores = manner.cap * (scores / manner.cap).tanh()
+            if manner.sinks is not None:
+                scores = torch.cat([scores, manner.sinks.double()[:, None]], dim=1)
+            weights = scores.softmax(dim=1)[:, :len(keys)]
+            rows.append(torch.einsum("hk,hkd->hd", weights, v[0, :, keys]))
     return torch.stack(rows, dim=1)[None]
 
 
@@ -72,45 +90,54 @@ def same(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> None:
         assert float((mine.cpu() - plain).abs().max()) < ROUNDING * largest
 
 
-@pytest.mark.parametrize("window", [None, 1, WINDOW, 1000])
+@pytest.mark.parametrize("manner", [*MANNERS, Manner(0.3, 1000)], ids=named)
 @pytest.mark.parametrize("trunk", [0, 17])
 @pytest.mark.parametrize("batch", BATCHES)
 def test_merged_attention_is_that_of_separate_sequences(
-        batch: str, trunk: int, window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+        batch: str, trunk: int, manner: Manner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(merged_attention, "BLOCK_TOKENS", 24)
     forest = planted(batch, trunk)
     given, attention = numbers(forest, trunk), MergedAttention(Sight(forest, trunk, CPU))
-    wanted = with_gradients(lambda *qkv: by_definition(forest, trunk, window, *qkv), given)
-    same(with_gradients(lambda *qkv: attention(*qkv, 0.3, window), given), wanted)
+    wanted = with_gradients(lambda *qkv: by_definition(forest, trunk, manner, *qkv), given)
+    same(with_gradients(lambda *qkv: attention(*qkv, manner), given), wanted)
 
 
-@pytest.mark.parametrize("window", [None, 1, WINDOW])
+@pytest.mark.parametrize("manner", MANNERS, ids=named)
 @pytest.mark.parametrize("trunk", [0, 17])
 @pytest.mark.parametrize("batch", BATCHES)
-def test_flex_attention_is_that_of_separate_sequences(batch: str, trunk: int, window: int | None) -> None:
+def test_flex_attention_is_that_of_separate_sequences(batch: str, trunk: int, manner: Manner) -> None:
     """With its gradients where there is a GPU: on a CPU it has none."""
     forest = planted(batch, trunk)
     given = numbers(forest, trunk)
     if torch.cuda.is_available():
         moved = [tensor.detach().cuda().requires_grad_() for tensor in given]
         attention = FlexAttention(Sight(forest, trunk, torch.device("cuda")))
-        wanted = with_gradients(lambda *qkv: by_definition(forest, trunk, window, *qkv), given)
-        same(with_gradients(lambda *qkv: attention(*qkv, 0.3, window), moved), wanted)
+        wanted = with_gradients(lambda *qkv: by_definition(forest, trunk, manner, *qkv), given)
+        same(with_gradients(lambda *qkv: attention(*qkv, manner), moved), wanted)
     else:
         attention = FlexAttention(Sight(forest, trunk, CPU))
         given = [tensor.detach() for tensor in given]
-        same([attention(*given, 0.3, window)], [by_definition(forest, trunk, window, *given)])
+        same([attention(*given, manner)], [by_definition(forest, trunk, manner, *given)])
 
 
-@pytest.mark.parametrize("window", [None, 1, WINDOW])
+@pytest.mark.parametrize("manner", MANNERS, ids=named)
 @pytest.mark.parametrize("trunk", [0, 17])
 @pytest.mark.parametrize("batch", BATCHES)
-def test_masked_attention_is_that_of_separate_sequences(batch: str, trunk: int, window: int | None) -> None:
+def test_masked_attention_is_that_of_separate_sequences(batch: str, trunk: int, manner: Manner) -> None:
     forest = planted(batch, trunk)
     given = [tensor.detach().double().requires_grad_() for tensor in numbers(forest, trunk)]
     attention = MaskedAttention(Sight(forest, trunk, CPU))
-    wanted = with_gradients(lambda *qkv: by_definition(forest, trunk, window, *qkv), given)
-    same(with_gradients(lambda *qkv: attention(*qkv, 0.3, window), given), wanted)
+    wanted = with_gradients(lambda *qkv: by_definition(forest, trunk, manner, *qkv), given)
+    same(with_gradients(lambda *qkv: attention(*qkv, manner), given), wanted)
+
+
+@pytest.mark.parametrize("scores", [1, 500, 1 << 22])
+def test_capped_scores_are_computed_in_pieces_of_any_size(scores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capped_attention, "MOST_SCORES", scores)
+    forest, manner = planted("two levels", 17), Manner(0.3, WINDOW, 2.0, SINKS)
+    given, attention = numbers(forest, 17), MergedAttention(Sight(forest, 17, CPU))
+    wanted = with_gradients(lambda *qkv: by_definition(forest, 17, manner, *qkv), given)
+    same(with_gradients(lambda *qkv: attention(*qkv, manner), given), wanted)
 
 
 def test_an_ancestor_is_attended_to_once_for_all_that_hang_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +152,7 @@ def test_an_ancestor_is_attended_to_once_for_all_that_hang_on_it(monkeypatch: py
 def test_no_mask_is_made_of_what_needs_none() -> None:
     forest = plant([tuple(range(500))], [""])
     attention = MergedAttention(Sight(forest, 0, CPU))
-    attention(*numbers(forest, 0), 0.3, None)
+    attention(*numbers(forest, 0), Manner(0.3))
     assert [part.mask for part in attention._masked[None]] == [None]
 
 
@@ -135,17 +162,19 @@ def test_what_a_window_hides_is_not_computed(monkeypatch: pytest.MonkeyPatch) ->
     forest = plant([tuple(range(1000))], [""])
     attention = MergedAttention(Sight(forest, 0, CPU))
     given = [tensor.detach().double().requires_grad_() for tensor in numbers(forest, 0)]
-    wanted = with_gradients(lambda *qkv: by_definition(forest, 0, 50, *qkv), given)
-    same(with_gradients(lambda *qkv: attention(*qkv, 0.3, 50), given), wanted)
+    wanted = with_gradients(lambda *qkv: by_definition(forest, 0, Manner(0.3, 50), *qkv), given)
+    same(with_gradients(lambda *qkv: attention(*qkv, Manner(0.3, 50)), given), wanted)
     pairs = [(part.queries.stop - part.queries.start) * (part.keys.stop - part.keys.start)
              for part in attention._masked[50]]
     assert sum(pairs) <= 1000 * 100, "each token with about twice the window"
 
 
-@pytest.mark.parametrize("window", [None, 4, 9])
+@pytest.mark.parametrize("manner", [
+    Manner(0.3), Manner(0.3, 4), Manner(0.3, 9), Manner(0.3, 9, cap=1.0), Manner(0.3, sinks=SINKS),
+    Manner(0.3, 9, 1.0, SINKS)], ids=named)
 @pytest.mark.parametrize("fed", [1, 3])
 @pytest.mark.parametrize("trunk_length", [0, 6])
-def test_a_row_alone_is_what_it_is_beside_another(trunk_length: int, fed: int, window: int | None) -> None:
+def test_a_row_alone_is_what_it_is_beside_another(trunk_length: int, fed: int, manner: Manner) -> None:
     """One kernel for a single row, products and a softmax for several: the same numbers, written to the same places."""
     generator = torch.Generator().manual_seed(0)
 
@@ -162,7 +191,7 @@ def test_a_row_alone_is_what_it_is_beside_another(trunk_length: int, fed: int, w
         slots = SlotCache()
         slots.layers = [tuple(each.repeat(rows, 1, 1, 1) for each in cached)]  # type: ignore[list-item]
         layout = DecodingLayout(slots, 0, [start] * rows, [fed] * rows, [trunk] * rows, CPU)
-        out = layout.attend(0, *(each.repeat(1, 1, rows, 1) for each in (q, k, v)), 0.3, window)
+        out = layout.attend(0, *(each.repeat(1, 1, rows, 1) for each in (q, k, v)), manner)
         found.append((out[:, :, :fed], slots.layers[0][0][:1], slots.layers[0][1][:1]))
     for alone, beside in zip(*found, strict=True):
         torch.testing.assert_close(alone, beside)

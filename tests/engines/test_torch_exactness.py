@@ -31,7 +31,9 @@ from torch_models import (
 )
 
 from posttrain import losses
-from posttrain.engines.torch import merged_attention, network
+from posttrain.engines.torch import head, merged_attention, network
+from posttrain.engines.torch.attention import attend
+from posttrain.engines.torch.blocks import _Recorder
 from posttrain.engines.torch.cache import SHORTEST_TRUNK
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.engines.torch.forest import plant
@@ -96,7 +98,7 @@ def written(policy: Any, prompts: list[tuple[int, ...]]) -> list[tuple[int, ...]
     return [completion.tokens for (completion,) in groups]
 
 
-@pytest.mark.parametrize("name", ["llama", "mistral", "gemma3"])
+@pytest.mark.parametrize("name", ["llama", "mistral", "gemma2", "gemma3", "gpt_oss"])
 def test_greedy_answers_behind_a_cached_prefix_are_those_of_peft(
         name: str, tiny_tokenizer: Any, tmp_path: Path) -> None:
     """The prefix is longer than twice the window: most of it is out of sight of what is written behind it."""
@@ -234,6 +236,20 @@ def test_chunked_attention_is_refused_by_name(tiny_tokenizer: Any) -> None:
         open_engine(model, tiny_tokenizer)
 
 
+def test_a_model_that_makes_other_logits_is_refused(tiny_tokenizer: Any) -> None:
+    """What it makes of hidden states is tried too, whatever its configuration calls it."""
+    model = make("llama")
+    model.config.final_logit_softcapping = 1.0  # which a Llama does not look at
+    with pytest.raises(UserError, match="LlamaForCausalLM gives other numbers"):
+        open_engine(model, tiny_tokenizer)
+
+
+def test_sinks_of_another_shape_are_refused() -> None:
+    q, k, v = (torch.zeros(1, 4, 3, 8) for _ in "qkv")
+    with pytest.raises(UserError, match="other sinks than one for each head"):
+        attend(torch.nn.Linear(1, 1), q, k, v, None, layout=_Recorder(), s_aux=torch.zeros(4, 1))
+
+
 def test_three_steps_are_those_of_adamw_on_a_peft_model(llama: tuple[Any, TorchEngine], tmp_path: Path) -> None:
     model, engine = llama
     policy = asyncio.run(moved(engine, SMALL))
@@ -349,10 +365,26 @@ def test_many_positions_are_scored_in_chunks(llama: tuple[Any, TorchEngine], mon
     assert all(relative_error(got[name], wanted[name]) < 1e-4 for name in wanted)
 
 
-def ignoring_windows(patch: pytest.MonkeyPatch) -> None:
+def ignoring(patch: pytest.MonkeyPatch, **instead: Any) -> None:
     computed = merged_attention.MergedAttention.__call__
     patch.setattr(merged_attention.MergedAttention, "__call__",
-                  lambda self, q, k, v, scale, _: computed(self, q, k, v, scale, None))
+                  lambda self, q, k, v, manner: computed(self, q, k, v, replace(manner, **instead)))
+
+
+def ignoring_windows(patch: pytest.MonkeyPatch) -> None:
+    ignoring(patch, window=None)
+
+
+def ignoring_caps(patch: pytest.MonkeyPatch) -> None:
+    ignoring(patch, cap=None)
+
+
+def ignoring_sinks(patch: pytest.MonkeyPatch) -> None:
+    ignoring(patch, sinks=None)
+
+
+def ignoring_caps_of_logits(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(head.OutputHead, "_bend", lambda _, logits: logits)
 
 
 def restarting_positions(patch: pytest.MonkeyPatch) -> None:
@@ -370,11 +402,13 @@ def dropping_ancestors(patch: pytest.MonkeyPatch) -> None:
                   lambda segments, trunk: [part for part in parts(segments, trunk) if part.own])
 
 
-@pytest.mark.parametrize("fault", [ignoring_windows, restarting_positions, dropping_ancestors])
+@pytest.mark.parametrize("name, fault", [
+    ("mistral", ignoring_windows), ("mistral", restarting_positions), ("mistral", dropping_ancestors),
+    ("gemma2", ignoring_caps), ("gemma2", ignoring_caps_of_logits), ("gpt_oss", ignoring_sinks)])
 def test_a_planted_fault_would_be_seen(
-        fault: Any, tiny_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        name: str, fault: Any, tiny_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the tests above could not see one either: they compare the same."""
-    model = make("mistral")
+    model = make(name)
     engine, data = open_engine(model, tiny_tokenizer), batch()
     monkeypatch.setattr(merged_attention, "BLOCK_TOKENS", 8)  # ancestors are seen by parts of their own
     try:

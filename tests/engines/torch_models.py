@@ -35,6 +35,10 @@ EXACT: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral": ("Mistral", {**GROUPED, "sliding_window": WINDOW}),
     "gemma3": ("Gemma3Text", {**GROUPED, "head_dim": 16, "sliding_window": WINDOW,
                               "layer_types": ["sliding_attention", "full_attention"]}),
+    "gemma2": ("Gemma2", {**GROUPED, "head_dim": 16, "sliding_window": WINDOW, "query_pre_attn_scalar": 24,
+                          "attn_logit_softcapping": 0.2, "final_logit_softcapping": 0.5}),
+    "gpt_oss": ("GptOss", {**GROUPED, "head_dim": 16, "sliding_window": WINDOW, "num_local_experts": 4,
+                           "num_experts_per_tok": 2}),  # attention sinks
     "gpt_neox": ("GPTNeoX", SHAPE),
     "phi": ("Phi", GROUPED),  # turns a part of each head
     "phi3": ("Phi3", {**GROUPED, "sliding_window": WINDOW}),
@@ -49,8 +53,6 @@ EXACT: dict[str, tuple[str, dict[str, Any]]] = {
 """Architectures (name of the config class, its arguments) whose results must be those of transformers."""
 
 NOT_COMPUTED: dict[str, tuple[str, dict[str, Any]]] = {
-    "gemma2": ("Gemma2", {**GROUPED, "head_dim": 16}),  # soft-capped
-    "gpt_oss": ("GptOss", {**GROUPED, "head_dim": 16, "num_local_experts": 4}),  # attention sinks
     "cohere": ("Cohere", GROUPED),  # scaled logits
     "llama4": ("Llama4Text", {**GROUPED, "head_dim": 16, "intermediate_size_mlp": 96, "num_local_experts": 2,
                               "attention_chunk_size": 16}),  # attends within chunks
@@ -77,6 +79,8 @@ def make(name: str) -> Any:
     model.generation_config = model.generation_config or GenerationConfig(eos_token_id=2)
     for tensor in model.parameters():  # as initialised they say too little about what they attend to
         tensor.data *= 3 if tensor.dim() > 1 else 1
+    for sinks in (tensor for key, tensor in model.named_parameters() if key.endswith("sinks")):
+        sinks.data = torch.linspace(-2, 2, len(sinks))
     model.set_attn_implementation("eager")
     return model
 

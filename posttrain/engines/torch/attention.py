@@ -2,7 +2,7 @@
 
 A Hugging Face model calls `attend` with queries, keys and values of one layer; the `layout` given to its forward
 call says which keys each token sees.  Two layouts: a `ForestLayout` (training, scoring, prefill) and a decoding
-step (sampler.py).  Sliding windows are honoured; soft caps and attention sinks are refused by name.
+step (sampler.py).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from posttrain.engines.torch.flex_attention import FlexAttention
 from posttrain.engines.torch.forest import Forest
+from posttrain.engines.torch.manner import Manner
 from posttrain.engines.torch.masked_attention import MaskedAttention
 from posttrain.engines.torch.merged_attention import MergedAttention
 from posttrain.engines.torch.sight import Sight
@@ -31,7 +32,7 @@ KeysValues = tuple[Tensor, Tensor]
 class Layout(Protocol):
     """Which keys each token of a forward call sees."""
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, manner: Manner) -> Tensor:
         """q [1, heads, tokens, size], k and v [1, key-value heads, tokens, size] -> like q."""
         ...
 
@@ -51,14 +52,15 @@ def attend(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """The attention function: the signature is that of transformers' registry."""
-    if layout is None or softcap is not None or s_aux is not None:
-        what = "soft-capped attention" if softcap is not None else "attention sinks"
+    if layout is None or (s_aux is not None and s_aux.shape != q.shape[1:2]):
+        what = "without saying who sees whom" if layout is None else "with other sinks than one for each head"
         raise UserError(
-            f"{type(module).__name__} uses {what}, which this engine does not compute",
-            remedy="choose a model without it, for example a Llama, Qwen, Mistral or SmolLM",
+            f"{type(module).__name__} attends {what}, which this engine does not compute",
+            remedy="choose another model, for example a Llama, Qwen, Mistral or SmolLM",
         )
     scale = scaling if scaling is not None else q.shape[-1] ** -0.5
-    return layout.attend(module.layer_idx, q, k, v, scale, sliding_window).transpose(1, 2), None
+    manner = Manner(scale, sliding_window, softcap, s_aux)
+    return layout.attend(module.layer_idx, q, k, v, manner).transpose(1, 2), None
 
 
 AttentionInterface.register(NAME, attend)
@@ -89,7 +91,7 @@ class ForestLayout:
         sight = Sight(forest, trunk[0][0].shape[2] if trunk else 0, device)
         self._computed = COMPUTED.get(device.type, MaskedAttention)(sight)
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, manner: Manner) -> Tensor:
         """See Layout."""
         if self.store:
             # copies: they may be views of queries, keys and values side by side, which need not stay
@@ -98,4 +100,4 @@ class ForestLayout:
         if self.trunk:
             keys, values = self.trunk[layer]
             k, v = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)
-        return self._computed(q, k, v, scale, window)
+        return self._computed(q, k, v, manner)

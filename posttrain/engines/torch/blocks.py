@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from posttrain.engines.torch.adapters import AdaptedLinear, AdapterBank
 from posttrain.engines.torch.attention import Layout
 from posttrain.engines.torch.gate import gated
+from posttrain.engines.torch.manner import Manner
 from posttrain.engines.torch.rotation import turned
 from posttrain.engines.torch.weights import QUERIES, Joined
 
@@ -33,8 +34,8 @@ SIZES = (1.0, 1e3)
 class Attention:
     """The forward call of an attention layer whose queries, keys and values are `joined`."""
 
-    def __init__(self, module: Any, joined: AdaptedLinear, scale: float, window: int | None) -> None:
-        self.module, self.joined, self.scale, self.window = module, joined, scale, window
+    def __init__(self, module: Any, joined: AdaptedLinear, manner: Manner) -> None:
+        self.module, self.joined, self.manner = module, joined, manner
         self.plain = module.forward
         self.size: int = module.head_dim
         self.widths = [columns.stop - columns.start for columns in joined.columns.values()]
@@ -50,7 +51,7 @@ class Attention:
         tokens = hidden_states.shape[1]
         parts = self._turned(self.joined.rows(hidden_states.flatten(0, 1)), cos[0], sin[0])
         q, k, v = (part.view(1, tokens, -1, self.size).transpose(1, 2) for part in parts)
-        out = layout.attend(self.module.layer_idx, q, k, v, self.scale, self.window)
+        out = layout.attend(self.module.layer_idx, q, k, v, self.manner)
         return self.module.o_proj(out.transpose(1, 2).reshape(1, tokens, -1)), None
 
     def _turned(self, joined: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, ...]:
@@ -80,10 +81,10 @@ class _Recorder:
 
     def __init__(self) -> None:
         self.seen: list[Tensor] = []
-        self.scale, self.window = 1.0, None
+        self.manner = Manner(1.0)
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, window: Any) -> Tensor:  # noqa: ARG002
-        self.seen, self.scale, self.window = [q, k, v], scale, window
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, manner: Manner) -> Tensor:  # noqa: ARG002
+        self.seen, self.manner = [q, k, v], manner
         return q
 
 
@@ -114,7 +115,7 @@ def _attention(module: Any, joined: AdaptedLinear) -> Attention | None:
         x = size * _noise(joined, PROBED, joined.base.in_features)
         plain, mine = _Recorder(), _Recorder()
         wanted, _ = module(x, position_embeddings=turns, attention_mask=None, layout=plain)
-        block = Attention(module, joined, plain.scale, plain.window)
+        block = Attention(module, joined, plain.manner)
         found, _ = block(x, turns, layout=mine)
         pairs = zip([found, *mine.seen], [wanted, *plain.seen], strict=True)
         if len(plain.seen) != 3 or not all(_are_close(*pair) for pair in pairs):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from posttrain.engines.torch.attention import KeysValues
 from posttrain.engines.torch.cache import SlotCache, Trunk
+from posttrain.engines.torch.manner import Manner
 from posttrain.engines.torch.merged_attention import Seen, attend_to_parts
 
 
@@ -50,11 +51,11 @@ class DecodingLayout:
         """Those rows as an index; all of them as one that copies nothing."""
         return slice(None) if len(rows) == self.rows else torch.tensor(rows, device=device)
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, manner: Manner) -> Tensor:
         """See attention.Layout."""
         keys, values = (cached[self.first : self.first + self.rows] for cached in self.slots.layers[layer])
         if self.rows == 1 and q.device.type == "cpu":
-            return self._attend_alone(layer, q, (keys, values), (k, v), scale, window)
+            return self._attend_alone(layer, q, (keys, values), (k, v), manner)
         keys[self.row, :, self.slot_position] = k[0].transpose(0, 1)
         values[self.row, :, self.slot_position] = v[0].transpose(0, 1)
         heads, kv_heads, size = q.shape[1], k.shape[1], q.shape[3]
@@ -66,46 +67,49 @@ class DecodingLayout:
             queries = by_token[:, None]
         # [rows, kv heads, heads per kv head * most, size]: the queries that share keys lie together
         grouped = queries.view(self.rows, self.most, kv_heads, heads // kv_heads, size).permute(0, 2, 3, 1, 4)
-        grouped = grouped.reshape(self.rows, kv_heads, -1, size) * scale
-        out = self._attend_grouped(layer, grouped, (keys[:, :, : self.used], values[:, :, : self.used]), window)
-        out = out.view(self.rows, kv_heads, heads // kv_heads, self.most, size).permute(0, 3, 1, 2, 4)
-        out = out.reshape(self.rows, self.most, heads, size)
+        grouped = grouped.reshape(self.rows, kv_heads, -1, size) * manner.scale
+        out = self._attend_grouped(layer, grouped, (keys[:, :, : self.used], values[:, :, : self.used]), manner)
+        out = out.view(self.rows, heads, self.most, size).transpose(1, 2)
         flat = out[self.row, self.step] if self.ragged else out[:, 0]
         return flat.transpose(0, 1)[None]
 
-    def _attend_alone(
-        self, layer: int, q: Tensor, cached: KeysValues, fresh: KeysValues, scale: float, window: int | None
-    ) -> Tensor:
+    def _attend_alone(self, layer: int, q: Tensor, cached: KeysValues, fresh: KeysValues, manner: Manner) -> Tensor:
         """A single row: its keys lie as the attention kernel wants them, and every operation less is felt."""
         for room, new in zip(cached, fresh, strict=True):
             room[:, :, self.used - self.most : self.used] = new
         mask = None  # a token that comes last sees all there is
-        if self.most > 1 or window is not None:
-            mask = self._mask(window, q.dtype, 1)[0, 0]
+        if self.most > 1 or manner.window is not None:
+            mask = self._mask(manner.window, q.dtype, 1)[0, 0]
         keys, values = (room[:, :, : self.used] for room in cached)
         parts = [Seen(keys, values, None if mask is None else mask[:, self.longest_trunk :])]
         for trunk, _ in self.groups:
             parts.append(Seen(*trunk.layers[layer], None if mask is None else mask[:, : self.longest_trunk]))
+        together = q
         if mask is None:  # heads that share keys are as several queries of one head: keys are read once for them
-            return attend_to_parts(q.view(1, keys.shape[1], -1, q.shape[3]), parts, scale).reshape(q.shape)
-        return attend_to_parts(q, parts, scale)
+            together = q.view(1, keys.shape[1], -1, q.shape[3])
+        out, total = attend_to_parts(together, parts, manner)
+        return manner.drain(out.reshape(q.shape), total.reshape(q.shape[:3]))[0]
 
-    def _attend_grouped(self, layer: int, queries: Tensor, own: KeysValues, window: int | None) -> Tensor:
+    def _attend_grouped(self, layer: int, queries: Tensor, own: KeysValues, manner: Manner) -> Tensor:
         """One softmax over the trunk's keys and the slot's own."""
-        scores = queries @ own[0].transpose(2, 3)
+        scores = manner.bend(queries @ own[0].transpose(2, 3))
         if self.groups:
             trunk_scores = scores.new_full((*scores.shape[:3], self.longest_trunk), float("-inf"))
             for trunk, rows in self.groups:
                 shared = trunk.layers[layer][0][0]  # [kv heads, trunk, size]
-                trunk_scores[rows, :, :, : shared.shape[1]] = _together(queries[rows], shared.transpose(1, 2))
+                beside = manner.bend(_together(queries[rows], shared.transpose(1, 2)))
+                trunk_scores[rows, :, :, : shared.shape[1]] = beside
             scores = torch.cat([trunk_scores, scores], dim=3)
-        mask = self._mask(window, scores.dtype, scores.shape[2] // self.most)
-        weights = (scores + mask).softmax(dim=3)
+        scores = scores + self._mask(manner.window, scores.dtype, scores.shape[2] // self.most)
+        weights = scores.softmax(dim=3)
         out = weights[..., self.longest_trunk :] @ own[1]
         for trunk, rows in self.groups:
             shared = trunk.layers[layer][1][0]
             out[rows] += _together(weights[rows, :, :, : shared.shape[1]], shared)
-        return out
+        if manner.sinks is None:
+            return out
+        by_head = self.rows, -1, self.most
+        return manner.drain(out.view(*by_head, out.shape[3]), scores.logsumexp(dim=3).view(by_head))[0]
 
     def _mask(self, window: int | None, dtype: torch.dtype, heads: int) -> Tensor:
         """Additive: 0 where a query sees a key, -inf elsewhere; [rows, 1, heads * most, trunk and slot keys], for so

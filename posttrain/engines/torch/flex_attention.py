@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import AuxRequest, BlockMask, create_block_mask, flex_attention
 
+from posttrain.engines.torch.manner import Manner
 from posttrain.engines.torch.sight import Sight
 
 
@@ -25,12 +26,18 @@ class FlexAttention:
         self.sight = sight
         self._masks: dict[int | None, BlockMask] = {}
 
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, manner: Manner) -> Tensor:
         """q [1, heads, tokens, size], k and v [1, key-value heads, trunk and tokens, size] -> like q."""
+        window = manner.window
         if window not in self._masks:
             self._masks[window] = create_block_mask(
                 lambda _batch, _head, query, key: self.sight(query, key, window),
                 None, None, q.shape[2], k.shape[2], device=str(q.device),
             )  # fmt: skip
         grouped = q.shape[1] != k.shape[1]
-        return _kernel(q.device.type)(q, k, v, block_mask=self._masks[window], scale=scale, enable_gqa=grouped)
+        out, more = _kernel(q.device.type)(
+            q, k, v, block_mask=self._masks[window], scale=manner.scale, enable_gqa=grouped,
+            score_mod=None if manner.cap is None else lambda score, *_: manner.bend(score),
+            return_aux=AuxRequest(lse=manner.sinks is not None),
+        )  # fmt: skip
+        return out if manner.sinks is None else manner.drain(out, more.lse)[0]

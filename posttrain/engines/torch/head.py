@@ -12,14 +12,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from posttrain.engines.torch.adapters import FrozenLinear
+from posttrain.engines.torch.adapters import AdapterBank, FrozenLinear
 
 HEAD_ROWS = 256
 """Positions whose logits are held in memory at once, in training and scoring."""
 
 
 class OutputHead(FrozenLinear):
-    """Frozen, without adapters."""
+    """Frozen, without adapters.  A `cap` bends logits to less than itself (Gemma 2: arXiv:2408.00118, section 2)."""
+
+    def __init__(self, base: nn.Linear, bank: AdapterBank, cap: float | None = None) -> None:
+        super().__init__(base, bank)
+        self.cap = cap
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Logits [rows, vocabulary] of hidden states [rows, hidden]."""
+        return self._bend(super().rows(x))
+
+    def _bend(self, logits: Tensor) -> Tensor:
+        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
     def token_logprobs(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """fp32 log-probabilities [rows] of `targets` [rows] after hidden states [rows, hidden]."""
@@ -33,7 +44,7 @@ class OutputHead(FrozenLinear):
         choice at each of `places` [rows]."""
         bias = None if self.base.bias is None else self.base.bias[choices]
         among = nn.functional.linear(hidden, self.base.weight[choices], bias)
-        return -nn.functional.cross_entropy(among.float(), places, reduction="none")
+        return -nn.functional.cross_entropy(self._bend(among).float(), places, reduction="none")
 
     def with_slopes(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The log-probabilities [rows], and the gradient of each by the hidden state before it [rows, hidden]."""
@@ -42,10 +53,13 @@ class OutputHead(FrozenLinear):
         frozen = self.frozen(hidden.dtype)
         for start in range(0, len(targets), HEAD_ROWS):
             rows = slice(start, start + HEAD_ROWS)
-            every = self._log_softmax(hidden[rows])
+            logits = self.rows(hidden[rows]).float()
+            every = logits.log_softmax(dim=1)
             logprobs[rows] = found = _of_targets(every, targets[rows])
             # by the logits: 1 - p of the target, -p of all others; where the target is sure, 1 - p must not be rounded
             of_logits = every.exp_().neg_().scatter_(1, targets[rows, None], -torch.expm1(found)[:, None])
+            if self.cap is not None:
+                of_logits *= 1 - (logits / self.cap).square()
             slopes[rows] = frozen.product_with_transposed(of_logits.to(hidden.dtype))
         return logprobs, slopes
 

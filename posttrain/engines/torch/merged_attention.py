@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from posttrain.engines.torch import capped_attention
 from posttrain.engines.torch.forest import Segment, Span
+from posttrain.engines.torch.manner import Manner
 from posttrain.engines.torch.sight import Sight
 
 BLOCK_TOKENS = 64
@@ -55,12 +57,13 @@ class MergedAttention:
         self.sight = sight
         self._masked: dict[int | None, list[Masked]] = {}
 
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, manner: Manner) -> Tensor:
         """q [1, heads, tokens, size], k and v [1, key-value heads, trunk and tokens, size] -> like q."""
+        window = manner.window
         if window not in self._masked:
             found = [self._mask(part, window, q.dtype) for part in self.parts(window)]
             self._masked[window] = [part for part in found if part]
-        return _Merged.apply(q, k, v, self._masked[window], scale)
+        return _Merged.apply(q, k, v, self._masked[window], manner)
 
     def parts(self, window: int | None) -> list[Part]:
         """What is computed in layers of one window."""
@@ -95,16 +98,17 @@ class Seen:
     mask: Tensor | None  # [queries, keys]
 
 
-def attend_to_parts(q: Tensor, seen: Sequence[Seen], scale: float) -> Tensor:
-    """q [1, heads, queries, size] -> like q, without a gradient.  Every query must see a key of the first part."""
-    out, total = _attend_to(q, seen[0], scale)
+def attend_to_parts(q: Tensor, seen: Sequence[Seen], manner: Manner) -> tuple[Tensor, Tensor]:
+    """q [1, heads, queries, size] -> like q, without a gradient, and the log-sum-exp of the scores [1, heads, queries].
+    Every query must see a key of the first part."""
+    out, total = _attend(q, seen[0].keys, seen[0].values, manner, mask=seen[0].mask)
     for part in seen[1:]:
-        more, more_total = _attend_to(q, part, scale)
+        more, more_total = _attend(q, part.keys, part.values, manner, mask=part.mask)
         if part.mask is not None:
             more_total.masked_fill_((part.mask == float("-inf")).all(dim=1), float("-inf"))
         out.lerp_(more, _share_of(more_total, total).to(out.dtype))
         total = torch.logaddexp(total, more_total)
-    return out
+    return out, total
 
 
 def _share_of(more: Tensor, others: Tensor) -> Tensor:
@@ -112,8 +116,13 @@ def _share_of(more: Tensor, others: Tensor) -> Tensor:
     return torch.sigmoid(more - others)[..., None]
 
 
-def _attend_to(q: Tensor, part: Seen, scale: float) -> tuple[Tensor, Tensor]:
-    found: tuple[Tensor, Tensor] = FORWARD(q, part.keys, part.values, 0.0, False, attn_mask=part.mask, scale=scale)
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, manner: Manner, *, causal: bool = False, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """See capped_attention.forward."""
+    if manner.cap is not None:
+        return capped_attention.forward(q, k, v, manner, causal=causal, mask=mask)
+    found: tuple[Tensor, Tensor] = FORWARD(q, k, v, 0.0, causal, attn_mask=mask, scale=manner.scale)
     return found
 
 
@@ -156,11 +165,11 @@ class _Merged(torch.autograd.Function):
     """What the parts come to together.  Those that are their `own` come first and cover every query once."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, found: Sequence[Masked], scale: float) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, found: Sequence[Masked], manner: Manner) -> Tensor:
         out, total = _room(q), q.new_empty(q.shape[:3], dtype=torch.promote_types(q.dtype, torch.float32))
         for part in found:
             seen = k[:, :, part.keys], v[:, :, part.keys]
-            more, more_total = FORWARD(q[:, :, part.queries], *seen, 0.0, part.causal, attn_mask=part.mask, scale=scale)
+            more, more_total = _attend(q[:, :, part.queries], *seen, manner, causal=part.causal, mask=part.mask)
             if part.blind is not None:
                 more_total.masked_fill_(part.blind, float("-inf"))
             if part.own:
@@ -169,7 +178,8 @@ class _Merged(torch.autograd.Function):
                 so_far = total[:, :, part.queries]
                 out[:, :, part.queries].lerp_(more, _share_of(more_total, so_far).to(out.dtype))
                 total[:, :, part.queries] = torch.logaddexp(so_far, more_total)
-        ctx.found, ctx.scale = found, scale
+        out, total = manner.drain(out, total)
+        ctx.found, ctx.manner = found, manner
         ctx.save_for_backward(q, k, v, out, total)
         return out
 
@@ -179,10 +189,13 @@ class _Merged(torch.autograd.Function):
         of_q, of_k, of_v = _room(q), _room_but_trunk(k, q), _room_but_trunk(v, q)
         for part in ctx.found:
             at, seen = part.queries, part.keys
-            more_q, more_k, more_v = BACKWARD(
-                gradient[:, :, at], q[:, :, at], k[:, :, seen], v[:, :, seen], out[:, :, at], total[:, :, at],
-                0.0, part.causal, attn_mask=part.mask, scale=ctx.scale,
-            )  # fmt: skip
+            given = gradient[:, :, at], q[:, :, at], k[:, :, seen], v[:, :, seen], out[:, :, at], total[:, :, at]
+            if ctx.manner.cap is None:
+                more_q, more_k, more_v = BACKWARD(*given, 0.0, part.causal, attn_mask=part.mask, scale=ctx.manner.scale)
+            else:
+                more_q, more_k, more_v = capped_attention.backward(
+                    *given, ctx.manner, causal=part.causal, mask=part.mask
+                )
             if part.own:
                 of_q[:, :, at], of_k[:, :, seen], of_v[:, :, seen] = more_q, more_k, more_v
             else:

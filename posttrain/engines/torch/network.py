@@ -31,10 +31,9 @@ PROBE = "probe"
 ENTERED_ROUNDING = 1e-6
 """Of a forward call entered at a layer: the same products of the same numbers."""
 
-UNSUPPORTED = ("logit_scale", "logits_scaling", "final_logit_softcapping", "attention_chunk_size")
-"""Configuration entries that this engine does not compute and the probe cannot see: what is done to the logits after
-the head, and attention by chunks, which are longer than the probe."""
-
+UNSUPPORTED = ("logit_scale", "logits_scaling", "attention_chunk_size")
+"""Configuration entries that this engine does not compute: scaled logits, which the probe would refuse without a name,
+and attention by chunks, which are longer than the probe."""
 
 FREE_TOKENS: Mapping[Precision, int] = {"bfloat16": 16, "float32": 1, "int8": 2}
 """A step of so many tokens takes about as long as one of a single token: it waits for the weights to be read.  In fp32
@@ -81,17 +80,20 @@ class Network:
         used = replace_blocks(model, self.bank, joined)
         if precision == "float32" and device.type == "cpu":
             lay_out_for_products(model, used)
-        self.output_head = OutputHead(model.get_output_embeddings(), self.bank)
+        cap = getattr(config, "final_logit_softcapping", None)
+        self.output_head = OutputHead(model.get_output_embeddings(), self.bank, cap)
         self._refuse_unless_equal(expected)
         self.lower = LowerLayers(self.body, self._enters_exactly)
         self.bank.precision = precision
         self.threads.leave()
 
     @torch.inference_mode()
-    def _plain_probe(self) -> Tensor:
-        """Hidden states [tokens, hidden] of the probe's sequences, by the model's own code."""
+    def _plain_probe(self) -> tuple[Tensor, Tensor]:
+        """Hidden states [tokens, hidden] and logits [tokens, vocabulary] of the probe's sequences, by the model's own
+        code."""
         ids = torch.tensor(self._probe(), device=self.device)
-        return self.body(input_ids=ids, use_cache=False)[0].flatten(0, 1)
+        hidden, logits = (part(input_ids=ids, use_cache=False)[0] for part in (self.body, self.model))
+        return hidden.flatten(0, 1), logits.flatten(0, 1)
 
     def _probe(self) -> list[list[int]]:
         """Two sequences of one length that share a prefix; short, for every model that is loaded waits for them."""
@@ -100,7 +102,7 @@ class Network:
         return [[*shared, *(1 + (7 * i + start) % known for i in range(4))] for start in (3, 5)]
 
     @torch.inference_mode()
-    def _refuse_unless_equal(self, expected: Tensor) -> None:
+    def _refuse_unless_equal(self, expected: tuple[Tensor, Tensor]) -> None:
         """Many models do not take attention, positions or linear layers as this engine gives them (ALiBi, recurrence,
         mixtures of experts); what they would compute is not what they are.  So every model is tried when it is loaded.
         """
@@ -109,15 +111,16 @@ class Network:
             difference = self._difference_with_an_adapter(sequences, expected)
         except (RuntimeError, TypeError, AttributeError, IndexError, ValueError) as error:
             raise UserError(f"{name} cannot be run by this engine: {error}", remedy=REMEDY) from error
-        allowed = 1e-3 if expected.dtype == torch.float32 else 5e-2
+        allowed = 1e-3 if self.model.dtype == torch.float32 else 5e-2
         if not difference <= allowed:  # nan is no answer either
             raise UserError(
                 f"{name} gives other numbers in this engine than by itself (off by {difference:.1g})", remedy=REMEDY
             )
 
-    def _difference_with_an_adapter(self, sequences: list[list[int]], expected: Tensor) -> float:
+    def _difference_with_an_adapter(self, sequences: list[list[int]], expected: tuple[Tensor, Tensor]) -> float:
         """The bare base in a forest in which an adapter acts beside it, against the model's own code; and the adapter
         there against itself alone, which is what PEFT computes."""
+        hidden, logits = expected
         probe = self.bank.create(PROBE, LoRA(rank=1, alpha=1.0), seed=0)
         for _, b in probe.tensors.values():  # without the global random numbers: they are the user's
             b.copy_(torch.linspace(-0.1, 0.1, len(b))[:, None])
@@ -130,10 +133,11 @@ class Network:
             del self.bank.adapters[PROBE]
             self.bank.act([])
         *bare, adapted = [together[forest.index(i)] for i in range(len(forest.spans))]
-        rounding = _relative(torch.cat(bare), expected)
+        rounding = _relative(torch.cat(bare), hidden)
         if _relative(adapted, bare[0][: len(few)]) <= rounding:
             raise RuntimeError("an adapter changes nothing in it")
-        return float(torch.maximum(rounding, _relative(adapted, alone)))
+        differences = rounding, _relative(adapted, alone), _relative(self.head(torch.cat(bare)), logits)
+        return float(torch.stack(differences).max())  # nan when one is
 
     def forward(self, tokens: Sequence[int], layout: Layout, positions: Tensor) -> Tensor:
         """Hidden states [tokens, hidden] of one ragged call."""
