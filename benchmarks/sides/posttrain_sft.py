@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from _posttrain import ENGINE, RATE, THREADS, counting, make_start
 from _worker import serve, stopwatch
+from torch.nn.functional import linear
 
 from posttrain import losses
+from posttrain.engines.torch import onednn
 from posttrain.optimisers import Adam
 from posttrain.types import Datum, LoRA
 
@@ -51,18 +55,16 @@ def epoch(batch_size: int, steps: int) -> dict[str, Any]:
 
 
 def products(rows: int) -> dict[str, Any]:
-    """The best rate of `F.linear` at the shapes of the model's linear layers, and how many parameters there are."""
+    """The best rate at the shapes of the model's linear layers, by MKL (`F.linear`) and oneDNN, of weights that lie by
+    row and by column; and how many parameters there are."""
     layers = [*ENGINE.network.bank.layers.values()]
-    best = 0.0
-    for weight in {layer.weight.shape: layer.weight for layer in layers}.values():
-        x = torch.randn(rows, weight.shape[1])
-        torch.nn.functional.linear(x, weight)
-        for _ in range(5):
-            with stopwatch() as taken:
-                for _ in range(4):
-                    torch.nn.functional.linear(x, weight)
-            seconds = taken["cpu_seconds" if THREADS == 1 else "wall_seconds"]
-            best = max(best, 4 * 2 * rows * weight.numel() / seconds)
+    best = {"F.linear": 0.0, "oneDNN": 0.0}
+    for shape in {layer.weight.shape for layer in layers}:
+        x, weight = torch.randn(rows, shape[1]), torch.randn(shape)
+        for lying in (weight, weight.t().contiguous().t()):
+            ways = {"F.linear": partial(linear, x, lying), "oneDNN": partial(onednn.multiply, x, lying, None)}
+            for name, multiply in ways.items():
+                best[name] = max(best[name], 2 * rows * weight.numel() / _seconds(multiply))
     adapter = ENGINE.network.bank.create("counted", LoRA(), seed=0)
     del ENGINE.network.bank.adapters[adapter.name]
     return {
@@ -71,6 +73,18 @@ def products(rows: int) -> dict[str, Any]:
         "adapter_parameters": sum(tensor.numel() for tensor in adapter.parameters()),
         "head_parameters": ENGINE.network.output_head.base.weight.numel(),
     }
+
+
+def _seconds(multiply: Callable[[], object]) -> float:
+    """The least that a product took, after one to warm up."""
+    multiply()
+    least = float("inf")
+    for _ in range(5):
+        with stopwatch() as taken:
+            for _ in range(4):
+                multiply()
+        least = min(least, taken["cpu_seconds" if THREADS == 1 else "wall_seconds"] / 4)
+    return least
 
 
 serve({"start": start, "epoch": epoch, "products": products})

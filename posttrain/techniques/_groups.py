@@ -39,6 +39,28 @@ class Choices:
     cut_off: CutOff = "graded"
 
 
+@dataclass(frozen=True)
+class Group:
+    """The answers to a row that have a score, what each was rewarded with, and what is learnt from them."""
+
+    rollouts: list[Rollout]
+    rewards: list[float]
+    lessons: list[Datum]
+
+    @classmethod
+    def of(cls, rollouts: list[Rollout], rewards: list[float], choices: Choices, *, penalised: bool = False) -> Group:
+        """See `lessons`.  Answers that were cut off are rewarded with nothing where these count as wrong."""
+        if choices.cut_off == "wrong":
+            paired = zip(rollouts, rewards, strict=True)
+            rewards = [0.0 if was_cut_off(rollout) else reward for rollout, reward in paired]
+        return cls(rollouts, rewards, lessons(rollouts, rewards, choices, penalised=penalised))
+
+    @property
+    def has_signal(self) -> bool:
+        """Whether an answer that is learnt from is better or worse than the group."""
+        return any(any(lesson.advantages) for lesson in self.lessons)
+
+
 def lessons(
     group: Sequence[Rollout], rewards: Sequence[float], choices: Choices, *, penalised: bool = False
 ) -> list[Datum]:

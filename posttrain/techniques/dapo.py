@@ -9,12 +9,11 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.runs import Run
 from posttrain.techniques import grpo
 from posttrain.techniques._groups import CutOff
+from posttrain.techniques._work import Work
 from posttrain.types import Kind, Task
 
 KIND: Kind = "weights"
 LABEL = "reinforcement learning (DAPO)"
-
-work = grpo.work
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,11 @@ class Config(grpo.Config):
     clip_high: float = 0.28
     most_draws: int = 3
     cut_off: CutOff = "masked"
+
+
+def work(task: Task, config: Config = Config()) -> Work:
+    """See grpo.work."""
+    return grpo.work(task, config)
 
 
 async def teach(candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config()) -> PolicyCandidate:

@@ -26,7 +26,7 @@ KIND: Kind = "weights"
 LABEL = "fine-tuned on preferences"
 
 CHECKPOINT_STEPS = 20
-"""A checkpoint is written after every so many steps."""
+"""A checkpoint is written after every so many steps, and after the last one."""
 
 JUDGED_PAIRS = 64
 """Pairs that are looked at again at the end, to see that something was learnt."""
@@ -77,6 +77,7 @@ async def train(
         data = await anchored(lessons, reference)
     checkpoints = Checkpoints(run, policy)
     seen = await checkpoints.restore() or {"step": 0, "trained_tokens": 0}
+    kept_step = seen["step"]
     steps_per_epoch = math.ceil(len(pairs) / config.pairs_per_step)
     total = config.epochs * steps_per_epoch
     while seen["step"] < total and not run.out_of_budget(seen["step"]):
@@ -99,6 +100,9 @@ async def train(
         run.progress("dpo", seen["step"], total, f"prefers the chosen answer in {preferred:.0%}")
         if seen["step"] % CHECKPOINT_STEPS == 0:
             await checkpoints.write(seen)
+            kept_step = seen["step"]
+    if seen["step"] > kept_step:
+        await checkpoints.write(seen)
     if not seen["step"]:
         raise UserError(
             "the budget was used up before the first step of dpo",

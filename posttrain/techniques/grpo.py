@@ -2,14 +2,15 @@
 
 Each step samples a group of answers to every row of a batch, at temperature 1 and without the output constraint (the
 log-probabilities that are trained must be those that were sampled), grades them, and raises the probability of the
-answers better than their group's mean.  Groups without variance teach nothing: they are counted, and skipped but for
-the penalty `kl`, which is for all answers.
+answers better than their group's mean.  Groups without signal (no answer that is learnt from is better or worse than
+its group) teach nothing: they are counted, and skipped but for the penalty `kl`, which is for their answers too.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -24,6 +25,8 @@ from posttrain.techniques._adapter import as_it_is, dropped_on_failure, trainabl
 from posttrain.techniques._best import Best
 from posttrain.techniques._checkpoint import Checkpoints
 from posttrain.techniques._curriculum import Curriculum
+from posttrain.techniques._cut_off import told
+from posttrain.techniques._groups import Group
 from posttrain.techniques._optimiser import Stepping
 from posttrain.techniques._record import forget_rollouts, write_rollouts
 from posttrain.techniques._work import Work
@@ -56,8 +59,9 @@ class Config(Stepping, _groups.Choices):
     sampled together is then a little older than the weights, which the clipped ratio accounts for.  `lora` shapes a
     fresh adapter (None: LoRA()); one that was trained before goes on as it is.
 
-    What is learnt from a group: see Choices.  While fewer than `rows_per_step` groups are mixed, as many rows again are
-    sampled, `most_draws` times at most.
+    What is learnt from a group: see Choices.  While fewer than `rows_per_step` groups give signal, as many rows again
+    are sampled, `most_draws` times at most.  As many groups as that are learnt from at most: the first of those with
+    signal (DAPO, section 3.2), then, where there is a penalty, of the others.
 
     A policy that does worse on dev than the best one, beyond chance, is given up: training goes back to the best, and
     on at half the rate; from then on only what is better beyond chance takes its place.  A reward that is mere noise
@@ -83,18 +87,12 @@ class Config(Stepping, _groups.Choices):
     evaluate_every: int = 10
     dev_rows: int = 40
     rollouts_every: int = 10
-    patience_without_signal: int = 8  # batches without a single mixed group before giving up
+    patience_without_signal: int = 8  # batches without a group with signal before giving up
 
-
-FEW_STEPS, MANY_MORE = 5, 0.3
-"""Answers run on when in the last few steps many more of them, as a share, are cut off than in the first ones."""
 
 MOST_WENT_BACK = 2
 """Training that went so often back to its very beginning, from policies that were worse beyond chance, ends.  What goes
 on from there is a random walk by smaller steps: with rewards at random it once came from 18 to 30 % of sums."""
-
-CUT_OFF = {"graded": "graded as they stood", "masked": "not learnt from", "wrong": "counted as wrong"}
-"""What becomes of answers that were cut off at their greatest length, in words."""
 
 Rewards = Callable[[Sequence[list[Rollout]]], list[list[float]]]
 """From the groups of a step, the rewards of their rollouts.  Failed rollouts never reach it."""
@@ -106,11 +104,12 @@ def graded_rewards(groups: Sequence[list[Rollout]]) -> list[list[float]]:
 
 
 def work(task: Task, config: Config = Config()) -> Work:
-    """What `teach` will do."""
+    """What `teach` will do at most: where every step draws `most_draws` times."""
     groups = config.steps * config.rows_per_step
-    judged = (config.steps // config.evaluate_every + 1) * min(config.dev_rows, len(task.rows("dev")))
+    judged = (math.ceil(config.steps / config.evaluate_every) + 1) * min(config.dev_rows, len(task.rows("dev")))
     learnt = min(config.learn_from or config.group_size, config.group_size)
-    return Work(rows_answered=groups * config.group_size + judged, rows_trained=groups * learnt)
+    sampled = groups * config.most_draws * config.group_size
+    return Work(rows_answered=sampled + judged, rows_trained=groups * learnt)
 
 
 async def teach(
@@ -122,41 +121,15 @@ async def teach(
     with dropped_on_failure(policy), as_it_is(candidate.policy) if config.kl else nullcontext() as reference:
         training = Training(learner, task, run, config, rewards, reference)
         await training.run_steps()
+    seen = training.seen
     details = {**candidate.details, "training": training.summary()}
-    if not training.seen.ended:
-        details["never stops"] = (
-            f"every answer sampled was cut off at {learner.output.max_tokens} tokens, so stopping was never taught; "
-            "raise max_tokens under [output], or teach sft first"
-        )
-    elif training.seen.cut_off:
-        details["cut off"] = (
-            f"{training.seen.cut_off} of {training.seen.ended + training.seen.cut_off} answers sampled ran into "
-            f"{learner.output.max_tokens} tokens, and were {CUT_OFF[config.cut_off]}: cut_off={config.cut_off}"
-        )
-    if drifted := run_on(run.metrics(), learner.output.max_tokens):
-        details["run on"] = drifted
-    low, high = training.seen.best.gain
+    details |= told(seen.ended, seen.cut_off, run.metrics(), learner.output.max_tokens, config.cut_off)
+    low, high = seen.best.gain
     if low <= 0:
         details["maybe learnt nothing"] = (
             f"{low:+.0%} to {high:+.0%} on dev (95 % interval) may be chance; give it more time, or dev more rows"
         )
     return replace(learner, details=details)
-
-
-def run_on(records: Sequence[Mapping[str, Any]], max_tokens: int) -> str:
-    """What is to be said of a training in which answers have come to run into their limit; "" for another.
-
-    Where the grader looks at what comes first, nothing keeps a policy from going on: two-digit sums were once followed
-    by "Reminder:", and each step took a fifth longer.
-    """
-    cut_off = [record["truncated"] for record in records if "truncated" in record]
-    first, last = _mean(cut_off[:FEW_STEPS]), _mean(cut_off[-FEW_STEPS:])
-    if last - first < MANY_MORE:
-        return ""
-    return (
-        f"{last:.0%} of the last answers sampled were cut off at {max_tokens} tokens, {first:.0%} of the first; do not "
-        "reward what goes on after the answer: cut_off=masked or cut_off=wrong"
-    )
 
 
 @dataclass
@@ -233,30 +206,26 @@ class Training:
                 reason += f" beyond chance, and so much worse that training went back there {best.worse}×"
             remedy = "is what you want rewarded? see metrics.jsonl and read rollouts/; if it is, give it more time"
         elif seen.step:
-            reason, remedy = "no group of answers ever had variance in its rewards", self._remedy()
+            reason, remedy = f"there never was a group {self._signal()}", self._remedy()
         raise LearntNothing(f"grpo learnt nothing: {reason}", place=str(self.run.folder), remedy=remedy)
 
     async def _one_step(self) -> None:
-        played, groups, rewards = await self._sample()
-        mixed = sum(map(_is_mixed, rewards))
+        played, groups = await self._sample()
         if self.seen.step % self.config.rollouts_every == 0:
-            write_rollouts(self.run, self.seen.step, played, rewards)
-        self._count(groups, mixed)
-        record = self._record(groups, rewards, mixed)
-        record["failed"] = 1 - sum(map(len, groups)) / sum(map(len, played))
-        mixed_first = sorted(zip(groups, rewards, strict=True), key=lambda pair: not _is_mixed(pair[1]))
-        lessons = [
-            _groups.lessons(group, values, self.config, penalised=self.config.kl > 0) for group, values in mixed_first
-        ]
-        if data := [lesson for lesson in lessons if lesson]:
-            record |= await self._learn(data, mixed)
+            write_rollouts(self.run, self.seen.step, played, [group.rewards for group in groups])
+        self._count(groups)
+        record = self._record(groups)
+        record["failed"] = 1 - sum(len(group.rollouts) for group in groups) / sum(map(len, played))
+        taught = sorted((group for group in groups if group.lessons), key=lambda group: not group.has_signal)
+        if taught:
+            record |= await self._learn(taught[: self.config.rows_per_step])
         self.run.log(step=self.seen.step, **record)
         self.run.progress("grpo", self.seen.step + 1, self.config.steps, f"reward {record['reward']:.2f}")
 
-    async def _sample(self) -> tuple[list[list[Rollout]], list[list[Rollout]], list[list[float]]]:
-        """What was played, what of it has a score, and the rewards of these, group by group: of as many rows as a step
-        has, and of as many again while fewer groups than that are mixed and `most_draws` allows it."""
-        played, groups, rewards = list[list[Rollout]](), list[list[Rollout]](), list[list[float]]()
+    async def _sample(self) -> tuple[list[list[Rollout]], list[Group]]:
+        """What was played, and what it is worth, group by group: of as many rows as a step has, and of as many again
+        while fewer groups than that give signal and `most_draws` allows it."""
+        played, groups = list[list[Rollout]](), list[Group]()
         for draw in range(self.config.most_draws):
             seed = self.run.seed * 1_000_003 + self.seen.step + 500_009 * draw
             sampling = Sampling(max_tokens=self.learner.output.max_tokens, temperature=1.0, seed=seed)
@@ -269,45 +238,39 @@ class Training:
                     place=self.task.name,
                     remedy="mend the grader or the rows; posttrain check says where it fails",
                 )
-            values = self._without_cut_off(scored, self.rewards(scored))
-            for group, its in zip(scored, values, strict=True):
-                if group:
-                    self.curriculum.learn(group[0].row, its)
-            played, groups, rewards = [*played, *more], [*groups, *scored], [*rewards, *values]
-            if sum(map(_is_mixed, rewards)) >= self.config.rows_per_step:
+            for rollouts, rewards in zip(scored, self.rewards(scored), strict=True):
+                group = Group.of(rollouts, rewards, self.config, penalised=self.config.kl > 0)
+                if rollouts:
+                    self.curriculum.learn(rollouts[0].row, group.rewards)
+                groups.append(group)
+            played += more
+            if _with_signal(groups) >= self.config.rows_per_step:
                 break
-        return played, groups, rewards
+        return played, groups
 
-    def _without_cut_off(self, groups: list[list[Rollout]], rewards: list[list[float]]) -> list[list[float]]:
-        """The rewards, but nothing for answers that were cut off where these count as wrong."""
-        if self.config.cut_off != "wrong":
-            return rewards
-        return [
-            [0.0 if _groups.was_cut_off(rollout) else value for rollout, value in zip(group, values, strict=True)]
-            for group, values in zip(groups, rewards, strict=True)
-        ]
-
-    def _count(self, groups: Sequence[list[Rollout]], mixed: int) -> None:
+    def _count(self, groups: Sequence[Group]) -> None:
         """Takes note of how much signal there was.  Raises UserError when there never was any."""
-        seen = self.seen
-        cut_off = sum(_groups.was_cut_off(rollout) for group in groups for rollout in group)
+        seen, signal = self.seen, _with_signal(groups)
+        rollouts = [rollout for group in groups for rollout in group.rollouts]
+        cut_off = sum(map(_groups.was_cut_off, rollouts))
         seen.cut_off += cut_off
-        seen.ended += sum(map(len, groups)) - cut_off
+        seen.ended += len(rollouts) - cut_off
         seen.groups += len(groups)
-        seen.skipped_groups += len(groups) - mixed
-        seen.without_signal = 0 if mixed else seen.without_signal + 1
+        seen.skipped_groups += len(groups) - signal
+        seen.without_signal = 0 if signal else seen.without_signal + 1
         if seen.without_signal >= self.config.patience_without_signal and seen.skipped_groups == seen.groups:
             raise UserError(
-                f"grpo learns nothing: {seen.without_signal} batches in a row without a group whose answers "
-                "differ in reward",
+                f"grpo learns nothing: {seen.without_signal} batches in a row without a group {self._signal()}",
                 place=self.task.name,
                 remedy=self._remedy(),
             )
 
-    async def _learn(self, groups: Sequence[list[Datum]], mixed: int) -> dict[str, float]:
-        """One update from each part of the groups, the `mixed` of which come first; means over the updates."""
-        parts = max(1, min(self.config.updates_per_step, mixed))
-        learnt = [await self._update([datum for group in groups[i::parts] for datum in group]) for i in range(parts)]
+    async def _learn(self, groups: Sequence[Group]) -> dict[str, float]:
+        """One update from each part of the groups, those with signal coming first; means over the updates."""
+        parts = max(1, min(self.config.updates_per_step, _with_signal(groups)))
+        learnt = [
+            await self._update([datum for group in groups[i::parts] for datum in group.lessons]) for i in range(parts)
+        ]
         return {key: _mean([metrics[key] for metrics in learnt]) for key in learnt[0]}
 
     async def _update(self, data: list[Datum]) -> dict[str, float]:
@@ -338,12 +301,13 @@ class Training:
             done = max(done, 1 - left / (minutes * 60))
         return 0.5**self.seen.best.worse * (1 - 0.9 * min(1.0, done))
 
-    def _record(self, groups: Sequence[list[Rollout]], rewards: Sequence[list[float]], mixed: int) -> dict[str, float]:
-        scores = [rollout.score for group in groups for rollout in group if rollout.score]
-        completions = [rollout.completion for group in groups for rollout in group if rollout.completion]
+    def _record(self, groups: Sequence[Group]) -> dict[str, float]:
+        rollouts = [rollout for group in groups for rollout in group.rollouts]
+        scores = [rollout.score for rollout in rollouts if rollout.score]
+        completions = [rollout.completion for rollout in rollouts if rollout.completion]
         record = {
-            "reward": _mean([value for values in rewards for value in values]),
-            "mixed_groups": mixed / max(1, len(groups)),
+            "reward": _mean([value for group in groups for value in group.rewards]),
+            "groups_with_signal": _with_signal(groups) / max(1, len(groups)),
             "completion_tokens": _mean([completion.completion_tokens for completion in completions]),
             "truncated": _mean([completion.stop_reason == "length" for completion in completions]),
         }
@@ -365,7 +329,17 @@ class Training:
             record["went_back_to"] = self.seen.best.step
         self.run.log(step=self.seen.step, **record)
 
+    def _signal(self) -> str:
+        """What a group with signal is, in words."""
+        masked = self.config.cut_off == "masked"
+        return "whose answers differ in reward" + (", those that were cut off left out" if masked else "")
+
     def _remedy(self) -> str:
+        if self.config.cut_off == "masked" and not self.seen.ended:
+            return (
+                f"every answer was cut off at {self.learner.output.max_tokens} tokens and so not learnt from: raise "
+                "max_tokens under [output], or teach sft first"
+            )
         if self.seen.best.score[0] > 0.9:
             return f"{self.seen.best.score[0]:.0%} of dev rows are right already: nothing is left to gain"
         return (
@@ -380,13 +354,13 @@ class Training:
             "went_back": self.seen.best.worse,
             "trained_tokens": self.seen.trained_tokens,
             "groups": self.seen.groups,
-            "groups_without_variance": self.seen.skipped_groups,
+            "groups_without_signal": self.seen.skipped_groups,
             "dev_score": self.seen.best.score[0],
         }
 
 
-def _is_mixed(rewards: Sequence[float]) -> bool:
-    return len(set(rewards)) > 1
+def _with_signal(groups: Sequence[Group]) -> int:
+    return sum(group.has_signal for group in groups)
 
 
 def _parts(scores: Sequence[Score]) -> dict[str, float]:

@@ -109,10 +109,16 @@ def killed_again_and_again(
     assert any(tensor.abs().max() > 0 for name, tensor in final.items() if "lora_B" in name)
 
 
-def test_a_killed_training_ends_in_the_same_bytes(tiny_model_folder: Path, tmp_path: Path) -> None:
+TINY = {
+    "sft": ["--set", "epochs=15", "--set", "patience=15", "--set", "batch_size=4"],
+    "dpo": ["--set", "epochs=15", "--set", "pairs_per_step=4", "--set", "learning_rate=3e-3"],
+}
+
+
+@pytest.mark.parametrize("technique", [*TINY])
+def test_a_killed_training_ends_in_the_same_bytes(technique: str, tiny_model_folder: Path, tmp_path: Path) -> None:
     lay_out(tmp_path)
-    arguments = ["sft", str(tmp_path / "tickets.csv"), "--model", str(tiny_model_folder), "--set", "epochs=15",
-                 "--set", "patience=15", "--set", "batch_size=4"]
+    arguments = [technique, str(tmp_path / "tickets.csv"), "--model", str(tiny_model_folder), *TINY[technique]]
     killed_again_and_again(arguments, tmp_path, kills=1, of_these_writing=1, longest=0.2)
 
 

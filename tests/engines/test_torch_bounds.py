@@ -12,11 +12,11 @@ import pytest
 from torch_crowd import data, prompts, run, texts
 
 from posttrain import losses
-from posttrain.engines.torch import drafts, thread
+from posttrain.engines.torch import drafts, memory, thread
 from posttrain.engines.torch.cache import SlotCache
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.optimisers import Adam
-from posttrain.types import Sampling
+from posttrain.types import Datum, Sampling
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +56,42 @@ def test_what_fails_while_it_is_admitted_is_told_and_fails_alone(
         assert not engine.sampler.busy and await texts(policy, sampling) == wanted
 
     run(crowd())
+
+
+def interleaved() -> list[Datum]:
+    """Six rows each of two prompts of 100 tokens, by turns, with answers of 4 tokens."""
+    beginnings = [tuple(3 + (i * i + 7 * i + start) % 390 for i in range(100)) for start in (1, 2)]
+    answers = [(5 + i, *range(20, 23)) for i in range(6)]
+    return [Datum((*own, *answer), (*[0.0] * 100, *[1.0] * 4)) for answer in answers for own in beginnings]
+
+
+SORTED_TOKENS = 2 * (100 + 6 * 3)
+"""Forwarded when each prompt of `interleaved` is read once: nothing is predicted from the last token of an answer."""
+
+
+def test_rows_that_begin_alike_are_learnt_from_together(engine: TorchEngine) -> None:
+    policy = engine.base().fork("learner")
+    whole = run(policy.forward_backward(interleaved(), losses.cross_entropy))
+    assert whole["forwarded_tokens"] == SORTED_TOKENS
+    engine.trainer.micro_batch_tokens = 100 + 6 * 4  # as many as the rows of one prompt have
+    parted = run(policy.forward_backward(interleaved(), losses.cross_entropy))
+    assert parted["forwarded_tokens"] == SORTED_TOKENS
+    assert parted["loss"] == pytest.approx(whole["loss"], rel=1e-5)
+
+
+def test_rows_that_begin_alike_are_scored_together(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, rows, sizes, forward = engine.base(), interleaved(), [], engine.network.forward
+    alone = [run(policy.logprobs([row]))[0] for row in rows]
+
+    def noted(tokens: Any, *rest: Any) -> Any:
+        sizes.append(len(tokens))
+        return forward(tokens, *rest)
+
+    monkeypatch.setattr(engine.network, "forward", noted)
+    monkeypatch.setattr(memory, "MOST_READ", 100 + 6 * 4)
+    scored = run(policy.logprobs(rows))
+    assert sizes == [SORTED_TOKENS // 2] * 2
+    assert scored == [pytest.approx(own, abs=1e-4) for own in alone], "each at its own place"
 
 
 def test_prompts_are_prefilled_in_calls_of_bounded_size(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:

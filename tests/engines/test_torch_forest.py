@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -104,10 +107,30 @@ def test_cutting_covers_every_group_once_and_splits_none(groups: list[Sequences]
     pieces = list(cut(groups, largest))
     assert [number for piece in pieces for number in piece] == list(range(len(groups)))
     for piece in pieces:
-        sequences = [tokens for number in piece for tokens in groups[number]]
-        laid_out = len(plant(sequences, [""] * len(sequences)).tokens)
-        slack = (SHORTEST_SHARED - 1) * len(sequences)  # short prefixes count as shared, but are laid out twice
-        assert len(piece) == 1 or laid_out <= largest + slack
+        assert len(piece) == 1 or laid_out(groups, piece) <= largest
+
+
+@given(batches(), st.integers(1, 120), st.booleans())
+def test_no_more_is_cut_than_must_be(sequences: Sequences, largest: int, in_order: bool) -> None:
+    groups = [[tokens] for tokens in (sorted(sequences) if in_order else sequences)]
+    pieces = list(cut(groups, largest))
+    for piece, following in pairwise(pieces):
+        assert laid_out(groups, [*piece, following[0]]) > largest, "the next one did not fit"
+
+
+def laid_out(groups: list[Sequences], numbers: list[int]) -> int:
+    """Tokens that are laid out for some of the groups."""
+    sequences = [tokens for number in numbers for tokens in groups[number]]
+    return len(plant(sequences, [""] * len(sequences)).tokens)
+
+
+@pytest.mark.parametrize("from_its_end", [False, True])
+def test_a_deep_tree_that_fits_is_not_cut(from_its_end: bool) -> None:
+    turns = [tuple(range(100 + 40 * turn)) for turn in range(6)]
+    groups = [[turn, (*turn, *range(1000, 1010))] for turn in turns]  # each is gone on with, and forks
+    groups = groups[::-1] if from_its_end else groups
+    assert list(cut(groups, 300 + 6 * 10)) == [[0, 1, 2, 3, 4, 5]]
+    assert len(list(cut(groups, 300 + 6 * 10 - 1))) == 2
 
 
 @given(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=9), min_size=1, max_size=6))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -14,8 +15,11 @@ from typing import Any
 import pytest
 import torch
 from torch_crowd import PATIENCE_SECONDS, data, learn, prompts, run, tensors, texts
+from torch_models import VOCABULARY, make, open_engine
 
 from posttrain import losses
+from posttrain.engines.torch import drafts, sampler
+from posttrain.engines.torch.cache import MOST_TRUNKS, Trunk, TrunkCache
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
 from posttrain.optimisers import Adam
 from posttrain.types import Datum, LoRA, Message, Output, Sampling, UserError
@@ -80,6 +84,119 @@ def test_prompts_of_many_adapters_are_read_in_one_call(engine: TorchEngine, monk
         assert calls == [([second], False), ([base, first, first, third], False), ([second, second], True)]
 
     run(all_of_it())
+
+
+class Conversations:
+    """Some that grow: by what is answered and by 22 tokens more in each turn.  What is read is noted, per call (tokens
+    of the trunk, tokens of each prompt behind it)."""
+
+    def __init__(self, engine: TorchEngine, count: int, monkeypatch: pytest.MonkeyPatch, shared: int = 0) -> None:
+        self.engine, self.random = engine, random.Random(7)
+        opening = self.some(shared)
+        self.prompts = [opening + self.some(70 - shared) for _ in range(count)]
+        self.calls: list[tuple[int, list[int]]] = []
+        prefill = engine.network.prefill
+
+        def noted(prompts: Any, adapters: Any, trunk: Any, ends: Any) -> Any:
+            self.calls.append((len(trunk.tokens) if trunk else 0, [len(prompt) for prompt in prompts]))
+            return prefill(prompts, adapters, trunk, ends)
+
+        monkeypatch.setattr(engine.network, "prefill", noted)
+        monkeypatch.setattr(drafts, "LONGEST_DRAFT", 0)  # else guesses are read, too
+        monkeypatch.setattr(sampler, "REBUILD", 16)
+        self.forget()
+
+    def some(self, count: int) -> tuple[int, ...]:
+        return tuple(self.random.randrange(3, VOCABULARY) for _ in range(count))
+
+    def forget(self) -> None:
+        """The engine begins as if nothing had been asked before."""
+        self.engine.thread.submit(lambda: self.engine.sampler.begin_afresh("")).result()
+
+    def say(self, numbers: list[int], *, afresh: bool = False) -> list[tuple[int, ...]]:
+        """The answers in some of them, asked together; `afresh`: of what was before the engine knows nothing."""
+        if afresh:
+            self.forget()
+        asked = [self.prompts[number] for number in numbers]
+        groups = run(self.engine.base().sample(asked, sampling=Sampling(8, temperature=1.0, seed=3)))
+        answers = [completion.tokens for (completion,) in groups]
+        for number, answer in zip(numbers, answers, strict=True):
+            self.prompts[number] += answer + self.some(22)
+        return answers
+
+    @property
+    def read(self) -> int:
+        """Tokens."""
+        return sum(sum(prompts) for _, prompts in self.calls)
+
+
+WINDOWED = ["llama", "mistral", "gemma3"]
+"""Without a window, with one, and with one in some layers."""
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+def test_conversations_that_take_turns_are_not_read_from_the_start_again(
+        name: str, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = open_engine(make(name), tiny_tokenizer)
+    turns = [[0], [1]] * 6
+    try:
+        with monkeypatch.context() as patch:
+            afresh = Conversations(engine, 2, patch)
+            wanted = [afresh.say(numbers, afresh=True) for numbers in turns]
+        kept = Conversations(engine, 2, monkeypatch)
+        assert [kept.say(numbers) for numbers in turns] == wanted
+        assert kept.prompts == afresh.prompts
+        assert kept.read <= 2 * sum(map(len, kept.prompts)) < 0.6 * afresh.read, "each token twice at most"
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+def test_prompts_of_one_call_each_use_what_is_kept_of_them(
+        name: str, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = open_engine(make(name), tiny_tokenizer)
+    try:
+        with monkeypatch.context() as patch:
+            afresh = Conversations(engine, 3, patch)
+            wanted = [afresh.say(numbers, afresh=True) for numbers in ([0], [1], [0], [1], [0, 2, 1])]
+        kept = Conversations(engine, 3, monkeypatch)
+        assert [kept.say(numbers) for numbers in ([0], [1], [0], [1])] == wanted[:-1]
+        kept.calls.clear()
+        lengths = [len(prompt) for prompt in kept.prompts]
+        assert [kept.say([0, 2, 1])] == wanted[-1:]
+        assert kept.calls == [(69, [lengths[0] - 69]), (0, [70]), (69, [lengths[1] - 69])]
+    finally:
+        engine.close()
+
+
+def test_nothing_is_read_for_prompts_of_which_more_is_kept(
+        tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = open_engine(make("llama"), tiny_tokenizer)
+    try:
+        kept = Conversations(engine, 2, monkeypatch, shared=40)
+        for number in (0, 1, 0, 1):
+            kept.say([number])
+        trunks = engine.sampler.trunks.trunks
+        assert sorted(len(tokens) for *_, tokens in trunks) == [40, 69, 69]
+        del trunks[min(trunks, key=lambda key: len(key[2]))]  # as if others had taken its place
+        kept.calls.clear()
+        kept.say([0, 1])
+        assert [trunk for trunk, _ in kept.calls] == [69, 69]
+    finally:
+        engine.close()
+
+
+def test_as_many_conversations_as_there_are_trunks_are_kept_while_they_grow() -> None:
+    cache, owner = TrunkCache(10**6), ("", 0)
+    prompts = [(i, *range(100)) for i in range(MOST_TRUNKS)]
+    for i in [*range(MOST_TRUNKS), 0, *range(MOST_TRUNKS), 0, 0]:
+        known, prompt = len(prompts[i]) > 101, prompts[i]
+        assert cache.worth_caching(owner, [prompt]) == (len(prompt) - 51 if known else 0), "but for its last token"
+        base = cache.find(owner, prompt)
+        assert (base.tokens if base else ()) == (prompt[:-50] if known else ())
+        cache.add(owner, Trunk(prompt, []), base)
+        prompts[i] = (*prompt, *range(50))
+    assert len(cache.trunks) == MOST_TRUNKS
 
 
 @pytest.mark.parametrize("when", ["at the same time", "before"])

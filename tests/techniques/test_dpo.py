@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 import statistics
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,9 +17,10 @@ from hypothesis import strategies as st
 from lessons import base, only, reviews, score, teach, without
 
 from posttrain.candidates.policy import PolicyCandidate
+from posttrain.engines.torch.engine import TorchEngine
 from posttrain.engines.toy import ToyPolicy
 from posttrain.rollouts import taught as lesson
-from posttrain.runs import Run
+from posttrain.runs import Budget, Progress, Run
 from posttrain.techniques import dpo
 from posttrain.types import Row, Score, Task, UserError
 
@@ -115,6 +119,67 @@ def test_dpo_says_what_it_prefers_now(tmp_path: Path) -> None:
     training = learnt.details["training"]
     assert training["preferred"] == 1.0
     assert training["margin"] == pytest.approx(preference(learnt, task) - preference(start, task), rel=1e-3)
+
+
+LONG = dpo.Config(learning_rate=3e-3, epochs=6, pairs_per_step=2)
+LONG_STEPS = dpo.CHECKPOINT_STEPS + 4
+STEPS_OF_A_BUDGET = 7
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_model_folder: Path) -> Iterator[TorchEngine]:
+    engine = TorchEngine.open(str(tiny_model_folder), device="cpu", precision="float32")
+    yield engine
+    engine.close()
+
+
+def train_and_digest(engine: TorchEngine, folder: Path, **settings: Any) -> dict[str, str]:
+    """sha256 of what was learnt, and of the adapter and the optimiser in the one checkpoint that is left."""
+    task = only(reviews(), 8)
+    start = PolicyCandidate("tiny", "prompt", engine.base(), task.instructions, task.output)
+    learnt = asyncio.run(dpo.teach(start, task, Run(folder, **settings), LONG))
+    asyncio.run(learnt.policy.save(folder / "learnt"))
+    learnt.policy.drop()
+    [checkpoint] = (folder / "checkpoints").iterdir()
+    files = [folder / "learnt" / "adapter_model.safetensors",
+             *(checkpoint / name for name in ("adapter_model.safetensors", "optimiser.safetensors"))]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def killed_after(steps: int) -> Callable[[Progress], None]:
+    def end(progress: Progress) -> None:
+        if progress.done == steps:
+            raise Killed
+
+    return end
+
+
+@pytest.mark.parametrize("budget", [Budget(), Budget(steps=STEPS_OF_A_BUDGET)], ids=["all steps", "a budget of steps"])
+def test_a_training_that_was_killed_goes_on_to_the_same_bytes(
+        engine: TorchEngine, budget: Budget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = budget.steps or LONG_STEPS
+    whole = train_and_digest(engine, tmp_path / "whole", budget=budget)
+    with pytest.raises(Killed):
+        train_and_digest(engine, tmp_path / "killed", budget=budget, on_progress=killed_after(steps - 1))
+
+    async def killed(*_: Any) -> dict[str, float]:
+        raise Killed
+
+    monkeypatch.setattr(dpo, "judged", killed)
+    with pytest.raises(Killed):
+        train_and_digest(engine, tmp_path / "killed", budget=budget)
+    monkeypatch.undo()
+    taken: list[float] = []
+    resumed = train_and_digest(
+        engine, tmp_path / "killed", budget=budget, on_progress=lambda progress: taken.append(progress.done))
+    assert not taken, "no step is taken again after the last one"
+    assert resumed == whole and len({*whole.values()}) == 2, "what was learnt is what is in the checkpoint"
+    logs = [[{**record, "seconds": 0} for record in Run(tmp_path / name).metrics()] for name in ("whole", "killed")]
+    assert logs[0] == logs[1] and len(logs[0]) == steps + 1
 
 
 @given(st.floats(-700, 700))

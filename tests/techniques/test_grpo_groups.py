@@ -1,11 +1,10 @@
-"""What is learnt from a group of answers and their rewards."""
+"""What is learnt from a group of answers and their rewards, and what is said of answers that were cut off."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import statistics
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from lessons import base, rewarded
 
 from posttrain.rollouts import play, sampled
 from posttrain.runs import Run
-from posttrain.techniques import _groups, dapo, dr_grpo, grpo
+from posttrain.techniques import _cut_off, _groups, dapo, dr_grpo, grpo
 from posttrain.types import Completion, Output, Rollout, Sampling, Score, UserError
 
 
@@ -78,7 +77,7 @@ def test_what_became_of_answers_that_were_cut_off_is_told(cut_off: str, tmp_path
     config = grpo.Config(steps=6, rows_per_step=8, learning_rate=3e-2, evaluate_every=3, cut_off=cut_off)
     told = asyncio.run(grpo.teach(base(task), task, Run(tmp_path), config)).details["cut off"]
     assert "of 384 answers sampled ran into 3 tokens" in told
-    assert told.endswith(f"{grpo.CUT_OFF[cut_off]}: cut_off={cut_off}")
+    assert told.endswith(f"{_cut_off.BECAME[cut_off]}: cut_off={cut_off}")
 
 
 @pytest.mark.parametrize(("shares", "told"), [
@@ -87,7 +86,7 @@ def test_what_became_of_answers_that_were_cut_off_is_told(cut_off: str, tmp_path
 ])
 def test_answers_that_come_to_run_into_their_limit_are_told(shares: list[float], told: str) -> None:
     records = [{"truncated": share} for share in shares] + [{"dev_score": 0.5}]
-    said = grpo.run_on(records, 14)
+    said = _cut_off.run_on(records, 14)
     assert told in said and bool(told) == bool(said) == ("cut_off=masked" in said)
 
 
@@ -129,18 +128,3 @@ def test_where_those_cut_off_are_wrong_their_reward_is_nothing(tmp_path: Path) -
             asyncio.run(grpo.teach(base(task), task, Run(tmp_path / cut_off), config))
         rewards = [record["reward"] for record in Run(tmp_path / cut_off).metrics() if "reward" in record]
         assert rewards == [reward]
-
-
-def test_rows_are_drawn_again_until_enough_groups_are_mixed(tmp_path: Path) -> None:
-    task = rewarded(lambda _: 0.0)
-    for draws, played in ((1, 4), (5, 12)):
-        calls = itertools.count()
-
-        def rewards(groups: Sequence[list[Rollout]], calls: Iterator[int] = calls) -> list[list[float]]:
-            mixed = next(calls) >= 2  # those of the first two draws are all alike
-            return [[float(mixed and i % 2) for i, _ in enumerate(group)] for group in groups]
-
-        config = dapo.Config(steps=1, rows_per_step=4, group_size=8, most_draws=draws, dev_rows=1)
-        training = grpo.Training(base(task), task, Run(tmp_path / str(draws)), config, rewards, None)
-        _, groups, values = asyncio.run(training._sample())
-        assert len(groups) == len(values) == len({group[0].row.id for group in groups}) == played

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from posttrain.engines.torch.onednn import times_transposed
+
 
 class FrozenProduct(Protocol):
     """Products with frozen weights [out, in]."""
@@ -94,7 +96,7 @@ def _forward(x: Tensor, frozen: FrozenProduct, deltas: Sequence[Delta]) -> tuple
     y, narrows = frozen.product(x), []
     for delta in deltas:
         # scaled where it is narrowest
-        narrows.append((x[delta.rows] @ delta.a(x.dtype).t()).mul_(delta.scale))
+        narrows.append(times_transposed(x[delta.rows], delta.a(x.dtype)).mul_(delta.scale))
         for pair, ranks in zip(delta.pairs, delta.ranks, strict=True):
             y[delta.rows, pair.columns].addmm_(narrows[-1][:, ranks], pair.b.to(x.dtype).t())
     return y, narrows
@@ -115,8 +117,10 @@ class _AdaptedProduct(torch.autograd.Function):
         of_tensors: list[Tensor | None] = []
         for delta, narrow in zip(ctx.deltas, narrows, strict=True):
             above = [gradient[delta.rows, pair.columns] for pair in delta.pairs]
-            of_narrow = _joined([part @ pair.b.to(x.dtype) for part, pair in zip(above, delta.pairs, strict=True)], 1)
-            of_narrow.mul_(delta.scale)
+            narrow_parts = [
+                times_transposed(part, pair.b.to(x.dtype).t()) for part, pair in zip(above, delta.pairs, strict=True)
+            ]
+            of_narrow = _joined(narrow_parts, dim=1).mul_(delta.scale)
             if of_x is not None:
                 of_x[delta.rows].addmm_(of_narrow, delta.a(x.dtype))
             of_tensors.extend(_of_pairs(delta, x[delta.rows], narrow, of_narrow, above))
@@ -129,10 +133,10 @@ def _of_pairs(
     """The gradients of a and b of every pair."""
     if not delta.pairs[0].a.requires_grad:
         return [None] * (2 * len(delta.pairs))
-    of_a = of_narrow.t() @ x
+    of_a = times_transposed(of_narrow.t(), x.t())
     found: list[Tensor | None] = []
     for pair, ranks, part in zip(delta.pairs, delta.ranks, above, strict=True):
         found.append(of_a[ranks].to(pair.a.dtype))
         # so and not part.t() @ narrow: few rows and many columns are multiplied faster than the other way round
-        found.append((narrow[:, ranks].t() @ part).t().to(pair.b.dtype).contiguous())
+        found.append(times_transposed(narrow[:, ranks].t(), part.t()).t().to(pair.b.dtype).contiguous())
     return found

@@ -22,6 +22,7 @@ SHORTEST_TRUNK = 24
 """Shared prefixes shorter than this are not worth a trunk."""
 
 MOST_TRUNKS = 8
+"""Kept at once; and prompts of an adapter that are remembered, for one of them to be the beginning of the next."""
 
 WORTH_GIVING_BACK = 256 * 2**20
 """Bytes of slots that are given back to the system when they are released; glibc may keep fewer."""
@@ -35,17 +36,22 @@ class Trunk:
     layers: list[KeysValues]
 
 
+def length(trunk: Trunk | None) -> int:
+    """Tokens of a trunk, if there is one."""
+    return len(trunk.tokens) if trunk else 0
+
+
 def grown(trunk: Trunk | None, tokens: tuple[int, ...], layers: Sequence[KeysValues]) -> tuple[Trunk, list[KeysValues]]:
     """A trunk of all `tokens`, of which an older one has the first ones and `layers` the keys and values of the others;
     and what these have beyond the tokens."""
-    length = len(tokens) - (len(trunk.tokens) if trunk else 0)
-    own = [(keys[:, :, :length], values[:, :, :length]) for keys, values in layers]
+    new = len(tokens) - length(trunk)
+    own = [(keys[:, :, :new], values[:, :, :new]) for keys, values in layers]
     if trunk:
         own = [
             (torch.cat([above[0], keys], dim=2), torch.cat([above[1], values], dim=2))
             for above, (keys, values) in zip(trunk.layers, own, strict=True)
         ]
-    return Trunk(tokens, own), [(keys[:, :, length:], values[:, :, length:]) for keys, values in layers]
+    return Trunk(tokens, own), [(keys[:, :, new:], values[:, :, new:]) for keys, values in layers]
 
 
 class TrunkCache:
@@ -55,7 +61,7 @@ class TrunkCache:
     def __init__(self, most_tokens: int) -> None:
         self.most_tokens = most_tokens
         self.trunks: OrderedDict[tuple[str, int, tuple[int, ...]], Trunk] = OrderedDict()
-        self.latest: dict[tuple[str, int], tuple[int, ...]] = {}
+        self.latest: dict[tuple[str, int], tuple[tuple[int, ...], ...]] = {}
 
     def find(self, owner: tuple[str, int], prompt: Sequence[int]) -> Trunk | None:
         """The longest cached trunk that begins `prompt` and leaves at least its last token to be computed."""
@@ -70,16 +76,24 @@ class TrunkCache:
 
     def worth_caching(self, owner: tuple[str, int], prompts: Sequence[tuple[int, ...]]) -> int:
         """How many leading tokens of these prompts deserve a trunk: what they share with one another, or, for a
-        single prompt, with the one before it.  0: none."""
-        previous = self.latest.get(owner, ())
-        self.latest = {key: value for key, value in self.latest.items() if key[0] != owner[0]} | {owner: prompts[-1]}
-        return worth_sharing(prompts if len(prompts) > 1 else (*prompts, previous))
+        single prompt, the most that it shares with one of the last before it.  0: none."""
+        previous, new = self.latest.get(owner, ()), tuple(prompts[-MOST_TRUNKS:])
+        # a prompt that has grown, as a conversation does, takes the place of what it was
+        others = tuple(old for old in previous if not any(prompt[: len(old)] == old for prompt in new))
+        self.latest = {key: value for key, value in self.latest.items() if key[0] != owner[0]}
+        self.latest[owner] = (*others, *new)[-MOST_TRUNKS:]
+        if len(prompts) > 1:
+            return worth_sharing(prompts)
+        return max((worth_sharing((*prompts, old)) for old in previous), default=0)
 
-    def add(self, owner: tuple[str, int], trunk: Trunk) -> None:
-        """Keeps a trunk; drops those of older versions of the adapter, and the least used beyond the limits."""
+    def add(self, owner: tuple[str, int], trunk: Trunk, base: Trunk | None) -> None:
+        """Keeps a trunk; drops those of older versions of the adapter, and the least used beyond the limits: first the
+        `base` from which it has grown."""
         for key in [key for key in self.trunks if key[0] == owner[0] and key[1] != owner[1]]:
             del self.trunks[key]
         self.trunks[(*owner, trunk.tokens)] = trunk
+        if base:
+            self.trunks.move_to_end((*owner, base.tokens), last=False)
         while len(self.trunks) > 1 and (len(self.trunks) > MOST_TRUNKS or self._tokens() > self.most_tokens):
             self.trunks.popitem(last=False)
 

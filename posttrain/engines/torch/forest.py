@@ -81,21 +81,22 @@ def plant(sequences: Sequence[Sequence[int]], adapters: Sequence[str], *, first_
     return forest
 
 
-def _insert(root: _Node, tokens: Sequence[int], sequence: int) -> None:
+def _insert(root: _Node, tokens: Sequence[int], sequence: int) -> int:
+    """Puts a sequence into a tree; how many more tokens are laid out for it."""
     node, done = root, 0
     while True:
         rest = tokens[done:]
         child, shared = max(
-            ((child, common_prefix(child.tokens, rest)) for child in node.children),
+            ((child, common_prefix(child.tokens, rest)) for child in node.children if child.tokens[0] == rest[0]),
             key=lambda pair: pair[1],
             default=(None, 0),
         )
         if child is None or (shared < len(child.tokens) and shared < len(rest) and shared < SHORTEST_SHARED):
             node.children.append(_Node(rest, ends=[(sequence, len(rest))]))
-            return
+            return len(rest)
         if shared == len(rest):
             child.ends.append((sequence, shared))
-            return
+            return 0
         if shared < len(child.tokens):
             _split(child, shared)
         node, done = child, done + shared
@@ -173,22 +174,20 @@ def deal(sizes: Sequence[int], most: int) -> list[list[int]]:
 
 
 def cut(groups: Sequence[Sequence[Sequence[int]]], largest: int) -> Iterator[list[int]]:
-    """Cuts a batch into micro-batches: yields lists of group numbers, each of about `largest` laid-out tokens.
+    """Cuts a batch into micro-batches: yields lists of group numbers, each of at most `largest` laid-out tokens.
 
-    A group (a list of sequences) is never cut, so one larger than `largest` comes alone.  What a sequence shares
-    with the first of its micro-batch is not counted: an upper bound of what will be laid out.
+    A group (a list of sequences) is never cut, so one larger than `largest` comes alone.  Counted is what `plant` lays
+    out for the sequences of a micro-batch through one adapter: a prefix once, however deep and in whatever order they
+    share it, but one shorter than `SHORTEST_SHARED` again for each.
     """
     batch: list[int] = []
-    first: Sequence[int] = ()
-    size = 0
+    tree, size = _Node(()), 0
     for i, group in enumerate(groups):
-        added = sum(len(tokens) - common_prefix(tokens, first) for tokens in group)
+        added = sum(_insert(tree, tokens, i) for tokens in group)
         if batch and size + added > largest:
             yield batch
-            batch, size, first = [], 0, ()
-        if not batch:
-            first = group[0]
-            added = len(first) + sum(len(tokens) - common_prefix(tokens, first) for tokens in group[1:])
+            batch, tree, size = [], _Node(()), 0
+            added = sum(_insert(tree, tokens, i) for tokens in group)
         batch.append(i)
         size += added
     if batch:

@@ -20,6 +20,9 @@ INTEL = "GenuineIntel"
 FREE_TOKENS = 4
 """See network.FREE_TOKENS: SmolLM2-135M takes 18, 21, 23 and 24 ms of 1, 2, 4 and 8 (AMD EPYC)."""
 
+MANY_ROWS = 16
+"""Of fewer, a narrow product takes no longer than calling it."""
+
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x [..., in] @ weight [out, in].T + bias [..., out], of one type; the weight may be a view, or laid out."""
@@ -36,29 +39,41 @@ class OneDNNProduct:
     """fp32, with the weights as they are.  Those that lie by column are multiplied as fast as those laid out."""
 
     def __init__(self, linear: nn.Linear) -> None:
-        self.linear = linear
+        self.linear, self.weight, self.bias = linear, linear.weight, linear.bias
 
     def product(self, x: Tensor) -> Tensor:
-        weight, bias, whole = self.linear.weight, self.linear.bias, getattr(self.linear, WHOLE, None)
+        whole = self._whole
         if whole is not None:
-            y = multiply(x, whole, None)[..., : len(weight)]
-            return y if bias is None else y.add_(bias)
-        if not _is_dense(weight):
-            return nn.functional.linear(x, weight, bias)
-        return multiply(x, weight, bias)
+            y = multiply(x, whole, None)[..., : self.linear.out_features]
+            return y if self.bias is None else y.add_(self.bias)
+        if not _is_dense(self.weight):
+            return nn.functional.linear(x, self.weight, self.bias)
+        return multiply(x, self.weight, self.bias)
 
     def product_with_transposed(self, gradient: Tensor) -> Tensor:
-        weight, whole = self.linear.weight, getattr(self.linear, WHOLE, None)
+        whole = self._whole
         if whole is not None:
-            return multiply(pad(gradient, (0, len(whole) - len(weight))), whole.t(), None)
-        if not _is_dense(weight):
-            return gradient @ weight
-        return multiply(gradient, weight.t(), None)
+            return multiply(pad(gradient, (0, len(whole) - gradient.shape[-1])), whole.t(), None)
+        if not _is_dense(self.weight):
+            return gradient @ self.weight
+        return multiply(gradient, self.weight.t(), None)
+
+    @property
+    def _whole(self) -> Tensor | None:
+        """The weight with the columns to spare that it is stored with, if it is."""
+        return self.linear._buffers.get(WHOLE)
 
 
 def _is_dense(weight: Tensor) -> bool:
     """Of others, as are those of layers that were joined, oneDNN has no fast product."""
     return weight.is_contiguous() or weight.t().is_contiguous()
+
+
+def times_transposed(x: Tensor, y: Tensor) -> Tensor:
+    """x [rows, k] @ y [columns, k].T, by oneDNN where that is faster: of many rows, and however narrow."""
+    if len(x) < MANY_ROWS or not suits(x):
+        return x @ y.t()
+    return multiply(x, y if _is_dense(y) else y.contiguous(), None)
 
 
 def suits(weight: Tensor) -> bool:

@@ -150,6 +150,7 @@ class TorchPolicy:
             shares = share_out([[data[i].tokens] for i in members], network.threads.most)
             network.threads.side_by_side([partial(score, [members[i] for i in share]) for share in shares])
 
+        wanted.sort(key=lambda i: data[i].tokens)  # those that begin alike meet
         pieces = cut([[data[i].tokens] for i in wanted], memory.MOST_READ)
         jobs = [partial(score_piece, [wanted[i] for i in piece]) for piece in pieces]
         await self.engine.thread.run_all(jobs, self.adapter)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from posttrain.engines.next_token import Drawn, draw
 from posttrain.engines.torch.adapters import BASE
-from posttrain.engines.torch.cache import Trunk, TrunkCache, grown, room, worth_sharing
+from posttrain.engines.torch.cache import Trunk, TrunkCache, grown, length, room, worth_sharing
 from posttrain.engines.torch.decoding import DecodingLayout
 from posttrain.engines.torch.drafts import Drafter, successors
 from posttrain.engines.torch.forest import common_prefix, cut, deal
@@ -25,7 +25,8 @@ from posttrain.engines.torch.stems import Parting, Slotted, Stem, Stems
 from posttrain.types import Completion, StopReason, Tokens, UserError
 
 REBUILD = 128
-"""A cached trunk is replaced only by one that saves this many more tokens."""
+"""A cached trunk is replaced only by one that saves this many more tokens; and only for one that does, a prompt leaves
+those it came with, as what begins with another trunk is read in another call."""
 
 MOST_GUESSED = 384
 """Tokens guessed in one step: the logits after each are held."""
@@ -244,11 +245,15 @@ class Sampler:
         prompts: dict[str, list[Tokens]] = {}
         for adapter, prompt in alike:
             prompts.setdefault(adapter, []).append(prompt)
-        trunks = {adapter: self._trunk(adapter, own) for adapter, own in prompts.items()}
+        trunks = {
+            (adapter, prompt): trunk
+            for adapter, own in prompts.items()
+            for prompt, trunk in zip(own, self._trunks(adapter, own), strict=True)
+        }
         stems: list[Stem] = []
         hidden: list[Tensor] = []
         for trunk in dict.fromkeys(trunks.values()):  # those without one together, whatever their adapters
-            some = {key: rows for key, rows in alike.items() if trunks[key[0]] is trunk}
+            some = {key: rows for key, rows in alike.items() if trunks[key] is trunk}
             found, states = self._prefill(trunk, some)
             stems += found
             hidden.append(states)
@@ -259,7 +264,7 @@ class Sampler:
     ) -> tuple[list[Stem], Tensor]:
         """Takes in the stems of rows by their adapter and prompt, which begins with the trunk; and the hidden states at
         the end of each prompt and after every token of its draft."""
-        skip = len(trunk.tokens) if trunk else 0
+        skip = length(trunk)
         stems = [
             Stem(adapter, trunk, rows, len(prompt) - skip, copyable=successors(prompt[skip:]))
             for (adapter, prompt), rows in alike.items()
@@ -277,22 +282,26 @@ class Sampler:
         self.stems.admit(stems, in_slots)
         return stems, hidden
 
-    def _trunk(self, adapter: str, prompts: list[Tokens]) -> Trunk | None:
-        """What the prompts of an adapter have in common, if that is worth it; never in deterministic mode, for what is
-        read in two calls has other bits than in one."""
+    def _trunks(self, adapter: str, prompts: list[Tokens]) -> list[Trunk | None]:
+        """What each prompt of an adapter begins with, if that is worth it: what all have in common, or something longer
+        that is kept; never in deterministic mode, for what is read in two calls has other bits than in one."""
         if self.network.deterministic:
-            return None
+            return [None] * len(prompts)
         owner = (adapter, self.network.bank.get(adapter).stamp if adapter else 0)
         shared = self.trunks.worth_caching(owner, prompts)
+        common = self.trunks.find(owner, prompts[0][: shared + 1] if len(prompts) > 1 else prompts[0])
+        enough = max(shared, length(common)) + REBUILD
         found = [self.trunks.find(owner, prompt) for prompt in prompts]
-        if _all_same(found) and found[0] is not None and len(found[0].tokens) >= shared - REBUILD:
-            return found[0]
-        if not shared:
-            return None
-        tokens = prompts[0][:shared]
-        _, keys_values = self.network.prefill([tokens], [adapter], None, [1])
-        trunk = Trunk(tokens, [layer[0] for layer in keys_values])
-        self.trunks.add(owner, trunk)
+        longer = [trunk if length(trunk) >= enough else None for trunk in found]
+        if shared and not all(longer) and (common is None or length(common) < shared - REBUILD):
+            common = self._grown(owner, common, prompts[0][:shared])
+        return [trunk or common for trunk in longer]
+
+    def _grown(self, owner: tuple[str, int], base: Trunk | None, tokens: Tokens) -> Trunk:
+        """A trunk of these tokens, which begin with the base: only what is new is read."""
+        _, keys_values = self.network.prefill([tokens[length(base) :]], [owner[0]], base, [1])
+        trunk, _ = grown(base, tokens, [layer[0] for layer in keys_values])
+        self.trunks.add(owner, trunk, base)
         return trunk
 
     def _write(self, stems: Sequence[Stem], logits: Tensor) -> None:
@@ -378,10 +387,6 @@ def _shared(rows: Sequence[Slotted]) -> dict[str, int]:
     for row in rows:
         prompts.setdefault(row.adapter, {})[row.prompt] = None
     return {adapter: worth_sharing(list(own)) if len(own) > 1 else 0 for adapter, own in prompts.items()}
-
-
-def _all_same(trunks: Sequence[Trunk | None]) -> bool:
-    return all(trunk is trunks[0] for trunk in trunks)
 
 
 def _held_back(text: str, stops: Sequence[str]) -> int:
