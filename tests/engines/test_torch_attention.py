@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch_models import WINDOW, sequences
 
-from posttrain.engines.torch import capped_attention, merged_attention
+from posttrain.engines.torch import capped_attention, flex_attention, merged_attention
 from posttrain.engines.torch.cache import SlotCache, Trunk
 from posttrain.engines.torch.decoding import DecodingLayout
 from posttrain.engines.torch.flex_attention import FlexAttention
@@ -195,3 +196,15 @@ def test_a_row_alone_is_what_it_is_beside_another(trunk_length: int, fed: int, m
         found.append((out[:, :, :fed], slots.layers[0][0][:1], slots.layers[0][1][:1]))
     for alone, beside in zip(*found, strict=True):
         torch.testing.assert_close(alone, beside)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")
+@pytest.mark.parametrize("manner", [Manner(0.3), Manner(0.3, cap=2.0)], ids=named)
+def test_flex_attention_compiles(manner: Manner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is called on a GPU; on a CPU forward only, without sinks, and without a window, of which torch 2.13 makes
+    code there that does not compile."""
+    forest = planted("two levels", 0)
+    given = [tensor.detach().repeat_interleave(2, dim=3) for tensor in numbers(forest, 0)]  # heads of 16 and more
+    attention = FlexAttention(Sight(forest, 0, CPU))
+    monkeypatch.setattr(flex_attention, "flex_attention", flex_attention.compiled())
+    same([attention(*given, manner)], [by_definition(forest, 0, manner, *given)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,5 +61,15 @@ def test_a_micro_batch_has_as_many_tokens_as_fit_into_free_memory(
         policy = engine.base().fork("learns")
         asyncio.run(policy.forward_backward(data(engine), losses.cross_entropy))
         assert engine.trainer.micro_batch_tokens == 16_384 and torch.is_grad_enabled()
+    finally:
+        engine.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is mapped")
+def test_the_file_of_the_weights_does_not_stay_in_memory(tiny_model_folder: Path) -> None:
+    """It is as large as the model, and mapped as long as a single norm of it is."""
+    engine = TorchEngine.open(str(tiny_model_folder), device="cpu", precision="float32")
+    try:
+        assert str(tiny_model_folder) not in Path("/proc/self/maps").read_text()
     finally:
         engine.close()

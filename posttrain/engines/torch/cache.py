@@ -43,14 +43,13 @@ def length(trunk: Trunk | None) -> int:
 
 def grown(trunk: Trunk | None, tokens: tuple[int, ...], layers: Sequence[KeysValues]) -> tuple[Trunk, list[KeysValues]]:
     """A trunk of all `tokens`, of which an older one has the first ones and `layers` the keys and values of the others;
-    and what these have beyond the tokens."""
+    and what these have beyond the tokens.  A copy: the others may be views of what other prompts have, too."""
     new = len(tokens) - length(trunk)
-    own = [(keys[:, :, :new], values[:, :, :new]) for keys, values in layers]
-    if trunk:
-        own = [
-            (torch.cat([above[0], keys], dim=2), torch.cat([above[1], values], dim=2))
-            for above, (keys, values) in zip(trunk.layers, own, strict=True)
-        ]
+    parts = [*([trunk.layers] if trunk else []), [(keys[:, :, :new], values[:, :, :new]) for keys, values in layers]]
+    own = [
+        (torch.cat([keys for keys, _ in layer], dim=2), torch.cat([values for _, values in layer], dim=2))
+        for layer in zip(*parts, strict=True)
+    ]
     return Trunk(tokens, own), [(keys[:, :, new:], values[:, :, new:]) for keys, values in layers]
 
 

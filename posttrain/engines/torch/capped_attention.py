@@ -28,7 +28,7 @@ def forward(
     """
     out, total = torch.empty_like(q), q.new_empty(q.shape[:3])
     for rows in _pieces(q, k):
-        scores, _ = _scores(q[:, :, rows], k, manner, _hidden(rows, k, causal, mask))
+        scores = _seen(_bent(q[:, :, rows], k, manner), _hidden(rows, k, causal, mask))
         sums = scores.logsumexp(dim=2)
         weights = (scores - sums.clamp(min=torch.finfo(sums.dtype).min)[..., None]).exp_()
         out[:, :, rows] = _apart(weights @ v[0], q[:, :, rows])
@@ -51,9 +51,10 @@ def backward(
     """The gradients of q, k and v by that of `out`, which with `total` is what came of all keys (and sinks)."""
     of_q, of_k, of_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
     for rows in _pieces(q, k):
-        scores, bent = _scores(q[:, :, rows], k, manner, _hidden(rows, k, causal, mask))
+        bent = _bent(q[:, :, rows], k, manner)
+        scores = _seen(bent, _hidden(rows, k, causal, mask))
         above, queries = _together(gradient[:, :, rows], k), _together(q[:, :, rows], k)
-        weights = scores.sub_(total[:, :, rows].reshape(*scores.shape[:2], 1)).exp_()
+        weights = (scores - total[:, :, rows].reshape(*scores.shape[:2], 1)).exp_()
         expected = (above * _together(out[:, :, rows], k)).sum(dim=2, keepdim=True)
         of_v[0] += weights.transpose(1, 2) @ above
         of_scores = (above @ v[0].transpose(1, 2)).sub_(expected).mul_(weights)
@@ -69,13 +70,15 @@ def _pieces(q: Tensor, k: Tensor) -> Iterator[slice]:
     return (slice(start, start + most) for start in range(0, q.shape[2], most))
 
 
-def _scores(q: Tensor, k: Tensor, manner: Manner, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
-    """[key-value heads, queries of the heads that share one, keys]: bent and hidden, and bent alone."""
-    bent = manner.bend(_together(q, k) @ k[0].transpose(1, 2) * manner.scale)
-    if hidden is None:
-        return bent.clone(), bent
-    heads, _, keys = bent.shape
-    return (bent.view(heads, -1, *hidden.shape) + hidden).view(heads, -1, keys), bent
+def _bent(q: Tensor, k: Tensor, manner: Manner) -> Tensor:
+    """Scores [key-value heads, queries of the heads that share one, keys]."""
+    return manner.bend(_together(q, k) @ k[0].transpose(1, 2) * manner.scale)
+
+
+def _seen(scores: Tensor, hidden: Tensor | None) -> Tensor:
+    """-inf where a query does not see a key."""
+    heads, _, keys = scores.shape
+    return scores if hidden is None else (scores.view(heads, -1, *hidden.shape) + hidden).view(heads, -1, keys)
 
 
 def _hidden(rows: slice, k: Tensor, causal: bool, mask: Tensor | None) -> Tensor | None:

@@ -109,7 +109,7 @@ class DecodingLayout:
         if manner.sinks is None:
             return out
         by_head = self.rows, -1, self.most
-        return manner.drain(out.view(*by_head, out.shape[3]), scores.logsumexp(dim=3).view(by_head))[0]
+        return manner.drain(out.view(*by_head, out.shape[3]), scores.float().logsumexp(dim=3).view(by_head))[0]
 
     def _mask(self, window: int | None, dtype: torch.dtype, heads: int) -> Tensor:
         """Additive: 0 where a query sees a key, -inf elsewhere; [rows, 1, heads * most, trunk and slot keys], for so

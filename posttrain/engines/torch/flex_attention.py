@@ -14,9 +14,10 @@ from posttrain.engines.torch.sight import Sight
 
 
 @functools.cache
-def _kernel(device: str) -> Any:
-    """Compiled where it becomes one kernel; as plain operations (all scores in memory) where there is no compiler."""
-    return torch.compile(flex_attention, dynamic=True) if device == "cuda" else flex_attention
+def compiled() -> Any:
+    """As one kernel, for any number of tokens; but with a cap that is a constant: as an input, torch 2.13 fails."""
+    constant = torch._dynamo.config.patch(specialize_float=True)
+    return constant(torch.compile(flex_attention, dynamic=True))
 
 
 class FlexAttention:
@@ -35,7 +36,9 @@ class FlexAttention:
                 None, None, q.shape[2], k.shape[2], device=str(q.device),
             )  # fmt: skip
         grouped = q.shape[1] != k.shape[1]
-        out, more = _kernel(q.device.type)(
+        # elsewhere as plain operations, with all scores in memory
+        kernel = compiled() if q.device.type == "cuda" else flex_attention
+        out, more = kernel(
             q, k, v, block_mask=self._masks[window], scale=manner.scale, enable_gqa=grouped,
             score_mod=None if manner.cap is None else lambda score, *_: manner.bend(score),
             return_aux=AuxRequest(lse=manner.sinks is not None),

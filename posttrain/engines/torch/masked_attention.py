@@ -28,4 +28,4 @@ class MaskedAttention:
         if manner.cap is None and manner.sinks is None:
             return scaled_dot_product_attention(q, k, v, attn_mask=self._masks[window], scale=manner.scale)
         scores = manner.bend(q @ k.transpose(2, 3) * manner.scale).masked_fill(~self._masks[window], float("-inf"))
-        return manner.drain(scores.softmax(dim=3) @ v, scores.logsumexp(dim=3))[0]
+        return manner.drain(scores.softmax(dim=3) @ v, scores.float().logsumexp(dim=3))[0]

@@ -153,7 +153,8 @@ class Network:
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits [rows, vocabulary] of hidden states [rows, hidden]."""
-        return torch.cat([self.output_head(rows) for rows in hidden.split(1 if self.deterministic else len(hidden))])
+        pieces = hidden.split(1 if self.deterministic else len(hidden))
+        return torch.cat([self.output_head.rows(piece) for piece in pieces])
 
     def calls(self, shares: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:
         """What is computed side by side of numbered things, in their order, and of that what is computed in one call:
@@ -258,13 +259,18 @@ class Network:
         first = len(trunk.tokens) if trunk else 0
         forest = plant(prompts, adapters, first_position=first)
         hidden, layout = self.forest(forest, trunk=trunk, store=True)
-        places = [torch.tensor(forest.index(i), device=self.device) for i in range(len(prompts))]
-        last = torch.cat([place[-end:] for place, end in zip(places, ends, strict=True)])
+        last = [place for i, end in enumerate(ends) for place in forest.index(i)[-end:]]
         if len({*adapters}) > 1 and not hidden[last].isfinite().all():  # one that has diverged spoils its neighbours
             alone = zip(prompts, adapters, ends, strict=True)
             return _joined(self._prefill([prompt], [adapter], trunk, [end]) for prompt, adapter, end in alone)
+        places = [self._place(forest, i) for i in range(len(prompts))]
         keys_values = [[(k[:, :, place], v[:, :, place]) for place in places] for k, v in layout.kept]
         return hidden[last], keys_values
+
+    def _place(self, forest: Forest, sequence: int) -> slice | Tensor:
+        """Where a sequence lies in the layout: in one piece, which is not copied, if it shares nothing."""
+        spans = forest.spans[sequence]
+        return slice(*spans[0]) if len(spans) == 1 else torch.tensor(forest.index(sequence), device=self.device)
 
     def feed(self, tokens: Sequence[int], layout: Layout, owners: Sequence[tuple[str, int]]) -> Tensor:
         """Hidden states of one decoding step; owners are (adapter, tokens), rows of one adapter together."""

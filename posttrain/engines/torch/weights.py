@@ -111,6 +111,11 @@ def lay_out_for_products(model: nn.Module, joined: Collection[Joined] = ()) -> N
             linear.register_buffer(WHOLE, by_column, persistent=False)
     for each in joined:
         each.share()
+    laid_out = {linear.weight for linear in linears}
+    laid_out |= {member.weight for each in joined for member in each.members.values()}
+    for parameter in model.parameters():  # else the map of the file they were read from stays in memory, and all of it
+        if parameter not in laid_out:
+            parameter.data = parameter.data.clone()
 
 
 def _columns(weight: Tensor) -> int:
