@@ -2,7 +2,7 @@
 """Supervised fine-tuning: how much cheaper than TRL's SFTTrainer on the same rows?
 
     make peers                                          # once: TRL in an environment of its own
-    python benchmarks/sft.py                            # all questions: shared prompts by 8 and by 32, nothing shared
+    python benchmarks/sft.py                            # all: shared prompts by 8 and by 32, nothing shared, episodes
     python benchmarks/sft.py --rows nothing_shared --threads 2
 
 SmolLM2-135M in fp32, LoRA of rank 16 on all linear layers (one adapter file that both begin with), AdamW, the same rows
@@ -17,6 +17,7 @@ CASES = {  # rows: (batch size, steps, at least so many times TRL)
     "shared_8": ("shared_prompt", 8, 4, 5.5),
     "shared_32": ("shared_prompt", 32, 2, 7.0),
     "nothing_shared": ("nothing_shared", 8, 4, 1.7),
+    "episodes": ("episodes", 8, 4, 1.0),  # turns and forks: deep trees
 }
 
 

@@ -6,6 +6,8 @@ nothing_shared.json: 64 rows of 40 to 240 tokens that share nothing; the last fi
 about one length lie together, which is the best order for who pads.
 pairs.json: 32 prompts of 150 tokens that share nothing, each with two answers of 40.
 prompts.json, prompts_shared.json: 64 prompts of 150 tokens that share nothing, or the first 120.
+episodes.json: 4 episodes of 8 rows: a system prompt of 80 tokens, and 4 turns of 30 tokens with two answers of 20 each,
+with the first of which the episode goes on; an answer is trained, behind all that came before it.
 """
 
 from __future__ import annotations
@@ -44,6 +46,15 @@ def main() -> None:
     write("pairs", [{"prompt": words(150), "chosen": words(40), "rejected": words(40)} for _ in range(32)])
     write("prompts", [words(150) for _ in range(64)])
     write("prompts_shared", [shared + words(30) for _ in range(64)])
+    rows = []
+    for _ in range(4):
+        so_far = words(80)
+        for _ in range(4):
+            so_far += words(30)
+            first, second = (so_far + words(20) for _ in range(2))
+            rows += [{"tokens": row, "trained_from": len(so_far)} for row in (first, second)]
+            so_far = [*first]
+    write("episodes", rows)
 
 
 def write(name: str, rows: list[Any]) -> None:
