@@ -25,7 +25,10 @@ MANY_ROWS = 16
 
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x [..., in] @ weight [out, in].T + bias [..., out], of one type; the weight may be a view, or laid out."""
+    """x [..., in] @ weight [out, in].T + bias [out], of one type.
+
+    The weight lies by row or by column, or is laid out: with a part of another it takes a thousand times as long.
+    """
     return OPERATIONS._linear_pointwise(x, weight, bias, "none", [], "")
 
 
