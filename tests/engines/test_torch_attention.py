@@ -208,3 +208,16 @@ def test_flex_attention_compiles(manner: Manner, monkeypatch: pytest.MonkeyPatch
     attention = FlexAttention(Sight(forest, 0, CPU))
     monkeypatch.setattr(flex_attention, "flex_attention", flex_attention.compiled())
     same([attention(*given, manner)], [by_definition(forest, 0, manner, *given)])
+
+
+def test_what_sinks_take_of_bf16_scores_is_not_rounded_to_bf16() -> None:
+    """Ten keys of score 25 sum to 27.30, for which bfloat16 has 27.25."""
+    slots, sink = SlotCache(), 27.25
+    keys = torch.zeros(2, SHARED, 16, SIZE, dtype=torch.bfloat16)
+    keys[..., 0] = 5
+    slots.layers = [(keys, torch.ones_like(keys))]
+    layout = DecodingLayout(slots, 0, [9, 9], [1, 1], [None, None], CPU)
+    q, k = keys[:1, :1, :2].repeat(1, HEADS, 1, 1), keys[:1, :, :2]
+    out = layout.attend(0, q, k, torch.ones_like(k), Manner(1.0, sinks=torch.full((HEADS,), sink)))
+    wanted = torch.sigmoid(torch.tensor(25.0 - sink) + torch.tensor(10.0).log())
+    assert float((out.float() - wanted).abs().max()) < 5e-3
