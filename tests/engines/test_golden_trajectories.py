@@ -101,6 +101,9 @@ def by_peft(model: Any, data: Sequence[Datum], loss: Any, normaliser: float) -> 
     return found
 
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
+
 @pytest.fixture(scope="module")
 def start(tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, TorchEngine, Path]:
     model, folder = make("llama"), tmp_path_factory.mktemp("start")

@@ -19,6 +19,10 @@ from posttrain.engines.torch.forest import Forest, plant
 from posttrain.engines.torch.manner import Manner
 from posttrain.engines.torch.masked_attention import MaskedAttention
 from posttrain.engines.torch.merged_attention import MergedAttention
+from posttrain.engines.torch.native import library as native_library
+from posttrain.engines.torch.native.attention import suits_attention
+from posttrain.engines.torch.native.library import library
+from posttrain.engines.torch.native_attention import NativeAttention
 from posttrain.engines.torch.sight import Sight
 
 CPU = torch.device("cpu")
@@ -45,13 +49,14 @@ BATCHES = {
     "an episode with forks": [*DEEP, *((*turns, 1, 2, 3) for turns in DEEP)],
     "nothing shared": [tuple(range(50 * i, 50 * i + 30)) for i in range(4)],
 }
+LONG = [tuple(range(210)), (*range(100), *range(300, 370)), (*range(100), *range(300, 330), *range(400, 465))]
 
 
-def numbers(forest: Forest, trunk: int) -> list[Tensor]:
+def numbers(forest: Forest, trunk: int, size: int = SIZE) -> list[Tensor]:
     torch.manual_seed(0)
     tokens = len(forest.tokens)
     shapes = ((HEADS, tokens), (SHARED, trunk + tokens), (SHARED, trunk + tokens))
-    return [(3 * torch.randn(1, *shape, SIZE)).requires_grad_() for shape in shapes]
+    return [(3 * torch.randn(1, *shape, size)).requires_grad_() for shape in shapes]
 
 
 def by_definition(forest: Forest, trunk: int, manner: Manner, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -101,6 +106,25 @@ def test_merged_attention_is_that_of_separate_sequences(
     given, attention = numbers(forest, trunk), MergedAttention(Sight(forest, trunk, CPU))
     wanted = with_gradients(lambda *qkv: by_definition(forest, trunk, manner, *qkv), given)
     same(with_gradients(lambda *qkv: attention(*qkv, manner), given), wanted)
+
+
+@pytest.mark.skipif(library() is None, reason="no C compiler, or a processor without AVX-512")
+@pytest.mark.parametrize("manner", [manner for manner in [*MANNERS, Manner(0.3, 1000)] if not manner.cap], ids=named)
+@pytest.mark.parametrize("trunk", [0, 17])
+@pytest.mark.parametrize("batch", [*BATCHES, "long"])
+@pytest.mark.parametrize("size", [16, 80])
+def test_attention_in_c_is_that_of_separate_sequences(size: int, batch: str, trunk: int, manner: Manner) -> None:
+    """Also of more keys than a block, with a fork in the midst of one, and as what is joined lies: token by token."""
+    forest = plant(LONG, [""] * len(LONG), first_position=trunk) if batch == "long" else planted(batch, trunk)
+    given = [_token_by_token(tensor.detach() / 2) for tensor in numbers(forest, trunk, size)]
+    assert suits_attention(given[0], manner)
+    attention = NativeAttention(Sight(forest, trunk, CPU))
+    wanted = with_gradients(lambda *qkv: by_definition(forest, trunk, manner, *qkv), given)
+    same(with_gradients(lambda *qkv: attention(*qkv, manner), given), wanted)
+
+
+def _token_by_token(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).contiguous().transpose(1, 2).requires_grad_()
 
 
 @pytest.mark.parametrize("manner", MANNERS, ids=named)
@@ -175,27 +199,60 @@ def test_what_a_window_hides_is_not_computed(monkeypatch: pytest.MonkeyPatch) ->
     Manner(0.3, 9, 1.0, SINKS)], ids=named)
 @pytest.mark.parametrize("fed", [1, 3])
 @pytest.mark.parametrize("trunk_length", [0, 6])
-def test_a_row_alone_is_what_it_is_beside_another(trunk_length: int, fed: int, manner: Manner) -> None:
-    """One kernel for a single row, products and a softmax for several: the same numbers, written to the same places."""
+def test_a_row_alone_is_what_it_is_beside_another(
+        trunk_length: int, fed: int, manner: Manner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One kernel for a single row, products and a softmax for several, and C for either: the same numbers, written to
+    the same places."""
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator)
 
-    heads, kv_heads, size, start = 6, 2, 8, 7
+    heads, kv_heads, size, start = 6, 2, 16, 7
     shared = random(1, kv_heads, trunk_length, size), random(1, kv_heads, trunk_length, size)
     trunk = Trunk(tuple(range(trunk_length)), [shared]) if trunk_length else None
     cached = random(1, kv_heads, 16, size), random(1, kv_heads, 16, size)
     q, k, v = random(1, heads, fed, size), random(1, kv_heads, fed, size), random(1, kv_heads, fed, size)
     found = []
-    for rows in (1, 2):
+    for rows, in_c in ((1, False), (2, False), (1, True), (2, True)):
         slots = SlotCache()
         slots.layers = [tuple(each.repeat(rows, 1, 1, 1) for each in cached)]  # type: ignore[list-item]
         layout = DecodingLayout(slots, 0, [start] * rows, [fed] * rows, [trunk] * rows, CPU)
-        out = layout.attend(0, *(each.repeat(1, 1, rows, 1) for each in (q, k, v)), manner)
+        with monkeypatch.context() as patch:
+            if not in_c:
+                patch.setattr(native_library, "library", lambda: None)
+            out = layout.attend(0, *(each.repeat(1, 1, rows, 1) for each in (q, k, v)), manner)
         found.append((out[:, :, :fed], slots.layers[0][0][:1], slots.layers[0][1][:1]))
-    for alone, beside in zip(*found, strict=True):
-        torch.testing.assert_close(alone, beside)
+    for alone, *others in zip(*found, strict=True):
+        for other in others:
+            torch.testing.assert_close(other, alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("manner", [Manner(0.3), Manner(0.3, 9), Manner(0.3, 20, sinks=SINKS)], ids=named)
+def test_rows_of_different_trunks_see_theirs(manner: Manner) -> None:
+    """Each beside others, of other lengths and with other trunks, is what it is alone."""
+    torch.manual_seed(0)
+    size, room = 32, 48
+    trunks = [Trunk(tuple(range(n)), [(torch.randn(1, SHARED, n, size), torch.randn(1, SHARED, n, size))])
+              for n in (70, 5)]
+    of_rows = [trunks[0], trunks[0], None, trunks[1], trunks[0]]
+    starts, counts = [3, 40, 17, 1, 9], [1, 4, 2, 1, 3]
+    cached = torch.randn(len(of_rows) + 1, SHARED, room, size), torch.randn(len(of_rows) + 1, SHARED, room, size)
+    fed = [torch.randn(1, heads, sum(counts), size) for heads in (HEADS, SHARED, SHARED)]
+    found = []
+    for runs in ([range(5)], [range(row, row + 1) for row in range(5)]):  # the first slot is another's
+        slots = SlotCache()
+        slots.layers = [tuple(each.clone() for each in cached)]  # type: ignore[list-item]
+        outs = []
+        for rows in runs:
+            first, last = sum(counts[: rows[0]]), sum(counts[: rows[-1] + 1])
+            layout = DecodingLayout(slots, 1 + rows[0], [starts[row] for row in rows], [counts[row] for row in rows],
+                                    [of_rows[row] for row in rows], CPU)
+            outs.append(layout.attend(0, *(each[:, :, first:last] for each in fed), manner))
+        found.append((torch.cat(outs, dim=2), *slots.layers[0]))
+    for together, alone in zip(*found, strict=True):
+        torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")

@@ -31,7 +31,7 @@ from torch_models import (
 )
 
 from posttrain import losses
-from posttrain.engines.torch import head, merged_attention, network
+from posttrain.engines.torch import head, merged_attention, native_attention, network
 from posttrain.engines.torch.attention import attend
 from posttrain.engines.torch.blocks import _Recorder
 from posttrain.engines.torch.cache import SHORTEST_TRUNK
@@ -41,6 +41,8 @@ from posttrain.optimisers import Adam
 from posttrain.types import Datum, LoRA, Sampling, UserError
 
 SMALL = LoRA(rank=4, alpha=6)
+
+pytestmark = pytest.mark.usefixtures("either_way")
 
 
 @pytest.fixture(params=EXACT)
@@ -366,8 +368,8 @@ def test_many_positions_are_scored_in_chunks(llama: tuple[Any, TorchEngine], mon
 
 
 def ignoring(patch: pytest.MonkeyPatch, **instead: Any) -> None:
-    computed = merged_attention.MergedAttention.__call__
-    patch.setattr(merged_attention.MergedAttention, "__call__",
+    computed = native_attention.NativeAttention.__call__
+    patch.setattr(native_attention.NativeAttention, "__call__",
                   lambda self, q, k, v, manner: computed(self, q, k, v, replace(manner, **instead)))
 
 
@@ -400,6 +402,8 @@ def dropping_ancestors(patch: pytest.MonkeyPatch) -> None:
     parts = merged_attention.parts
     patch.setattr(merged_attention, "parts",
                   lambda segments, trunk: [part for part in parts(segments, trunk) if part.own])
+    of_segment = native_attention._of_segment
+    patch.setattr(native_attention, "_of_segment", lambda *arguments: of_segment(*arguments)[:1])
 
 
 @pytest.mark.parametrize("name, fault", [

@@ -18,7 +18,7 @@ from posttrain.engines.torch.flex_attention import FlexAttention
 from posttrain.engines.torch.forest import Forest
 from posttrain.engines.torch.manner import Manner
 from posttrain.engines.torch.masked_attention import MaskedAttention
-from posttrain.engines.torch.merged_attention import MergedAttention
+from posttrain.engines.torch.native_attention import NativeAttention
 from posttrain.engines.torch.sight import Sight
 from posttrain.types import UserError
 
@@ -67,7 +67,7 @@ AttentionInterface.register(NAME, attend)
 AttentionMaskInterface.register(NAME, lambda *_, **__: None)
 
 
-COMPUTED: Mapping[str, Callable[[Sight], Callable[..., Tensor]]] = {"cpu": MergedAttention, "cuda": FlexAttention}
+COMPUTED: Mapping[str, Callable[[Sight], Callable[..., Tensor]]] = {"cpu": NativeAttention, "cuda": FlexAttention}
 """By the kind of device (ROCm is `cuda` to torch); elsewhere MaskedAttention."""
 
 

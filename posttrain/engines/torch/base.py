@@ -21,6 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from posttrain.engines.torch import rounded
 from posttrain.engines.torch.adapters import Precision
+from posttrain.engines.torch.cache_folder import cache_folder
 from posttrain.runs import read_json
 from posttrain.types import UserError
 
@@ -32,11 +33,6 @@ BROKEN = (*TELLING, ArithmeticError, AttributeError, LookupError, RuntimeError, 
 
 EMBEDDED = "smollm2"
 """SmolLM2-135M-Instruct (Apache-2.0), the default model: no network, no account."""
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: $POSTTRAIN_CACHE, else ~/.cache/posttrain."""
-    return Path(os.environ.get("POSTTRAIN_CACHE") or Path.home() / ".cache" / "posttrain")
 
 
 def choose_device() -> torch.device:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
 from posttrain.engines.torch.attention import KeysValues
-from posttrain.engines.torch.cache import SlotCache, Trunk
+from posttrain.engines.torch.cache import SlotCache, Trunk, length
 from posttrain.engines.torch.manner import Manner
 from posttrain.engines.torch.merged_attention import Seen, attend_to_parts
+from posttrain.engines.torch.native.attention import Part, Parts, Source, attend, suits_attention
 
 
 class DecodingLayout:
@@ -33,10 +35,13 @@ class DecodingLayout:
         self.row = torch.tensor([row for row, _ in pairs], device=device)
         self.step = torch.tensor([step for _, step in pairs], device=device)
         self.slot_position = torch.tensor(starts, device=device)[self.row] + self.step
-        self.trunk_lengths = torch.tensor([len(trunk.tokens) if trunk else 0 for trunk in trunks], device=device)
+        self.trunk_lengths = torch.tensor([length(trunk) for trunk in trunks], device=device)
         self.positions = (self.slot_position + self.trunk_lengths[self.row])[None]
         self.used = int(self.slot_position.max()) + 1
         self.ragged = self.most > 1
+        self.starts, self.trunks = starts, trunks
+        self._queries = list(pairwise(accumulate(counts, initial=0)))
+        self._parts: tuple[Parts, list[Parts]] | None = None
         groups: dict[int, tuple[Trunk, list[int]]] = {}
         for row, trunk in enumerate(trunks):
             if trunk:
@@ -54,10 +59,12 @@ class DecodingLayout:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, manner: Manner) -> Tensor:
         """See attention.Layout."""
         keys, values = (cached[self.first : self.first + self.rows] for cached in self.slots.layers[layer])
+        if suits_attention(q, manner):
+            self._store(keys, values, k, v)
+            return self._attend_natively(layer, q, keys, values, manner)
         if self.rows == 1 and q.device.type == "cpu":
             return self._attend_alone(layer, q, (keys, values), (k, v), manner)
-        keys[self.row, :, self.slot_position] = k[0].transpose(0, 1)
-        values[self.row, :, self.slot_position] = v[0].transpose(0, 1)
+        self._store(keys, values, k, v)
         heads, kv_heads, size = q.shape[1], k.shape[1], q.shape[3]
         by_token = q[0].transpose(0, 1)  # [tokens, heads, size]
         if self.ragged:
@@ -72,6 +79,46 @@ class DecodingLayout:
         out = out.view(self.rows, heads, self.most, size).transpose(1, 2)
         flat = out[self.row, self.step] if self.ragged else out[:, 0]
         return flat.transpose(0, 1)[None]
+
+    def _store(self, keys: Tensor, values: Tensor, k: Tensor, v: Tensor) -> None:
+        """Writes keys and values [1, key-value heads, tokens, size] to their slots."""
+        if self.rows == 1:
+            at = slice(self.used - self.most, self.used)
+            keys[:, :, at], values[:, :, at] = k, v
+        else:
+            keys[self.row, :, self.slot_position] = k[0].transpose(0, 1)
+            values[self.row, :, self.slot_position] = v[0].transpose(0, 1)
+
+    def _attend_natively(self, layer: int, q: Tensor, keys: Tensor, values: Tensor, manner: Manner) -> Tensor:
+        """All slots as one long run of keys, and every trunk."""
+        rows, heads, capacity, size = keys.shape
+        apart = heads * capacity
+        shape, strides = (1, heads, (rows - 1) * apart + capacity, size), (0, capacity * size, size, 1)
+        if self._parts is None:
+            self._parts = self._own_parts(apart), [self._parts_of(trunk) for trunk, _ in self.groups]
+        own, of_trunks = self._parts
+        sources = [Source(keys.as_strided(shape, strides), values.as_strided(shape, strides), own)]
+        sources += [Source(*self.groups[i][0].layers[layer], parts) for i, parts in enumerate(of_trunks)]
+        return manner.drain(*attend(q, sources, manner))[0]
+
+    def _own_parts(self, apart: int) -> Parts:
+        """Each row sees its slot; these begin so many keys apart."""
+        found = []
+        for row, (first, end) in enumerate(self._queries):
+            key, start, before = row * apart, self.starts[row], length(self.trunks[row])
+            found.append(Part(first, end, key, key + start + end - first, start + 1, before))
+        return Parts(found, self.positions[0])
+
+    def _parts_of(self, trunk: Trunk) -> Parts:
+        """The rows of a trunk see all of it."""
+        runs: list[list[int]] = []
+        for own, (first, end) in zip(self.trunks, self._queries, strict=True):
+            if own is trunk and runs and runs[-1][1] == first:
+                runs[-1][1] = end
+            elif own is trunk:
+                runs.append([first, end])
+        size = len(trunk.tokens)
+        return Parts([Part(first, end, 0, size, size, 0) for first, end in runs], self.positions[0])
 
     def _attend_alone(self, layer: int, q: Tensor, cached: KeysValues, fresh: KeysValues, manner: Manner) -> Tensor:
         """A single row: its keys lie as the attention kernel wants them, and every operation less is felt."""

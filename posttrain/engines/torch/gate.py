@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 from transformers.activations import SiLUActivation
 
+from posttrain.engines.torch import native
+
 
 def gated(joined: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
     """Gate and up side by side [rows, 2 * width] -> activation(gate) * up [rows, width]."""
@@ -23,6 +25,8 @@ def gated(joined: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def _forward(joined: Tensor) -> Tensor:
+    if native.suits(joined):
+        return native.layers.gate(joined)
     gate, up = joined.chunk(2, dim=1)
     return silu(gate).mul_(up)
 
@@ -36,6 +40,8 @@ class _Gated(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (joined,) = ctx.saved_tensors
+        if native.suits(gradient):
+            return native.layers.gate_backward(joined, gradient)
         gate, up = joined.chunk(2, dim=1)
         of_joined = torch.empty_like(joined)
         of_gate, of_up = of_joined.chunk(2, dim=1)

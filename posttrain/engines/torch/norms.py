@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from posttrain.engines.torch import native
+
 ROUNDING = 1e-6
 """Relative: the same sums in another order."""
 
@@ -55,7 +57,7 @@ def root_mean_square_norm(x: Tensor, scale: Tensor, epsilon: float) -> Tensor:
     """x [..., size] / sqrt(mean(x^2) + epsilon) * scale [size].  Only x gets a gradient."""
     if torch.is_grad_enabled() and x.requires_grad:
         return _Norm.apply(x, scale, epsilon)
-    if x.numel() == len(scale) and x.device.type == "cpu":  # a single token, of which every operation is felt
+    if x.numel() == len(scale) and x.is_cpu and not native.suits(x):  # a single token, of which every operation is felt
         inverse = (float(torch.dot(x.flatten(), x.flatten())) / len(scale) + epsilon) ** -0.5
         return (x * scale).mul_(inverse)
     return _normed(x, scale, epsilon)[0]
@@ -63,6 +65,8 @@ def root_mean_square_norm(x: Tensor, scale: Tensor, epsilon: float) -> Tensor:
 
 def _normed(x: Tensor, scale: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """The norm, and 1 / sqrt(mean(x^2) + epsilon) [..., 1]."""
+    if native.suits(x):
+        return native.layers.norm(x, scale, epsilon)
     mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().mul_(1 / x.shape[-1])
     inverse = mean_square.add_(epsilon).rsqrt_()
     return (x * inverse).mul_(scale), inverse
@@ -78,6 +82,8 @@ class _Norm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         x, scale, inverse = ctx.saved_tensors
+        if native.suits(gradient):
+            return native.layers.norm_backward(gradient, x, scale, inverse), None, None
         of_x = gradient * scale
         along = torch.linalg.vecdot(of_x, x)[..., None]
         return of_x.mul_(inverse).addcmul_(x, along * inverse**3, value=-1 / x.shape[-1]), None, None

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from posttrain.engines.torch import native
+
 
 def turned(joined: Tensor, cos: Tensor, sin: Tensor, widths: Sequence[int]) -> tuple[Tensor, ...]:
     """Queries and keys, and maybe values, side by side [tokens, sum of widths] -> each [tokens, width].
@@ -25,7 +27,10 @@ def _forward(joined: Tensor, cos: Tensor, sin: Tensor, widths: Sequence[int]) ->
     turning = widths[0] + widths[1]
     y = joined.new_empty(len(joined), turning)
     half = cos.shape[1] // 2
-    _turn(joined[:, :turning], y, cos, -sin[:, :half], sin[:, half:])
+    if native.suits(joined) and cos.dtype == joined.dtype:
+        native.layers.turn(joined[:, :turning], cos, sin, y)
+    else:
+        _turn(joined[:, :turning], y, cos, -sin[:, :half], sin[:, half:])
     values = joined[:, turning:].split([*widths[2:]], dim=1) if len(widths) > 2 else ()
     return (*y.split([*widths[:2]], dim=1), *values)
 
@@ -55,7 +60,10 @@ class _Turned(torch.autograd.Function):
         joined = gradients[0].new_empty(len(cos), sum(ctx.widths))
         rooms = joined.split([*ctx.widths], dim=1)
         for room, gradient in zip(rooms[:2], gradients[:2], strict=True):
-            _turn(gradient, room, cos, sin[:, half:], -sin[:, :half])
+            if native.suits(gradient) and cos.dtype == gradient.dtype:
+                native.layers.turn(gradient, cos, sin, room, back=True)
+            else:
+                _turn(gradient, room, cos, sin[:, half:], -sin[:, :half])
         for room, gradient in zip(rooms[2:], gradients[2:], strict=True):
             room.copy_(gradient)
         return joined, None, None, None

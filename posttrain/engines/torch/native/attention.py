@@ -1,0 +1,128 @@
+"""Attention over parts, and its gradient: attention.c."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from posttrain.engines.torch.manner import Manner
+from posttrain.engines.torch.native.library import library, suits
+
+MOST_SIZE = 256
+"""Numbers of a head, a multiple of 16."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Queries [start, end) attend to keys [first, last): the first query to `seen` of them, and each to one more than
+    the one before it.  `position` is that of the first key."""
+
+    start: int
+    end: int
+    first: int
+    last: int
+    seen: int
+    position: int
+
+
+class Parts:
+    """Parts as C has them, with the positions of all queries [tokens], in int64."""
+
+    def __init__(self, parts: Sequence[Part], positions: Tensor) -> None:
+        self.count, self.positions = len(parts), positions.contiguous()
+        self.table = torch.tensor([astuple(part) for part in parts], dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Keys and values [1, key-value heads, keys, size], and the parts in which they are attended to."""
+
+    keys: Tensor
+    values: Tensor
+    parts: Parts
+
+
+def suits_attention(q: Tensor, manner: Manner) -> bool:
+    """Whether these functions compute that."""
+    return manner.cap is None and q.shape[3] % 16 == 0 and q.shape[3] <= MOST_SIZE and suits(q)
+
+
+def attend(q: Tensor, sources: Sequence[Source], manner: Manner) -> tuple[Tensor, Tensor]:
+    """What queries [1, heads, tokens, size] see in all sources, like them, and the log-sum-exp of the scores [1, heads,
+    tokens].  Each must see a key in one of them."""
+    q, (_, heads, tokens, size) = _by_head(q), q.shape
+    out = q.new_empty(1, tokens, heads, size).transpose(1, 2)
+    largest, totals = q.new_empty(2, tokens, heads).unbind()
+    told = _manner(q, sources[0], manner)
+    given = (_Source * len(sources))(*map(_source, sources))
+    room = largest.data_ptr(), totals.data_ptr()
+    library().attend(ctypes.byref(told), given, len(sources), tokens, *_placed(q), *_placed(out), *room)
+    return out, totals.t()[None]
+
+
+def attend_backward(
+    gradient: Tensor, q: Tensor, source: Source, out: Tensor, total: Tensor, manner: Manner
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of queries, keys and values, given that of `out`, what attention to one source came to, and of it
+    the log-sum-exp [1, heads, tokens]."""
+    q, out, gradient, totals = _by_head(q), _by_head(out), _by_head(gradient), total[0].t().contiguous()
+    like = q, source.keys, source.values
+    found = [x.new_zeros(1, x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2) for x in like]
+    told, given = _manner(q, source, manner), _source(source)
+    arrays = *_placed(q), *_placed(out), totals.data_ptr(), *_placed(gradient)
+    rooms = [pointer for x in found for pointer in _placed(x)]
+    library().attend_backward(ctypes.byref(told), ctypes.byref(given), *arrays, *rooms)
+    return found[0], found[1], found[2]
+
+
+class _Manner(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("heads", "shared", "size", "window")),
+        ("positions", ctypes.c_void_p),
+        ("scale", ctypes.c_float),
+    )
+
+
+class _Strides(ctypes.Structure):
+    _fields_ = (("token", ctypes.c_int64), ("head", ctypes.c_int64))
+
+
+class _Source(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("keys", "values")),
+        *((name, _Strides) for name in ("of_keys", "of_values")),
+        ("parts", ctypes.c_void_p),
+        ("count", ctypes.c_int64),
+    )
+
+
+def _manner(q: Tensor, source: Source, manner: Manner) -> _Manner:
+    heads, size = q.shape[1], q.shape[3]
+    positions = source.parts.positions.data_ptr()
+    return _Manner(heads, heads // source.keys.shape[1], size, manner.window or 0, positions, manner.scale)
+
+
+def _source(source: Source) -> _Source:
+    keys, values, parts = source.keys, source.values, source.parts
+    return _Source(
+        keys.data_ptr(), values.data_ptr(), _strides(keys), _strides(values), parts.table.data_ptr(), parts.count
+    )
+
+
+def _strides(x: Tensor) -> _Strides:
+    return _Strides(x.stride(2), x.stride(1))
+
+
+def _placed(x: Tensor) -> tuple[int, Any]:
+    """Where an array [1, heads, tokens, size] is, and how it lies there."""
+    return x.data_ptr(), ctypes.byref(_strides(x))
+
+
+def _by_head(x: Tensor) -> Tensor:
+    """The numbers of a head must lie together."""
+    return x if x.stride(3) == 1 else x.contiguous()

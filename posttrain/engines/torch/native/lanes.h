@@ -1,0 +1,42 @@
+/* Sixteen floats at a time, as AVX-512 has them. */
+#pragma once
+
+#include <immintrin.h>
+#include <stdint.h>
+
+typedef __m512 lanes;
+
+enum { LANES = 16 };
+
+static inline lanes all(float x) { return _mm512_set1_ps(x); }
+static inline lanes load(const float *from) { return _mm512_loadu_ps(from); }
+static inline void store(float *to, lanes x) { _mm512_storeu_ps(to, x); }
+static inline float sum(lanes x) { return _mm512_reduce_add_ps(x); }
+
+/* The first `count` of them (none, of fewer than one), as a mask: for what is left over at the end of a row. */
+static inline __mmask16 first(long count) {
+    return count >= LANES ? 0xffff : count > 0 ? (__mmask16)((1u << count) - 1) : 0;
+}
+static inline lanes load_some(__mmask16 which, const float *from) { return _mm512_maskz_loadu_ps(which, from); }
+static inline void store_some(__mmask16 which, float *to, lanes x) { _mm512_mask_storeu_ps(to, which, x); }
+
+/* exp(x) = 2^n exp(f), with n the whole part of x / ln 2 and |f| <= ln 2 / 2: to 1e-7 of it.  Of nan, nan. */
+static inline lanes exponential(lanes x) {
+    x = _mm512_max_ps(all(-104.0f), x);  /* below it is 0; and the operand that may be nan comes second */
+    x = _mm512_min_ps(all(89.0f), x);  /* above it is infinite */
+    lanes n = _mm512_roundscale_ps(_mm512_mul_ps(x, all(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    lanes f = _mm512_fnmadd_ps(n, all(-2.12194440e-4f), _mm512_fnmadd_ps(n, all(0.693359375f), x));
+    lanes y = all(1.0f / 720);
+    y = _mm512_fmadd_ps(y, f, all(1.0f / 120));
+    y = _mm512_fmadd_ps(y, f, all(1.0f / 24));
+    y = _mm512_fmadd_ps(y, f, all(1.0f / 6));
+    y = _mm512_fmadd_ps(y, f, all(0.5f));
+    y = _mm512_fmadd_ps(y, f, all(1.0f));
+    y = _mm512_fmadd_ps(y, f, all(1.0f));
+    return _mm512_scalef_ps(y, n);
+}
+
+/* 1 / (1 + exp(-x)) */
+static inline lanes sigmoid(lanes x) {
+    return _mm512_div_ps(all(1.0f), _mm512_add_ps(all(1.0f), exponential(_mm512_sub_ps(_mm512_setzero_ps(), x))));
+}

@@ -1,0 +1,124 @@
+"""The functions in C, compiled for this machine and kept (see cache_folder.py).
+
+They are called through ctypes, with the addresses of tensors: no header of torch or Python is needed, so compiling
+takes two seconds, and one compiler is as good as another.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from posttrain.engines.torch.cache_folder import cache_folder
+
+SOURCES = Path(__file__).parent
+
+FLAGS = ("-O3", "-march=x86-64-v4", "-shared", "-fPIC")
+
+PATIENCE_S = 120
+
+_POINTER, _COUNT, _NUMBER = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
+
+SIGNATURES: Mapping[str, Sequence[Any]] = {
+    "norm": (*[_POINTER] * 4, _COUNT, _COUNT, _NUMBER),
+    "norm_backward": (*[_POINTER] * 5, _COUNT, _COUNT),
+    "gate": (*[_POINTER] * 2, _COUNT, _COUNT),
+    "gate_backward": (*[_POINTER] * 3, _COUNT, _COUNT),
+    "turn": (_POINTER, _COUNT, _POINTER, _POINTER, _NUMBER, _POINTER, *[_COUNT] * 4),
+    "multiply_row": (_POINTER, _COUNT, _POINTER, _COUNT, _POINTER, _POINTER, _COUNT),
+    "multiply_int8": (_POINTER, _COUNT, _COUNT, *[_POINTER] * 4, _COUNT),
+    "attend": (_POINTER, _POINTER, _COUNT, _COUNT, *[_POINTER] * 6),
+    "attend_backward": [_POINTER] * 15,
+}
+"""Of each function, as the C files have it."""
+
+_log = logging.getLogger(__name__)
+
+
+def suits(x: Tensor) -> bool:
+    """Whether what this tensor holds can be computed by these functions: fp32, on a CPU that has a library of them."""
+    return x.dtype == torch.float32 and x.is_cpu and library() is not None
+
+
+@functools.cache
+def library() -> Any:
+    """The compiled functions; None where the processor has no AVX-512, or there is no C compiler ($CC, else cc)."""
+    if platform.machine() not in ("x86_64", "AMD64") or torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return None
+    compiler = shlex.split(os.environ.get("CC") or "cc")
+    if not shutil.which(compiler[0]):
+        _log.info(
+            "no C compiler (%s): attention, norms and single rows are left to torch, which is slower", compiler[0]
+        )
+        return None
+    try:
+        found = _loaded(compiler)
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", "") or error
+        _log.warning(
+            "%s failed; attention, norms and single rows are left to torch, which is slower: %s", compiler, said
+        )
+        return None
+    for name, arguments in SIGNATURES.items():
+        function = getattr(found, name)
+        function.argtypes, function.restype = arguments, None
+    return found
+
+
+def has_vnni() -> bool:
+    """Whether the processor multiplies bytes."""
+    return library() is not None and bool(torch.cpu._is_vnni_supported())
+
+
+def _loaded(compiler: list[str]) -> ctypes.CDLL:
+    file = _compiled(compiler)
+    try:
+        return ctypes.CDLL(str(file))
+    except OSError:  # cut short, as by a full disk
+        file.unlink()
+        return ctypes.CDLL(str(_compiled(compiler)))
+
+
+def _compiled(compiler: list[str]) -> Path:
+    """The library's file.  Raises OSError or subprocess.SubprocessError."""
+    sources = sorted(SOURCES.glob("*.[ch]"))
+    stamp = hashlib.sha256(repr((compiler, FLAGS)).encode())
+    for source in sources:
+        stamp.update(source.read_bytes())
+    folder = _folder()
+    found = folder / f"{stamp.hexdigest()[:16]}.so"
+    if not found.exists():
+        handle, made = tempfile.mkstemp(suffix=".so", dir=folder)  # of its own: others may be compiling, too
+        os.close(handle)
+        command = [*compiler, *FLAGS, *(str(source) for source in sources if source.suffix == ".c"), "-o", made, "-lm"]
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_S)
+            Path(made).replace(found)
+        finally:
+            Path(made).unlink(missing_ok=True)
+    return found
+
+
+def _folder() -> Path:
+    """Where it is kept; nobody else may write there, for it is run."""
+    folder = cache_folder() / "native"
+    try:
+        folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:  # a home that cannot be written to
+        return Path(tempfile.mkdtemp(prefix="posttrain-native-"))

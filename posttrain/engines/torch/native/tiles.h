@@ -1,0 +1,106 @@
+/* Products of small matrices that lie in the nearest caches, in as many registers as there are. */
+#pragma once
+
+#include "lanes.h"
+
+enum { ROWS = 6, VECTORS = 4, COLUMNS = VECTORS * LANES };
+
+/* sums [rows][vectors] += a [rows, depth] @ b [depth, vectors * LANES]; a's numbers lie `a_row` and `a_step` apart, b's
+ * rows `b_row`.  `rows` and `vectors` are known to the compiler. */
+static inline __attribute__((always_inline)) void add_product(
+    int rows, int vectors, lanes sums[ROWS][VECTORS], const float *a, long a_row, long a_step, const float *b, long b_row,
+    long depth
+) {
+    for (long d = 0; d < depth; d++) {
+        lanes from[VECTORS];
+#pragma GCC unroll 4
+        for (int t = 0; t < vectors; t++) from[t] = load(b + d * b_row + t * LANES);
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; r++) {
+            lanes x = all(a[r * a_row + d * a_step]);
+#pragma GCC unroll 4
+            for (int t = 0; t < vectors; t++) sums[r][t] = _mm512_fmadd_ps(x, from[t], sums[r][t]);
+        }
+    }
+}
+
+/* c [rows, vectors * LANES] += a @ b, as above; c's rows lie `c_row` apart. */
+static inline __attribute__((always_inline)) void add_tile(
+    int rows, int vectors, const float *a, long a_row, long a_step, const float *b, long b_row, long depth, float *c,
+    long c_row
+) {
+    lanes sums[ROWS][VECTORS];
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int t = 0; t < vectors; t++) sums[r][t] = load(c + r * c_row + t * LANES);
+    add_product(rows, vectors, sums, a, a_row, a_step, b, b_row, depth);
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int t = 0; t < vectors; t++) store(c + r * c_row + t * LANES, sums[r][t]);
+}
+
+#define EACH_VECTORS(rows, ...) \
+    switch (vectors) { \
+        case 1: add_tile(rows, 1, __VA_ARGS__); break; \
+        case 2: add_tile(rows, 2, __VA_ARGS__); break; \
+        case 3: add_tile(rows, 3, __VA_ARGS__); break; \
+        default: add_tile(rows, 4, __VA_ARGS__); \
+    }
+
+/* c [rows, columns] += a [rows, depth] @ b [depth, columns], for any number of rows and a multiple of LANES columns. */
+static void add_matrix(
+    long rows, long columns, long depth, const float *a, long a_row, long a_step, const float *b, long b_row, float *c,
+    long c_row
+) {
+    for (long j = 0; j < columns; j += COLUMNS) {
+        long vectors = (columns - j) / LANES;
+        for (long i = 0; i < rows; i += ROWS) {
+            const float *some = a + i * a_row, *beside = b + j;
+            float *to = c + i * c_row + j;
+            switch (rows - i) {
+                case 1: EACH_VECTORS(1, some, a_row, a_step, beside, b_row, depth, to, c_row); break;
+                case 2: EACH_VECTORS(2, some, a_row, a_step, beside, b_row, depth, to, c_row); break;
+                case 3: EACH_VECTORS(3, some, a_row, a_step, beside, b_row, depth, to, c_row); break;
+                case 4: EACH_VECTORS(4, some, a_row, a_step, beside, b_row, depth, to, c_row); break;
+                case 5: EACH_VECTORS(5, some, a_row, a_step, beside, b_row, depth, to, c_row); break;
+                default: EACH_VECTORS(6, some, a_row, a_step, beside, b_row, depth, to, c_row);
+            }
+        }
+    }
+}
+
+/* The transpose of 16 x 16 numbers whose rows lie `row` apart, of which `rows` are there and the others are zero. */
+static void transpose16(const float *x, long row, long rows, float *y, long y_row) {
+    lanes a[LANES], b[LANES];
+    for (int i = 0; i < LANES; i++) a[i] = i < rows ? load(x + i * row) : _mm512_setzero_ps();
+    for (int i = 0; i < LANES; i += 2) {
+        b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+        b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+    }
+    for (int i = 0; i < LANES; i += 4)
+        for (int j = 0; j < 2; j++) {
+            __m512d low = _mm512_castps_pd(b[i + j]), high = _mm512_castps_pd(b[i + j + 2]);
+            a[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
+            a[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
+        }
+    for (int j = 0; j < 4; j++)
+        for (int half = 0; half < 2; half++) {
+            lanes low = a[8 * half + j], high = a[8 * half + j + 4];
+            b[4 * half + j] = _mm512_shuffle_f32x4(low, high, 0x88);
+            b[4 * half + j + 8] = _mm512_shuffle_f32x4(low, high, 0xdd);
+        }
+    for (int j = 0; j < 4; j++)
+        for (int half = 0; half < 2; half++) {
+            lanes low = b[8 * half + j], high = b[8 * half + j + 4];
+            store(y + (4 * half + j) * y_row, _mm512_shuffle_f32x4(low, high, 0x88));
+            store(y + (4 * half + j + 8) * y_row, _mm512_shuffle_f32x4(low, high, 0xdd));
+        }
+}
+
+/* x [rows, columns], rows `row` apart -> y [columns, rows up to a multiple of LANES], zero beyond the rows. */
+static void transpose(const float *x, long row, long rows, long columns, float *y, long y_row) {
+    for (long i = 0; i < rows; i += LANES)
+        for (long j = 0; j < columns; j += LANES) transpose16(x + i * row + j, row, rows - i, y + j * y_row + i, y_row);
+}

@@ -1,0 +1,60 @@
+"""Attention of a forest in C: every ancestor is attended to once, for all its descendants (see merged_attention.py)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from posttrain.engines.torch.forest import Segment
+from posttrain.engines.torch.manner import Manner
+from posttrain.engines.torch.merged_attention import MergedAttention
+from posttrain.engines.torch.native.attention import Part, Parts, Source, attend, attend_backward, suits_attention
+from posttrain.engines.torch.sight import Sight
+
+
+class NativeAttention:
+    """Attention of one layout; by torch (MergedAttention) where C does not compute it."""
+
+    def __init__(self, sight: Sight) -> None:
+        self._merged = MergedAttention(sight)
+        self._parts = Parts(_parts(sight), sight.query_positions)
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, manner: Manner) -> Tensor:
+        """q [1, heads, tokens, size], k and v [1, key-value heads, trunk and tokens, size] -> like q."""
+        if not suits_attention(q, manner):
+            return self._merged(q, k, v, manner)
+        return _Attention.apply(q, k, v, self._parts, manner)
+
+
+def _parts(sight: Sight) -> list[Part]:
+    """Each segment sees itself, and what hangs on it sees it; all see the trunk."""
+    found, trunk, positions = [], sight.trunk_length, sight.forest.positions
+    if trunk:
+        found.append(Part(0, len(positions), 0, trunk, trunk, min(positions) - trunk))
+    for segment in sight.forest.segments:
+        found.extend(_of_segment(segment, trunk, positions[segment.start]))
+    return found
+
+
+def _of_segment(segment: Segment, trunk: int, position: int) -> list[Part]:
+    start, end = segment.start, segment.end
+    keys = start + trunk, end + trunk
+    own = Part(start, end, *keys, 1, position)
+    return [own, Part(end, segment.reach, *keys, end - start, position)] if segment.reach > end else [own]
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, parts: Parts, manner: Manner) -> Tensor:
+        out, total = manner.drain(*attend(q, [Source(k, v, parts)], manner))
+        ctx.parts, ctx.manner = parts, manner
+        ctx.save_for_backward(q, k, v, out, total)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, out, total = ctx.saved_tensors
+        of_q, of_k, of_v = attend_backward(gradient, q, Source(k, v, ctx.parts), out, total, ctx.manner)
+        return of_q, of_k, of_v, None, None
