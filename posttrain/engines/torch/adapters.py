@@ -140,10 +140,10 @@ class AdaptedLinear(FrozenLinear):
             y = frozen.product(x)
             group.add(self.columns, x, y)
             return y
-        deltas = [Delta(start, end, self._pairs(adapter), adapter.scale) for adapter, start, end in acting]
+        deltas = [Delta(start, end, self.pairs(adapter), adapter.scale) for adapter, start, end in acting]
         return adapted_product(x, frozen, [delta for delta in deltas if delta.pairs])
 
-    def _pairs(self, adapter: Adapter) -> list[Pair]:
+    def pairs(self, adapter: Adapter) -> list[Pair]:
         """What an adapter adds here."""
         tensors = adapter.tensors
         return [Pair(*tensors[path], columns) for path, columns in self.columns.items() if path in tensors]

@@ -13,6 +13,7 @@ from posttrain.engines.torch.cache import SlotCache, Trunk, length
 from posttrain.engines.torch.manner import Manner
 from posttrain.engines.torch.merged_attention import Seen, attend_to_parts
 from posttrain.engines.torch.native.attention import Part, Parts, Source, attend, suits_attention
+from posttrain.engines.torch.native.token import Places
 
 
 class DecodingLayout:
@@ -59,12 +60,11 @@ class DecodingLayout:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, manner: Manner) -> Tensor:
         """See attention.Layout."""
         keys, values = (cached[self.first : self.first + self.rows] for cached in self.slots.layers[layer])
-        if suits_attention(q, manner):
-            self._store(keys, values, k, v)
-            return self._attend_natively(layer, q, keys, values, manner)
-        if self.rows == 1 and q.device.type == "cpu":
-            return self._attend_alone(layer, q, (keys, values), (k, v), manner)
         self._store(keys, values, k, v)
+        if suits_attention(q, manner):
+            return self._attend_in_c(layer, q, keys, values, manner)
+        if self.rows == 1 and q.device.type == "cpu":
+            return self._attend_alone(layer, q, (keys, values), manner)
         heads, kv_heads, size = q.shape[1], k.shape[1], q.shape[3]
         by_token = q[0].transpose(0, 1)  # [tokens, heads, size]
         if self.ragged:
@@ -89,17 +89,27 @@ class DecodingLayout:
             keys[self.row, :, self.slot_position] = k[0].transpose(0, 1)
             values[self.row, :, self.slot_position] = v[0].transpose(0, 1)
 
-    def _attend_natively(self, layer: int, q: Tensor, keys: Tensor, values: Tensor, manner: Manner) -> Tensor:
+    def _attend_in_c(self, layer: int, q: Tensor, keys: Tensor, values: Tensor, manner: Manner) -> Tensor:
         """All slots as one long run of keys, and every trunk."""
         rows, heads, capacity, size = keys.shape
         apart = heads * capacity
         shape, strides = (1, heads, (rows - 1) * apart + capacity, size), (0, capacity * size, size, 1)
-        if self._parts is None:
-            self._parts = self._own_parts(apart), [self._parts_of(trunk) for trunk, _ in self.groups]
-        own, of_trunks = self._parts
+        own, of_trunks = self._found_parts(apart)
         sources = [Source(keys.as_strided(shape, strides), values.as_strided(shape, strides), own)]
         sources += [Source(*self.groups[i][0].layers[layer], parts) for i, parts in enumerate(of_trunks)]
         return manner.drain(*attend(q, sources, manner))[0]
+
+    def places(self) -> Places:
+        """Of a step of a single token: where its keys and values go, and what it sees."""
+        own, of_trunks = self._found_parts(0)
+        shared = [(self.groups[i][0].layers, parts) for i, parts in enumerate(of_trunks)]
+        return Places(self.slots.layers, self.first, self.used - 1, own, shared)
+
+    def _found_parts(self, apart: int) -> tuple[Parts, list[Parts]]:
+        """Who sees what, in slots that begin so many keys apart and in every trunk; the same in all layers."""
+        if self._parts is None:
+            self._parts = self._own_parts(apart), [self._parts_of(trunk) for trunk, _ in self.groups]
+        return self._parts
 
     def _own_parts(self, apart: int) -> Parts:
         """Each row sees its slot; these begin so many keys apart."""
@@ -120,10 +130,8 @@ class DecodingLayout:
         size = len(trunk.tokens)
         return Parts([Part(first, end, 0, size, size, 0) for first, end in runs], self.positions[0])
 
-    def _attend_alone(self, layer: int, q: Tensor, cached: KeysValues, fresh: KeysValues, manner: Manner) -> Tensor:
+    def _attend_alone(self, layer: int, q: Tensor, cached: KeysValues, manner: Manner) -> Tensor:
         """A single row: its keys lie as the attention kernel wants them, and every operation less is felt."""
-        for room, new in zip(cached, fresh, strict=True):
-            room[:, :, self.used - self.most : self.used] = new
         mask = None  # a token that comes last sees all there is
         if self.most > 1 or manner.window is not None:
             mask = self._mask(manner.window, q.dtype, 1)[0, 0]

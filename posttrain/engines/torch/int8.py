@@ -39,11 +39,11 @@ class Int8Product:
 
     def product(self, x: Tensor) -> Tensor:
         weight, scales = self._quantised
-        few = FEW_ROWS if self._native is None else FEW_ROWS_NATIVELY
+        few = FEW_ROWS if self.native is None else FEW_ROWS_NATIVELY
         if len(x) > few and self._laid_out is not None:
             y = rounded.multiply(x, self._laid_out, None)
-        elif self._native is not None:
-            y = self._native.multiply(x)
+        elif self.native is not None:
+            y = self.native.multiply(x)
         else:
             y = torch._weight_int8pack_mm(x.bfloat16(), weight, scales).float()
         return y if self.linear.bias is None else y.add_(self.linear.bias)
@@ -60,7 +60,8 @@ class Int8Product:
         return quantised.to(torch.int8).contiguous(), scales
 
     @functools.cached_property
-    def _native(self) -> Int8Weight | None:
+    def native(self) -> Int8Weight | None:
+        """For the functions in C."""
         return Int8Weight.suiting(*self._quantised)
 
     @functools.cached_property

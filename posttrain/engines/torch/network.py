@@ -10,14 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from posttrain.engines.torch import onednn
+from posttrain.engines.torch import native, onednn
 from posttrain.engines.torch.adapters import BASE, AdapterBank, Precision
 from posttrain.engines.torch.attention import NAME, ForestLayout, KeysValues, Layout
 from posttrain.engines.torch.blocks import replace_blocks
-from posttrain.engines.torch.cache import Trunk
+from posttrain.engines.torch.cache import SlotCache, Trunk
+from posttrain.engines.torch.decoding import DecodingLayout
 from posttrain.engines.torch.forest import SHORTEST_SHARED, Forest, plant, share_out
 from posttrain.engines.torch.head import OutputHead
 from posttrain.engines.torch.lower_layers import LowerLayers
+from posttrain.engines.torch.native_token import TokenPath
 from posttrain.engines.torch.norms import replace_norms
 from posttrain.engines.torch.threads import Threads
 from posttrain.engines.torch.weights import join_siblings, lay_out_for_products
@@ -30,6 +32,9 @@ PROBE = "probe"
 
 ENTERED_ROUNDING = 1e-6
 """Of a forward call entered at a layer: the same products of the same numbers."""
+
+TOKEN_ROUNDING: Mapping[Precision, float] = {"float32": 1e-5, "bfloat16": 0.0, "int8": 2e-2}
+"""Of a token that went alone, which in 8 bits is rounded to 16 bits and not, as several are, to bfloat16."""
 
 UNSUPPORTED = ("logit_scale", "logits_scaling", "attention_chunk_size")
 """Configuration entries that this engine does not compute: scaled logits, which the probe would refuse without a name,
@@ -85,6 +90,7 @@ class Network:
         self._refuse_unless_equal(expected)
         self.lower = LowerLayers(self.body, self._enters_exactly)
         self.bank.precision = precision
+        self.token_path = self._find_token_path()
         self.threads.leave()
 
     @torch.inference_mode()
@@ -229,11 +235,30 @@ class Network:
                 return False
             return bool(_relative(entered, whole) <= ENTERED_ROUNDING)
 
+    @torch.inference_mode()
+    def _find_token_path(self) -> TokenPath | None:
+        """The way of a single token through this model in C, if it comes out where it should."""
+        path = TokenPath.of(self.body, self.bank) if native.suits(next(self.body.parameters())) else None
+        if path is None:
+            return None
+        *before, last = self._probe()[0]
+        hidden, layout = self.forest(plant([[*before, last]], [BASE]), store=True)
+        slots = SlotCache()
+        slots.reserve(1, len(before) + 1, like=layout.kept)
+        for layer, (keys, values) in enumerate(layout.kept):
+            slots.write(0, layer, keys[0, :, :-1], values[0, :, :-1])
+        found = path.hidden(last, DecodingLayout(slots, 0, [len(before)], [1], [None], self.device), BASE)
+        if found is None or not _relative(found, hidden[-1:]) <= TOKEN_ROUNDING[self.bank.precision]:
+            return None
+        return path
+
     # ---- what the sampler needs
 
     @property
     def free_tokens(self) -> int:
-        """See FREE_TOKENS."""
+        """See FREE_TOKENS.  None is free beside a token that goes through all layers in one call."""
+        if self.token_path is not None:
+            return 1
         precision = self.bank.precision if self.device.type == "cpu" else "bfloat16"
         by_onednn = precision == "float32" and onednn.suits(self.output_head.base.weight)
         return onednn.FREE_TOKENS if by_onednn else FREE_TOKENS[precision]
@@ -272,7 +297,7 @@ class Network:
         spans = forest.spans[sequence]
         return slice(*spans[0]) if len(spans) == 1 else torch.tensor(forest.index(sequence), device=self.device)
 
-    def feed(self, tokens: Sequence[int], layout: Layout, owners: Sequence[tuple[str, int]]) -> Tensor:
+    def feed(self, tokens: Sequence[int], layout: DecodingLayout, owners: Sequence[tuple[str, int]]) -> Tensor:
         """Hidden states of one decoding step; owners are (adapter, tokens), rows of one adapter together."""
         spans: list[tuple[str, int, int]] = []
         end = 0
@@ -282,11 +307,20 @@ class Network:
                 spans[-1] = (adapter, spans[-1][1], end)
             else:
                 spans.append((adapter, start, end))
+        if len(tokens) == 1 and (hidden := self._feed_one(tokens[0], layout, owners[0][0])) is not None:
+            return hidden
         self.bank.act(spans)
         try:
-            return self.forward(tokens, layout, layout.positions)  # type: ignore[attr-defined]
+            return self.forward(tokens, layout, layout.positions)
         finally:
             self.bank.act([])  # nothing is held of what has acted
+
+    def _feed_one(self, token: int, layout: DecodingLayout, adapter: str) -> Tensor | None:
+        """None where the layers are to be computed one by one, as on several threads."""
+        if self.token_path is None:
+            return None
+        self.threads.take(1)
+        return self.token_path.hidden(token, layout, adapter) if torch.get_num_threads() == 1 else None
 
     def detokenise(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -6,6 +6,7 @@ Only fp32, only frozen weights.  A model's own norm is replaced when it gives th
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,20 +38,25 @@ def _replace(module: nn.Module, weight: Tensor, epsilon: float) -> bool:
     wanted = module(x)
     for scale in (weight, 1 + weight):  # as Llama has it, and Gemma
         if torch.allclose(root_mean_square_norm(x, scale, epsilon), wanted, rtol=ROUNDING, atol=ROUNDING):
-            module.forward = _or_plain(module.forward, scale, epsilon)
+            module.forward = Norm(module.forward, scale, epsilon)
             return True
     return False
 
 
-def _or_plain(plain: Callable[[Tensor], Tensor], scale: Tensor, epsilon: float) -> Callable[[Tensor], Tensor]:
-    """Half-precision models compute their norms in fp32 and round between: that is left to their own code."""
+@dataclass(frozen=True, eq=False)
+class Norm:
+    """The forward call of a norm.  Half-precision models compute their norms in fp32 and round between: that is left to
+    their own code."""
 
-    def forward(hidden_states: Tensor) -> Tensor:
+    plain: Callable[[Tensor], Tensor]
+    scale: Tensor
+    epsilon: float
+
+    def __call__(self, hidden_states: Tensor) -> Tensor:
+        """x [..., size] -> the same."""
         if hidden_states.dtype != torch.float32:
-            return plain(hidden_states)
-        return root_mean_square_norm(hidden_states, scale, epsilon)
-
-    return forward
+            return self.plain(hidden_states)
+        return root_mean_square_norm(hidden_states, self.scale, self.epsilon)
 
 
 def root_mean_square_norm(x: Tensor, scale: Tensor, epsilon: float) -> Tensor:

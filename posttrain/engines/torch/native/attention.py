@@ -58,8 +58,8 @@ def attend(q: Tensor, sources: Sequence[Source], manner: Manner) -> tuple[Tensor
     q, (_, heads, tokens, size) = _by_head(q), q.shape
     out = q.new_empty(1, tokens, heads, size).transpose(1, 2)
     largest, totals = q.new_empty(2, tokens, heads).unbind()
-    told = _manner(q, sources[0], manner)
-    given = (_Source * len(sources))(*map(_source, sources))
+    told = told_manner(manner, heads, sources[0].keys.shape[1], size, sources[0].parts.positions)
+    given = told_sources(sources)
     room = largest.data_ptr(), totals.data_ptr()
     library().attend(ctypes.byref(told), given, len(sources), tokens, *_placed(q), *_placed(out), *room)
     return out, totals.t()[None]
@@ -73,14 +73,15 @@ def attend_backward(
     q, out, gradient, totals = _by_head(q), _by_head(out), _by_head(gradient), total[0].t().contiguous()
     like = q, source.keys, source.values
     found = [x.new_zeros(1, x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2) for x in like]
-    told, given = _manner(q, source, manner), _source(source)
+    told = told_manner(manner, q.shape[1], source.keys.shape[1], q.shape[3], source.parts.positions)
+    given = told_sources([source])
     arrays = *_placed(q), *_placed(out), totals.data_ptr(), *_placed(gradient)
     rooms = [pointer for x in found for pointer in _placed(x)]
-    library().attend_backward(ctypes.byref(told), ctypes.byref(given), *arrays, *rooms)
+    library().attend_backward(ctypes.byref(told), given, *arrays, *rooms)
     return found[0], found[1], found[2]
 
 
-class _Manner(ctypes.Structure):
+class ToldManner(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("heads", "shared", "size", "window")),
         ("positions", ctypes.c_void_p),
@@ -88,34 +89,42 @@ class _Manner(ctypes.Structure):
     )
 
 
-class _Strides(ctypes.Structure):
+class ToldStrides(ctypes.Structure):
     _fields_ = (("token", ctypes.c_int64), ("head", ctypes.c_int64))
 
 
-class _Source(ctypes.Structure):
+class ToldSource(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("keys", "values")),
-        *((name, _Strides) for name in ("of_keys", "of_values")),
+        *((name, ToldStrides) for name in ("of_keys", "of_values")),
         ("parts", ctypes.c_void_p),
         ("count", ctypes.c_int64),
     )
 
 
-def _manner(q: Tensor, source: Source, manner: Manner) -> _Manner:
-    heads, size = q.shape[1], q.shape[3]
-    positions = source.parts.positions.data_ptr()
-    return _Manner(heads, heads // source.keys.shape[1], size, manner.window or 0, positions, manner.scale)
+def told_manner(
+    manner: Manner, heads: int, key_value_heads: int, size: int, positions: Tensor | None = None
+) -> ToldManner:
+    """As C has it; `positions` [tokens] are those of the queries, which a window needs."""
+    at = None if positions is None else positions.data_ptr()
+    return ToldManner(heads, heads // key_value_heads, size, manner.window or 0, at, manner.scale)
 
 
-def _source(source: Source) -> _Source:
-    keys, values, parts = source.keys, source.values, source.parts
-    return _Source(
+def told_sources(sources: Sequence[Source]) -> ctypes.Array[ToldSource]:
+    """As C has them."""
+    told = [told_source(source.keys, source.values, source.parts) for source in sources]
+    return (ToldSource * len(told))(*told)
+
+
+def told_source(keys: Tensor, values: Tensor, parts: Parts) -> ToldSource:
+    """As C has it."""
+    return ToldSource(
         keys.data_ptr(), values.data_ptr(), _strides(keys), _strides(values), parts.table.data_ptr(), parts.count
     )
 
 
-def _strides(x: Tensor) -> _Strides:
-    return _Strides(x.stride(2), x.stride(1))
+def _strides(x: Tensor) -> ToldStrides:
+    return ToldStrides(x.stride(2), x.stride(1))
 
 
 def _placed(x: Tensor) -> tuple[int, Any]:

@@ -41,9 +41,9 @@ void norm_backward(
     }
 }
 
-/* Gate and up side by side [rows, 2 * width] -> silu(gate) * up [rows, width]. */
-void gate(const float *joined, float *y, long rows, long width) {
-    for (long r = 0; r < rows; r++, joined += 2 * width, y += width)
+/* Gate and up side by side [rows, 2 * width], rows `stride` apart -> silu(gate) * up [rows, width]. */
+void gate(const float *joined, long stride, float *y, long rows, long width) {
+    for (long r = 0; r < rows; r++, joined += stride, y += width)
         for (long i = 0; i < width; i += LANES) {
             __mmask16 which = first(width - i);
             lanes g = load_some(which, joined + i), up = load_some(which, joined + width + i);
@@ -52,8 +52,8 @@ void gate(const float *joined, float *y, long rows, long width) {
 }
 
 /* The gradient of y [rows, width] -> that of gate and up, side by side. */
-void gate_backward(const float *joined, const float *of_y, float *of_joined, long rows, long width) {
-    for (long r = 0; r < rows; r++, joined += 2 * width, of_joined += 2 * width, of_y += width)
+void gate_backward(const float *joined, long stride, const float *of_y, float *of_joined, long rows, long width) {
+    for (long r = 0; r < rows; r++, joined += stride, of_joined += 2 * width, of_y += width)
         for (long i = 0; i < width; i += LANES) {
             __mmask16 which = first(width - i);
             lanes g = load_some(which, joined + i), up = load_some(which, joined + width + i);

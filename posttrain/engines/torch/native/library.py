@@ -36,11 +36,12 @@ _POINTER, _COUNT, _NUMBER = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
 SIGNATURES: Mapping[str, Sequence[Any]] = {
     "norm": (*[_POINTER] * 4, _COUNT, _COUNT, _NUMBER),
     "norm_backward": (*[_POINTER] * 5, _COUNT, _COUNT),
-    "gate": (*[_POINTER] * 2, _COUNT, _COUNT),
-    "gate_backward": (*[_POINTER] * 3, _COUNT, _COUNT),
+    "gate": (_POINTER, _COUNT, _POINTER, _COUNT, _COUNT),
+    "gate_backward": (_POINTER, _COUNT, _POINTER, _POINTER, _COUNT, _COUNT),
     "turn": (_POINTER, _COUNT, _POINTER, _POINTER, _NUMBER, _POINTER, *[_COUNT] * 4),
     "multiply_row": (_POINTER, _COUNT, _POINTER, _COUNT, _POINTER, _POINTER, _COUNT),
     "multiply_int8": (_POINTER, _COUNT, _COUNT, *[_POINTER] * 4, _COUNT),
+    "token": (_POINTER, _COUNT, *[_POINTER] * 5),
     "attend": (_POINTER, _POINTER, _COUNT, _COUNT, *[_POINTER] * 6),
     "attend_backward": [_POINTER] * 15,
 }

@@ -1,0 +1,122 @@
+"""A single token through all layers in C comes out as it does layer by layer, adapters and all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch_models import batch, make, moved, open_engine
+
+from posttrain.engines.torch.adapters import BASE
+from posttrain.engines.torch.cache import SlotCache, Trunk
+from posttrain.engines.torch.decoding import DecodingLayout
+from posttrain.engines.torch.engine import TorchEngine
+from posttrain.engines.torch.forest import plant
+from posttrain.engines.torch.native.library import has_vnni, library
+from posttrain.engines.torch.network import Network
+from posttrain.types import LoRA
+
+pytestmark = pytest.mark.skipif(library() is None, reason="no C compiler, or a processor without AVX-512")
+TOKENS = batch()[0].tokens[:40]
+
+
+@pytest.fixture(params=["llama", "qwen2", "mistral"])
+def engine(request: pytest.FixtureRequest, tiny_tokenizer: Any) -> Iterator[TorchEngine]:
+    """Plain, with biases, with windows."""
+    opened = open_engine(make(request.param), tiny_tokenizer)
+    yield opened
+    opened.close()
+
+
+def last_states(network: Network, adapter: str, trunk_length: int, rounding: float = 1e-5) -> tuple[torch.Tensor, torch.Tensor]:
+    """The hidden state of the last token, decoded in C, and as a forest has it."""
+    with torch.inference_mode():
+        whole, layout = network.forest(plant([TOKENS], [adapter]), store=True)
+        trunk = Trunk(TOKENS[:trunk_length], [(k[:, :, :trunk_length], v[:, :, :trunk_length]) for k, v in layout.kept])
+        in_slot, slots = len(TOKENS) - 1 - trunk_length, SlotCache()
+        slots.reserve(3, in_slot + 1, like=layout.kept)
+        for layer, (keys, values) in enumerate(layout.kept):
+            slots.write(1, layer, keys[0, :, trunk_length:-1], values[0, :, trunk_length:-1])
+        decoding = DecodingLayout(slots, 1, [in_slot], [1], [trunk if trunk_length else None], network.device)
+        found = network.token_path.hidden(TOKENS[-1], decoding, adapter)  # type: ignore[union-attr]
+        assert found is not None
+        for kept, (keys, values) in zip(slots.layers, layout.kept, strict=True):
+            torch.testing.assert_close(kept[0][1, :, in_slot], keys[0, :, -1], rtol=rounding, atol=rounding)
+            torch.testing.assert_close(kept[1][1, :, in_slot], values[0, :, -1], rtol=rounding, atol=rounding)
+            assert not kept[0][0].any() and not kept[0][2].any(), "other slots are left alone"
+        return found[0], whole[-1]
+
+
+@pytest.mark.parametrize("trunk_length", [0, 30])
+@pytest.mark.parametrize("lora", [
+    None, LoRA(rank=4, alpha=8), LoRA(rank=16, alpha=8), LoRA(rank=19, alpha=8, targets=("v_proj", "up_proj", "down_proj")),
+    LoRA(rank=2, alpha=3, layers=0.5)], ids=["base", "rank 4", "rank 16", "some layers of rank 19", "upper half"])
+def test_it_comes_out_as_in_a_forest(engine: TorchEngine, lora: LoRA | None, trunk_length: int) -> None:
+    adapter = asyncio.run(moved(engine, lora)).name if lora else BASE
+    found, wanted = last_states(engine.network, adapter, trunk_length)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    bare, _ = last_states(engine.network, BASE, trunk_length)
+    assert lora is None or float((bare - wanted).norm() / wanted.norm()) > 1e-2, "the adapter is felt"
+
+
+@pytest.mark.skipif(not has_vnni(), reason="this processor does not multiply bytes")
+@pytest.mark.parametrize("trunk_length", [0, 30])
+def test_so_it_does_in_8_bits(tiny_model_folder: Path, tmp_path: Path, trunk_length: int) -> None:
+    """Where a forest rounds what is multiplied to bfloat16, this rounds it to 16 bits."""
+    plain = TorchEngine.open(str(tiny_model_folder), device="cpu", precision="float32")
+    asyncio.run(asyncio.run(moved(plain, LoRA(rank=4, alpha=8))).save(tmp_path))
+    plain.close()
+    engine = TorchEngine.open(str(tiny_model_folder), device="cpu", precision="int8")
+    for adapter in (BASE, engine.load(tmp_path).name):
+        found, wanted = last_states(engine.network, adapter, trunk_length, rounding=0.1)
+        assert float((found - wanted).norm() / wanted.norm()) < 2e-2
+    engine.close()
+
+
+def test_a_trained_adapter_is_another(engine: TorchEngine) -> None:
+    policy = asyncio.run(moved(engine, LoRA(rank=4, alpha=8)))
+    before, _ = last_states(engine.network, policy.name, 0)
+    adapter = engine.network.bank.get(policy.name)
+    with torch.no_grad():
+        for path, (a, b) in adapter.tensors.items():
+            adapter.tensors[path] = (2 * a, b.clone())  # elsewhere in memory, as of a checkpoint that is gone back to
+    adapter.stamp += 1000
+    after, wanted = last_states(engine.network, policy.name, 0)
+    torch.testing.assert_close(after, wanted, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(before, after, rtol=1e-2)
+
+
+def test_models_that_are_otherwise_go_layer_by_layer(tiny_tokenizer: Any) -> None:
+    for name in ("qwen3", "gemma3", "gpt_neox", "phi3_longrope", "gpt_oss"):
+        other = open_engine(make(name), tiny_tokenizer)
+        assert other.network.token_path is None, name
+        other.close()
+
+
+def test_a_model_that_does_more_between_its_layers_is_found_out(tiny_tokenizer: Any) -> None:
+    """As one that scales what its layers add, whose layers look alike."""
+    model = make("llama")
+    plain = type(model.model.layers[0]).forward
+
+    def scaled(self: Any, hidden_states: torch.Tensor, **more: Any) -> torch.Tensor:
+        return hidden_states + 0.9 * (plain(self, hidden_states, **more) - hidden_states)
+
+    for layer in model.model.layers:
+        layer.forward = scaled.__get__(layer)
+    other = open_engine(model, tiny_tokenizer)
+    assert other.network.token_path is None
+    other.close()
+
+
+def test_on_several_threads_it_goes_layer_by_layer(
+        engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is called so takes one."""
+    asked = []
+    monkeypatch.setattr(engine.network.token_path, "hidden", lambda *_: asked.append(1))
+    layout = DecodingLayout(SlotCache(), 0, [0], [1], [None], engine.network.device)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert engine.network._feed_one(5, layout, BASE) is None and not asked
