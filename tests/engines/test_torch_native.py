@@ -88,6 +88,23 @@ def test_a_row(out: int, bias: bool) -> None:
         torch.testing.assert_close(found, nn.functional.linear(x, weight, add), rtol=1e-5, atol=1e-5)
 
 
+@needs_c
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [1, 6, 11, 13, 128, 775])
+@pytest.mark.parametrize("out, size", [(1, 1), (64, 40), (63, 33), (200, 1030), (90, 2049)])
+def test_many_rows(out: int, size: int, rows: int, bias: bool) -> None:
+    """Of more than a panel is deep, and than meet it at once; of columns to spare; and back."""
+    add = torch.randn(out) if bias else None
+    for weight in (torch.randn(size, out).t(), torch.randn(size, out + 16)[:, :out].t()):
+        for x in pieces(torch.randn(rows, size)):
+            wanted = nn.functional.linear(x.double(), weight.double(), None if add is None else add.double())
+            found = products.multiply(x, weight, add)
+            torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5 * size**0.5)
+        for gradient in pieces(torch.randn(rows, out)):
+            found = products.multiply_transposed(gradient, weight)
+            torch.testing.assert_close(found.double(), gradient.double() @ weight.double(), rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.skipif(not library.has_vnni(), reason="this processor does not multiply bytes")
 @pytest.mark.parametrize("rows", [1, 3, 40])
 @pytest.mark.parametrize("out, size", [(4, 64), (160, 128), (12, 32768)])

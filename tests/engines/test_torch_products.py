@@ -160,7 +160,7 @@ class Holder(nn.Module):
         return nn.Embedding(1, 1)
 
 
-@pytest.mark.parametrize("rows", [1, 5, 70])
+@pytest.mark.parametrize("rows", [1, 5, 70, 150])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("how", ["by row", "by column", "by column, 16 to spare", "a part of what was joined"])
 def test_products_by_onednn_are_those_of_torch(how: str, bias: bool, rows: int) -> None:

@@ -119,6 +119,11 @@ def room(tokens: int) -> int:
     return -(-tokens // 16) * 16
 
 
+def roomy(tokens: int, most: int) -> int:
+    """So many tokens and a quarter to spare, of the `most` that there may be: to grow is to copy all slots."""
+    return max(tokens, min(most, tokens * 5 // 4))
+
+
 class SlotCache:
     """Keys and values of the completions under way: per layer [slots, key-value heads, capacity, size]."""
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from posttrain.engines.next_token import Drawn, draw
 from posttrain.engines.torch.adapters import BASE
-from posttrain.engines.torch.cache import Trunk, TrunkCache, grown, length, room, worth_sharing
+from posttrain.engines.torch.cache import Trunk, TrunkCache, grown, length, room, roomy, worth_sharing
 from posttrain.engines.torch.decoding import DecodingLayout
 from posttrain.engines.torch.drafts import Drafter, successors
 from posttrain.engines.torch.forest import common_prefix, cut, deal
@@ -138,7 +138,7 @@ class Sampler:
         stems, slots, threads = list(self.stems.all), self.stems.slots, self.network.threads
         free = max(0, self.network.free_tokens - sum(len(stem.pending) for stem in stems)) // len(stems)
         self._guess(stems, free)
-        slots.reserve(len(stems), max(stem.in_slot + stem.fed for stem in stems))
+        slots.reserve(len(stems), roomy(max(stem.in_slot + stem.fed for stem in stems), self.stems.longest))
         shares = deal([stem.fed for stem in stems], threads.most)
 
         def feed(calls: Sequence[Sequence[int]]) -> Tensor:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from posttrain.engines.torch.attention import KeysValues
-from posttrain.engines.torch.cache import SlotCache, Trunk
+from posttrain.engines.torch.cache import SlotCache, Trunk, roomy
 from posttrain.engines.torch.drafts import Successors
 from posttrain.engines.writing import Writing
 from posttrain.types import Completion, Tokens
@@ -91,7 +91,7 @@ class Stems:
         """Takes in stems whose slots begin with these keys and values of every layer."""
         first = len(self.all)
         longest = max(layers[0][0].shape[2] for layers in in_slots)
-        self.slots.reserve(first + len(stems), longest, in_slots[0])
+        self.slots.reserve(first + len(stems), roomy(longest, max(stem.longest for stem in stems)), in_slots[0])
         for number, layers in enumerate(in_slots, first):
             for layer, (keys, values) in enumerate(layers):
                 self.slots.write(number, layer, keys[0], values[0])

@@ -17,6 +17,7 @@ static inline float sum(lanes x) { return _mm512_reduce_add_ps(x); }
 static inline __mmask16 first(long count) {
     return count >= LANES ? 0xffff : count > 0 ? (__mmask16)((1u << count) - 1) : 0;
 }
+static inline void prefetch(const float *from) { _mm_prefetch((const char *)from, _MM_HINT_T0); }
 static inline lanes load_some(__mmask16 which, const float *from) { return _mm512_maskz_loadu_ps(which, from); }
 static inline void store_some(__mmask16 which, float *to, lanes x) { _mm512_mask_storeu_ps(to, which, x); }
 
@@ -38,5 +39,8 @@ static inline lanes exponential(lanes x) {
 
 /* 1 / (1 + exp(-x)) */
 static inline lanes sigmoid(lanes x) {
-    return _mm512_div_ps(all(1.0f), _mm512_add_ps(all(1.0f), exponential(_mm512_sub_ps(_mm512_setzero_ps(), x))));
+    x = _mm512_max_ps(all(-80.0f), x);  /* so that what is divided by is finite */
+    lanes below = _mm512_add_ps(all(1.0f), exponential(_mm512_sub_ps(_mm512_setzero_ps(), x)));
+    lanes near = _mm512_rcp14_ps(below);  /* a step of Newton's makes 14 bits 28 */
+    return _mm512_mul_ps(near, _mm512_fnmadd_ps(below, near, all(2.0f)));
 }

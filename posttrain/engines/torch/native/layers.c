@@ -46,6 +46,8 @@ void gate(const float *joined, long stride, float *y, long rows, long width) {
     for (long r = 0; r < rows; r++, joined += stride, y += width)
         for (long i = 0; i < width; i += LANES) {
             __mmask16 which = first(width - i);
+            prefetch(joined + stride + i);  /* the next row: there is more to compute than the processor looks ahead */
+            prefetch(joined + stride + width + i);
             lanes g = load_some(which, joined + i), up = load_some(which, joined + width + i);
             store_some(which, y + i, _mm512_mul_ps(_mm512_mul_ps(g, sigmoid(g)), up));
         }
@@ -57,6 +59,9 @@ void gate_backward(const float *joined, long stride, const float *of_y, float *o
         for (long i = 0; i < width; i += LANES) {
             __mmask16 which = first(width - i);
             lanes g = load_some(which, joined + i), up = load_some(which, joined + width + i);
+            prefetch(joined + stride + i);
+            prefetch(joined + stride + width + i);
+            prefetch(of_y + width + i);
             lanes of = load_some(which, of_y + i), s = sigmoid(g), silu = _mm512_mul_ps(g, s);
             lanes slope = _mm512_fmadd_ps(silu, _mm512_sub_ps(all(1.0f), s), s);  /* s + g s (1 - s) */
             store_some(which, of_joined + i, _mm512_mul_ps(_mm512_mul_ps(of, up), slope));

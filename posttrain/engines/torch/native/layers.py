@@ -33,7 +33,7 @@ def norm_backward(gradient: Tensor, x: Tensor, scale: Tensor, inverse: Tensor) -
 
 def gate(joined: Tensor) -> Tensor:
     """Gate and up side by side [rows, 2 * width] -> silu(gate) * up [rows, width]."""
-    joined = _by_row(joined)
+    joined = by_row(joined)
     rows, width = len(joined), joined.shape[1] // 2
     y = joined.new_empty(rows, width)
     library().gate(joined.data_ptr(), joined.stride(0), y.data_ptr(), rows, width)
@@ -42,7 +42,7 @@ def gate(joined: Tensor) -> Tensor:
 
 def gate_backward(joined: Tensor, gradient: Tensor) -> Tensor:
     """The gradient of gate and up, given that of what they come to."""
-    joined, gradient = _by_row(joined), gradient.contiguous()
+    joined, gradient = by_row(joined), gradient.contiguous()
     of_joined = joined.new_empty(joined.shape)
     library().gate_backward(
         joined.data_ptr(), joined.stride(0), gradient.data_ptr(), of_joined.data_ptr(), *gradient.shape
@@ -53,7 +53,7 @@ def gate_backward(joined: Tensor, gradient: Tensor) -> Tensor:
 def turn(x: Tensor, cos: Tensor, sin: Tensor, y: Tensor, *, back: bool = False) -> None:
     """Writes into y what x [rows, heads * size] becomes, turned by cos and sin [rows, size], or `back`.
     Rows of x and y may be parts of longer ones."""
-    x = _by_row(x)
+    x = by_row(x)
     cos, sin, size = cos.contiguous(), sin.contiguous(), cos.shape[1]
     library().turn(
         x.data_ptr(), x.stride(0), cos.data_ptr(), sin.data_ptr(), -1.0 if back else 1.0,
@@ -61,6 +61,6 @@ def turn(x: Tensor, cos: Tensor, sin: Tensor, y: Tensor, *, back: bool = False) 
     )  # fmt: skip
 
 
-def _by_row(x: Tensor) -> Tensor:
+def by_row(x: Tensor) -> Tensor:
     """The numbers of a row [rows, numbers] must lie together; rows may be parts of longer ones."""
     return x if x.stride(1) == 1 else x.contiguous()

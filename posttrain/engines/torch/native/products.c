@@ -1,32 +1,108 @@
-/* The product of a single row with frozen weights: it waits for the weights to be read from memory, once. */
-#include "lanes.h"
+/* Products with frozen weights that lie by column: what input i adds to output o is w[i * stride + o].
+ *
+ * A single row waits for the weights to be read from memory, once.  Of many rows, a panel of columns at a time is laid
+ * together in the second-nearest cache, and rows meet it there (Goto and van de Geijn, 2008, "Anatomy of
+ * high-performance matrix multiplication"). */
+#include "tiles.h"
 
-enum { TILE = 4, COLUMNS = TILE * LANES };
+enum { DEPTH = 1024, STRIP = 768, FEW = 12 };  /* of a panel; rows that meet it; as many do without laying it together */
 
 /* Of the COLUMNS from the first of w, y and bias on, those in `which`; `all_of_them`: known to the compiler. */
 static inline __attribute__((always_inline)) void some_columns(
     const float *x, long in, const float *w, long stride, const float *bias, float *y, const __mmask16 *which,
     int all_of_them
 ) {
-    lanes sums[TILE];
-    for (int t = 0; t < TILE; t++) sums[t] = bias ? load_some(which[t], bias + t * LANES) : all(0);
+    lanes sums[VECTORS];
+    for (int t = 0; t < VECTORS; t++) sums[t] = bias ? load_some(which[t], bias + t * LANES) : all(0);
     for (long i = 0; i < in; i++)
-        for (int t = 0; t < TILE; t++) {
+        for (int t = 0; t < VECTORS; t++) {
             const float *from = w + i * stride + t * LANES;
             sums[t] = _mm512_fmadd_ps(all(x[i]), all_of_them ? load(from) : load_some(which[t], from), sums[t]);
         }
-    for (int t = 0; t < TILE; t++) store_some(which[t], y + t * LANES, sums[t]);
+    for (int t = 0; t < VECTORS; t++) store_some(which[t], y + t * LANES, sums[t]);
 }
 
-/* x [in] @ w + bias [out] (or none) -> y [out]; what input i adds to output o is w[i * stride + o]. */
+/* x [in] @ w + bias [out] (or none) -> y [out]. */
 void multiply_row(const float *x, long in, const float *w, long stride, const float *bias, float *y, long out) {
     for (long o = 0; o < out; o += COLUMNS) {
-        __mmask16 which[TILE];
-        for (int t = 0; t < TILE; t++) which[t] = first(out - o - t * LANES);
+        __mmask16 which[VECTORS];
+        for (int t = 0; t < VECTORS; t++) which[t] = first(out - o - t * LANES);
         const float *add = bias ? bias + o : 0;
         if (out - o >= COLUMNS)
             some_columns(x, in, w + o, stride, add, y + o, which, 1);
         else
             some_columns(x, in, w + o, stride, add, y + o, which, 0);
     }
+}
+
+/* The first `columns` (at most COLUMNS) of w [depth, ...] -> panel [depth, COLUMNS], zero beyond them. */
+static void lay_together(const float *w, long stride, long depth, long columns, float *panel) {
+    for (long d = 0; d < depth; d++)
+        for (int t = 0; t < VECTORS; t++)
+            store(panel + d * COLUMNS + t * LANES, load_some(first(columns - t * LANES), w + d * stride + t * LANES));
+}
+
+/* The first rows of w [columns, depth] as columns of the panel. */
+static void turn_together(const float *w, long stride, long depth, long columns, float *panel) {
+    for (long c = 0; c < COLUMNS; c += LANES)
+        for (long d = 0; d < depth; d += LANES)
+            transpose_some(w + c * stride + d, stride, columns - c, depth - d, panel + d * COLUMNS + c, COLUMNS);
+}
+
+/* `rows` (known to the compiler) of y at some columns: a product with a panel, added to what is there or, at first, to a
+ * bias. */
+static inline __attribute__((always_inline)) void meet(
+    int rows, const float *x, long in, const float *panel, long panel_row, long depth, const float *bias, int at_first,
+    const __mmask16 *which, float *y, long out
+) {
+    lanes sums[ROWS][VECTORS];
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int t = 0; t < VECTORS; t++)
+            sums[r][t] = !at_first ? load_some(which[t], y + r * out + t * LANES)
+                         : bias    ? load_some(which[t], bias + t * LANES)
+                                   : all(0);
+    add_product(rows, VECTORS, sums, x, in, 1, panel, panel_row, depth);
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int t = 0; t < VECTORS; t++) store_some(which[t], y + r * out + t * LANES, sums[r][t]);
+}
+
+/* x [rows, depth], rows `x_row` apart, times w -> y [rows, columns], rows `y_row` apart; plus bias [columns] (or none).
+ * With `turned`, w is [columns, depth] and not [depth, columns]; its rows lie `stride` apart. */
+void multiply(
+    const float *x, long x_row, long rows, long depth, const float *w, long stride, long turned, const float *bias,
+    float *y, long y_row, long columns
+) {
+    float panel[DEPTH * COLUMNS] __attribute__((aligned(64)));
+    for (long top = 0; top < rows; top += STRIP)
+        for (long c = 0; c < columns; c += COLUMNS) {
+            long strip = rows - top < STRIP ? rows - top : STRIP, left = columns - c;
+            __mmask16 which[VECTORS];
+            for (int t = 0; t < VECTORS; t++) which[t] = first(left - t * LANES);
+            for (long d = 0; d < depth; d += DEPTH) {
+                long deep = depth - d < DEPTH ? depth - d : DEPTH, panel_row = COLUMNS;
+                const float *own = panel, *add = bias ? bias + c : 0;
+                if (turned)
+                    turn_together(w + c * stride + d, stride, deep, left, panel);
+                else if (strip > FEW || left < COLUMNS)
+                    lay_together(w + d * stride + c, stride, deep, left, panel);
+                else
+                    own = w + d * stride + c, panel_row = stride;
+                for (long r = top; r < top + strip; r += ROWS) {
+                    const float *from = x + r * x_row + d;
+                    float *to = y + r * y_row + c;
+                    switch (top + strip - r) {
+                        case 1: meet(1, from, x_row, own, panel_row, deep, add, d == 0, which, to, y_row); break;
+                        case 2: meet(2, from, x_row, own, panel_row, deep, add, d == 0, which, to, y_row); break;
+                        case 3: meet(3, from, x_row, own, panel_row, deep, add, d == 0, which, to, y_row); break;
+                        case 4: meet(4, from, x_row, own, panel_row, deep, add, d == 0, which, to, y_row); break;
+                        case 5: meet(5, from, x_row, own, panel_row, deep, add, d == 0, which, to, y_row); break;
+                        default: meet(6, from, x_row, own, panel_row, deep, add, d == 0, which, to, y_row);
+                    }
+                }
+            }
+        }
 }

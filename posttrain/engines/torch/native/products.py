@@ -1,4 +1,4 @@
-"""Products of few rows with frozen weights: products.c and int8.c."""
+"""Products with frozen weights: products.c and int8.c."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from posttrain.engines.torch.native.layers import by_row
 from posttrain.engines.torch.native.library import has_vnni, library
 
 BYTES = 64
@@ -23,6 +24,25 @@ def multiply_row(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     add = None if bias is None else bias.data_ptr()
     library().multiply_row(x.contiguous().data_ptr(), size, weight.data_ptr(), stride, add, y.data_ptr(), out)
     return y
+
+
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x [rows, in] @ weight [out, in].T + bias [out], the weight lying by column."""
+    x, (out, size) = by_row(x), weight.shape
+    y = x.new_empty(len(x), out)
+    add = None if bias is None else bias.data_ptr()
+    given = x.data_ptr(), x.stride(0), len(x), size, weight.data_ptr(), weight.stride(1), 0, add
+    library().multiply(*given, y.data_ptr(), out, out)
+    return y
+
+
+def multiply_transposed(gradient: Tensor, weight: Tensor) -> Tensor:
+    """gradient [rows, out] @ weight [out, in], the weight lying by column."""
+    gradient, (out, size) = by_row(gradient), weight.shape
+    x = gradient.new_empty(len(gradient), size)
+    given = gradient.data_ptr(), gradient.stride(0), len(gradient), out, weight.data_ptr(), weight.stride(1), 1, None
+    library().multiply(*given, x.data_ptr(), size, size)
+    return x
 
 
 @dataclass(frozen=True)

@@ -71,10 +71,10 @@ static void add_matrix(
     }
 }
 
-/* The transpose of 16 x 16 numbers whose rows lie `row` apart, of which `rows` are there and the others are zero. */
-static void transpose16(const float *x, long row, long rows, float *y, long y_row) {
+/* The transpose of numbers [rows, columns], of each at most 16, whose rows lie `row` apart -> y [16, 16], zero beyond. */
+static void transpose_some(const float *x, long row, long rows, long columns, float *y, long y_row) {
     lanes a[LANES], b[LANES];
-    for (int i = 0; i < LANES; i++) a[i] = i < rows ? load(x + i * row) : _mm512_setzero_ps();
+    for (int i = 0; i < LANES; i++) a[i] = i < rows ? load_some(first(columns), x + i * row) : _mm512_setzero_ps();
     for (int i = 0; i < LANES; i += 2) {
         b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
         b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
@@ -102,5 +102,5 @@ static void transpose16(const float *x, long row, long rows, float *y, long y_ro
 /* x [rows, columns], rows `row` apart -> y [columns, rows up to a multiple of LANES], zero beyond the rows. */
 static void transpose(const float *x, long row, long rows, long columns, float *y, long y_row) {
     for (long i = 0; i < rows; i += LANES)
-        for (long j = 0; j < columns; j += LANES) transpose16(x + i * row + j, row, rows - i, y + j * y_row + i, y_row);
+        for (long j = 0; j < columns; j += LANES) transpose_some(x + i * row + j, row, rows - i, columns - j, y + j * y_row + i, y_row);
 }
