@@ -101,8 +101,15 @@ def test_many_rows(out: int, size: int, rows: int, bias: bool) -> None:
             found = products.multiply(x, weight, add)
             torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5 * size**0.5)
         for gradient in pieces(torch.randn(rows, out)):
-            found = products.multiply_transposed(gradient, weight)
-            torch.testing.assert_close(found.double(), gradient.double() @ weight.double(), rtol=1e-5, atol=1e-4)
+            back = gradient.double() @ weight.double()
+            found = products.multiply(gradient, weight.t(), None)
+            torch.testing.assert_close(found.double(), back, rtol=1e-5, atol=1e-4)
+            room = torch.randn(rows, size + 3)
+            beside, onto = room[:, size:].clone(), room[:, :size]
+            wanted = onto.double() + back
+            products.add_product(onto, gradient, weight.t())
+            torch.testing.assert_close(onto.double(), wanted, rtol=1e-5, atol=1e-4)
+            assert torch.equal(room[:, size:], beside)
 
 
 @pytest.mark.skipif(not library.has_vnni(), reason="this processor does not multiply bytes")

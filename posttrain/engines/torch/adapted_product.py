@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from posttrain.engines.torch.onednn import times_transposed
+from posttrain.engines.torch.onednn import add_times_transposed, times_transposed
 
 
 class FrozenProduct(Protocol):
@@ -98,7 +98,7 @@ def _forward(x: Tensor, frozen: FrozenProduct, deltas: Sequence[Delta]) -> tuple
         # scaled where it is narrowest
         narrows.append(times_transposed(x[delta.rows], delta.a(x.dtype)).mul_(delta.scale))
         for pair, ranks in zip(delta.pairs, delta.ranks, strict=True):
-            y[delta.rows, pair.columns].addmm_(narrows[-1][:, ranks], pair.b.to(x.dtype).t())
+            add_times_transposed(y[delta.rows, pair.columns], narrows[-1][:, ranks], pair.b.to(x.dtype))
     return y, narrows
 
 
@@ -123,7 +123,7 @@ class _AdaptedProduct(torch.autograd.Function):
             ]
             of_narrow = _joined(narrow_parts, dim=1).mul_(delta.scale)
             if of_x is not None:
-                of_x[delta.rows].addmm_(of_narrow, delta.a(x.dtype))
+                add_times_transposed(of_x[delta.rows], of_narrow, delta.a(x.dtype).t())
             of_tensors.extend(_of_pairs(delta, x[delta.rows], narrow, of_narrow, above))
         return of_x, None, None, *of_tensors
 

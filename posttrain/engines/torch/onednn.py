@@ -63,7 +63,7 @@ class OneDNNProduct:
 
     def product_with_transposed(self, gradient: Tensor) -> Tensor:
         if len(gradient) >= MANY_ROWS_IN_C and self._by_column_in_c(gradient):
-            return native.products.multiply_transposed(gradient, self.weight)
+            return native.products.multiply(gradient, self.weight.t(), None)
         whole = self._whole
         if whole is not None:
             return multiply(pad(gradient, (0, len(whole) - gradient.shape[-1])), whole.t(), None)
@@ -91,6 +91,14 @@ def times_transposed(x: Tensor, y: Tensor) -> Tensor:
     if len(x) < MANY_ROWS or not suits(x):
         return x @ y.t()
     return multiply(x, y if _is_dense(y) else y.contiguous(), None)
+
+
+def add_times_transposed(z: Tensor, x: Tensor, y: Tensor) -> None:
+    """z [rows, columns] += x [rows, k] @ y [columns, k].T, in its place."""
+    if suits(x) and native.suits(z) and torch.get_num_threads() == 1:
+        native.products.add_product(z, x, y)
+    else:
+        z.addmm_(x, y.t())
 
 
 def suits(weight: Tensor) -> bool:

@@ -39,7 +39,7 @@ SIGNATURES: Mapping[str, Sequence[Any]] = {
     "gate": (_POINTER, _COUNT, _POINTER, _COUNT, _COUNT),
     "gate_backward": (_POINTER, _COUNT, _POINTER, _POINTER, _COUNT, _COUNT),
     "turn": (_POINTER, _COUNT, _POINTER, _POINTER, _NUMBER, _POINTER, *[_COUNT] * 4),
-    "multiply": (_POINTER, *[_COUNT] * 3, _POINTER, _COUNT, _COUNT, _POINTER, _POINTER, _COUNT, _COUNT),
+    "multiply": (_POINTER, *[_COUNT] * 4, _POINTER, _COUNT, _COUNT, _POINTER, _COUNT, _POINTER, _COUNT, _COUNT),
     "multiply_row": (_POINTER, _COUNT, _POINTER, _COUNT, _POINTER, _POINTER, _COUNT),
     "multiply_int8": (_POINTER, _COUNT, _COUNT, *[_POINTER] * 4, _COUNT),
     "token": (_POINTER, _COUNT, *[_POINTER] * 5),

@@ -42,49 +42,60 @@ static void lay_together(const float *w, long stride, long depth, long columns, 
             store(panel + d * COLUMNS + t * LANES, load_some(first(columns - t * LANES), w + d * stride + t * LANES));
 }
 
-/* The first rows of w [columns, depth] as columns of the panel. */
+/* The first rows of w [columns, depth] as columns of the panel, which may end before COLUMNS. */
 static void turn_together(const float *w, long stride, long depth, long columns, float *panel) {
-    for (long c = 0; c < COLUMNS; c += LANES)
+    for (long c = 0; c < COLUMNS && c < columns; c += LANES)
         for (long d = 0; d < depth; d += LANES)
             transpose_some(w + c * stride + d, stride, columns - c, depth - d, panel + d * COLUMNS + c, COLUMNS);
 }
 
-/* `rows` (known to the compiler) of y at some columns: a product with a panel, added to what is there or, at first, to a
- * bias. */
+/* `rows` of y at `vectors` * LANES columns (both known to the compiler): a product with a panel, added to what is there
+ * or, where it is new, to a bias. */
 static inline __attribute__((always_inline)) void meet(
-    int rows, const float *x, long in, const float *panel, long panel_row, long depth, const float *bias, int at_first,
-    const __mmask16 *which, float *y, long out
+    int rows, int vectors, const float *x, long x_row, long x_step, const float *panel, long panel_row, long depth,
+    const float *bias, int new, const __mmask16 *which, float *y, long y_row
 ) {
     lanes sums[ROWS][VECTORS];
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
-        for (int t = 0; t < VECTORS; t++)
-            sums[r][t] = !at_first ? load_some(which[t], y + r * out + t * LANES)
-                         : bias    ? load_some(which[t], bias + t * LANES)
-                                   : all(0);
-    add_product(rows, VECTORS, sums, x, in, 1, panel, panel_row, depth);
+        for (int t = 0; t < vectors; t++)
+            sums[r][t] = !new   ? load_some(which[t], y + r * y_row + t * LANES)
+                         : bias ? load_some(which[t], bias + t * LANES)
+                                : all(0);
+    add_product(rows, vectors, sums, x, x_row, x_step, panel, panel_row, depth);
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
-        for (int t = 0; t < VECTORS; t++) store_some(which[t], y + r * out + t * LANES, sums[r][t]);
+        for (int t = 0; t < vectors; t++) store_some(which[t], y + r * y_row + t * LANES, sums[r][t]);
 }
 
-/* x [rows, depth], rows `x_row` apart, times w -> y [rows, columns], rows `y_row` apart; plus bias [columns] (or none).
- * With `turned`, w is [columns, depth] and not [depth, columns]; its rows lie `stride` apart. */
+#define MEET(rows, ...) \
+    switch (vectors) { \
+        case 1: meet(rows, 1, __VA_ARGS__); break; \
+        case 2: meet(rows, 2, __VA_ARGS__); break; \
+        case 3: meet(rows, 3, __VA_ARGS__); break; \
+        default: meet(rows, 4, __VA_ARGS__); \
+    }
+
+/* x [rows, depth], its numbers `x_row` and `x_step` apart, times w -> y [rows, columns], rows `y_row` apart; plus bias
+ * [columns] (or none) or, with `onto`, what is there.  With `turned`, w is [columns, depth] and not [depth, columns];
+ * its rows lie `stride` apart. */
 void multiply(
-    const float *x, long x_row, long rows, long depth, const float *w, long stride, long turned, const float *bias,
-    float *y, long y_row, long columns
+    const float *x, long x_row, long x_step, long rows, long depth, const float *w, long stride, long turned,
+    const float *bias, long onto, float *y, long y_row, long columns
 ) {
     float panel[DEPTH * COLUMNS] __attribute__((aligned(64)));
     for (long top = 0; top < rows; top += STRIP)
         for (long c = 0; c < columns; c += COLUMNS) {
             long strip = rows - top < STRIP ? rows - top : STRIP, left = columns - c;
+            long vectors = (left + LANES - 1) / LANES;
             __mmask16 which[VECTORS];
             for (int t = 0; t < VECTORS; t++) which[t] = first(left - t * LANES);
             for (long d = 0; d < depth; d += DEPTH) {
                 long deep = depth - d < DEPTH ? depth - d : DEPTH, panel_row = COLUMNS;
                 const float *own = panel, *add = bias ? bias + c : 0;
+                int new = d == 0 && !onto;
                 if (turned)
                     turn_together(w + c * stride + d, stride, deep, left, panel);
                 else if (strip > FEW || left < COLUMNS)
@@ -92,15 +103,15 @@ void multiply(
                 else
                     own = w + d * stride + c, panel_row = stride;
                 for (long r = top; r < top + strip; r += ROWS) {
-                    const float *from = x + r * x_row + d;
+                    const float *a = x + r * x_row + d * x_step;
                     float *to = y + r * y_row + c;
                     switch (top + strip - r) {
-                        case 1: meet(1, from, x_row, own, panel_row, deep, add, d == 0, which, to, y_row); break;
-                        case 2: meet(2, from, x_row, own, panel_row, deep, add, d == 0, which, to, y_row); break;
-                        case 3: meet(3, from, x_row, own, panel_row, deep, add, d == 0, which, to, y_row); break;
-                        case 4: meet(4, from, x_row, own, panel_row, deep, add, d == 0, which, to, y_row); break;
-                        case 5: meet(5, from, x_row, own, panel_row, deep, add, d == 0, which, to, y_row); break;
-                        default: meet(6, from, x_row, own, panel_row, deep, add, d == 0, which, to, y_row);
+                        case 1: MEET(1, a, x_row, x_step, own, panel_row, deep, add, new, which, to, y_row); break;
+                        case 2: MEET(2, a, x_row, x_step, own, panel_row, deep, add, new, which, to, y_row); break;
+                        case 3: MEET(3, a, x_row, x_step, own, panel_row, deep, add, new, which, to, y_row); break;
+                        case 4: MEET(4, a, x_row, x_step, own, panel_row, deep, add, new, which, to, y_row); break;
+                        case 5: MEET(5, a, x_row, x_step, own, panel_row, deep, add, new, which, to, y_row); break;
+                        default: MEET(6, a, x_row, x_step, own, panel_row, deep, add, new, which, to, y_row);
                     }
                 }
             }

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from posttrain.engines.torch.native.layers import by_row
 from posttrain.engines.torch.native.library import has_vnni, library
 
 BYTES = 64
@@ -27,22 +26,27 @@ def multiply_row(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x [rows, in] @ weight [out, in].T + bias [out], the weight lying by column."""
-    x, (out, size) = by_row(x), weight.shape
-    y = x.new_empty(len(x), out)
-    add = None if bias is None else bias.data_ptr()
-    given = x.data_ptr(), x.stride(0), len(x), size, weight.data_ptr(), weight.stride(1), 0, add
-    library().multiply(*given, y.data_ptr(), out, out)
+    """x [rows, in] @ weight [out, in].T + bias [out], the weight lying by row or by column."""
+    y = x.new_empty(len(x), len(weight))
+    _multiply(x, weight, bias, y, onto=False)
     return y
 
 
-def multiply_transposed(gradient: Tensor, weight: Tensor) -> Tensor:
-    """gradient [rows, out] @ weight [out, in], the weight lying by column."""
-    gradient, (out, size) = by_row(gradient), weight.shape
-    x = gradient.new_empty(len(gradient), size)
-    given = gradient.data_ptr(), gradient.stride(0), len(gradient), out, weight.data_ptr(), weight.stride(1), 1, None
-    library().multiply(*given, x.data_ptr(), size, size)
-    return x
+def add_product(y: Tensor, x: Tensor, weight: Tensor) -> None:
+    """y [rows, out] += x [rows, in] @ weight [out, in].T, in its place; its rows may be parts of longer ones."""
+    if y.stride(1) != 1:
+        raise RuntimeError("what is added to must lie by row")
+    _multiply(x, weight, None, y, onto=True)
+
+
+def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None, y: Tensor, *, onto: bool) -> None:
+    if 1 not in weight.stride():
+        weight = weight.contiguous()
+    by_row = weight.stride(1) == 1
+    (out, size), stride = weight.shape, weight.stride(0 if by_row else 1)
+    add = None if bias is None else bias.data_ptr()
+    given = x.data_ptr(), x.stride(0), x.stride(1), len(x), size, weight.data_ptr(), stride, by_row, add
+    library().multiply(*given, onto, y.data_ptr(), y.stride(0), out)
 
 
 @dataclass(frozen=True)
