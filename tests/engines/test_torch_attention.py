@@ -117,10 +117,34 @@ def test_attention_in_c_is_that_of_separate_sequences(size: int, batch: str, tru
     """Also of more keys than a block, with a fork in the midst of one, and as what is joined lies: token by token."""
     forest = plant(LONG, [""] * len(LONG), first_position=trunk) if batch == "long" else planted(batch, trunk)
     given = [_token_by_token(tensor.detach() / 2) for tensor in numbers(forest, trunk, size)]
-    assert suits_attention(given[0], manner)
+    assert suits_attention(*given, manner)
     attention = NativeAttention(Sight(forest, trunk, CPU))
     wanted = with_gradients(lambda *qkv: by_definition(forest, trunk, manner, *qkv), given)
     same(with_gradients(lambda *qkv: attention(*qkv, manner), given), wanted)
+
+
+def test_what_c_does_not_compute_is_left_to_torch() -> None:
+    """Values of another size than keys, a cap, other types, sizes of no whole vectors."""
+    def x(size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.ones(1, 2, 3, size, dtype=dtype)
+
+    assert suits_attention(x(32), x(32), x(32), Manner(1.0)) is (library() is not None)
+    for q, k, v, manner in [
+            (x(32), x(32), x(16), Manner(1.0)), (x(32), x(48), x(48), Manner(1.0)), (x(24), x(24), x(24), Manner(1.0)),
+            (x(272), x(272), x(272), Manner(1.0)), (x(32), x(32), x(32), Manner(1.0, cap=2.0)),
+            (x(32), x(32, torch.bfloat16), x(32, torch.bfloat16), Manner(1.0)),
+            (x(32, torch.float64), x(32, torch.float64), x(32, torch.float64), Manner(1.0))]:
+        assert not suits_attention(q, k, v, manner)
+
+
+@pytest.mark.skipif(library() is None, reason="no C compiler, or a processor without AVX-512")
+def test_keys_may_lie_in_any_way() -> None:
+    forest = planted("two levels", 0)
+    given = [_token_by_token(tensor.detach()) for tensor in numbers(forest, 0, 16)]
+    turned = [tensor.detach().transpose(2, 3).contiguous().transpose(2, 3).requires_grad_() for tensor in given]
+    attention = NativeAttention(Sight(forest, 0, CPU))
+    same(with_gradients(lambda *qkv: attention(*qkv, Manner(0.3)), turned),
+         with_gradients(lambda *qkv: attention(*qkv, Manner(0.3)), given))
 
 
 def _token_by_token(x: Tensor) -> Tensor:

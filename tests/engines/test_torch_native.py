@@ -54,6 +54,7 @@ def test_norms(size: int) -> None:
 def test_gates(width: int) -> None:
     joined, gradient = 8 * torch.randn(5, 2 * width), torch.randn(5, width)
     joined[0, :width] = torch.linspace(-200, 200, width)
+    joined[1, 0] = -1e38
     plain = joined.double().requires_grad_()
     wanted = silu(plain[:, :width]) * plain[:, width:]
     wanted.backward(gradient.double())
@@ -84,6 +85,9 @@ def test_turns_there_and_back(size: int) -> None:
 def test_a_row(out: int, bias: bool) -> None:
     x, add = torch.randn(1, 40), torch.randn(out) if bias else None
     for weight in (torch.randn(40, out).t(), torch.randn(40, out + 16)[:, :out].t()):
+        for lying in (x, torch.cat([x, x]).t().contiguous().t()[:1]):
+            found = products.multiply_row(lying, weight, add)
+            torch.testing.assert_close(found, nn.functional.linear(x, weight, add), rtol=1e-5, atol=1e-5)
         found = products.multiply_row(x, weight, add)
         torch.testing.assert_close(found, nn.functional.linear(x, weight, add), rtol=1e-5, atol=1e-5)
 
@@ -126,6 +130,7 @@ def test_int8_rounds_what_is_multiplied_to_16_bits(out: int, size: int, rows: in
     alone = torch.cat([suiting.multiply(row[None]) for row in x])
     assert torch.equal(found, alone), "no row depends on the others"
     assert torch.equal(suiting.multiply(torch.zeros(1, size)), torch.zeros(1, out))
+    assert suiting.multiply(torch.full((1, size), 6e-41)).abs().max() < 1e-35, "as good as zeros"
     x[-1, 5] = float("inf")
     assert suiting.multiply(x)[-1].isnan().all() and suiting.multiply(x)[:-1].isfinite().all()
 
@@ -166,9 +171,27 @@ def test_without_a_compiler_torch_computes_the_same(
         found = numbers()
     assert library.library() is None and not library.has_vnni()
     if torch.backends.cpu.get_cpu_capability() == "AVX512":
-        assert "no C compiler (/nowhere/cc)" in caplog.text
+        assert "no C compiler (/nowhere/cc --fast)" in caplog.text
     torch.testing.assert_close(found[:-1], wanted[:-1], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found[-1], wanted[-1], rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("named", [" ", '"', "gcc -m32"])
+def test_an_odd_compiler_is_none(named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", named)
+    monkeypatch.setenv("POSTTRAIN_CACHE", str(tmp_path))
+    assert library.library.__wrapped__() is None
+
+
+def test_gradients_of_gradients_are_refused() -> None:
+    """By C they would have no graph, and silently lack terms."""
+    x, joined = torch.randn(3, 64, requires_grad=True), torch.randn(3, 128, requires_grad=True)
+    outs = [root_mean_square_norm(x, torch.ones(64), 1e-5), gated(joined, nn.SiLU()),
+            turned(x, torch.ones(3, 16), torch.ones(3, 16), [32, 32])[0]]
+    for out, given in zip(outs, (x, joined, x), strict=True):
+        [first] = torch.autograd.grad(out.square().sum(), [given], create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            first.sum().backward()
 
 
 @needs_c

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from posttrain.engines.torch.cache import SlotCache, Trunk
 from posttrain.engines.torch.decoding import DecodingLayout
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.engines.torch.forest import plant
+from posttrain.engines.torch.native.attention import Part, Parts
 from posttrain.engines.torch.native.library import has_vnni, library
+from posttrain.engines.torch.native.token import Places
 from posttrain.engines.torch.network import Network
 from posttrain.types import LoRA
 
@@ -120,3 +123,42 @@ def test_on_several_threads_it_goes_layer_by_layer(
     layout = DecodingLayout(SlotCache(), 0, [0], [1], [None], engine.network.device)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert engine.network._feed_one(5, layout, BASE) is None and not asked
+
+
+def test_tokens_that_go_side_by_side_have_their_own_positions(tiny_tokenizer: Any) -> None:
+    """Two threads, at places far apart, through a window: what one sees does not depend on the other."""
+    opened = open_engine(make("mistral"), tiny_tokenizer)
+    network, rounds = opened.network, 150
+    path = network.token_path
+    assert path is not None
+    generator, layouts = torch.Generator().manual_seed(0), []
+    for length in (5, 120):
+        slots = SlotCache()
+        heads, size = network.config.num_key_value_heads, path.layers[0].attention.size
+        like = [tuple(torch.randn(1, heads, length + 1, size, generator=generator) for _ in range(2)) for _ in path.layers]
+        slots.reserve(1, length + 1, like=like)  # type: ignore[arg-type]
+        for layer, (keys, values) in enumerate(like):
+            slots.write(0, layer, keys[0], values[0])
+        layouts.append((slots, length))
+
+    def hidden(number: int) -> torch.Tensor:
+        slots, length = layouts[number]
+        with torch.inference_mode():
+            found = path.hidden(7, DecodingLayout(slots, 0, [length], [1], [None], network.device), BASE)
+        assert found is not None
+        return found
+
+    wanted = [hidden(0), hidden(1)]
+    with ThreadPoolExecutor(2) as pool:
+        for number, found in enumerate(pool.map(hidden, [i % 2 for i in range(2 * rounds)])):
+            assert torch.equal(found, wanted[number % 2])
+    opened.close()
+
+
+def test_layers_with_fewer_heads_have_their_own_places() -> None:
+    """As of pruned models: the slots of a layer begin as far apart as that layer is wide."""
+    slots = [tuple(torch.zeros(3, heads, 4, 16) for _ in range(2)) for heads in (4, 2)]
+    places = Places(slots, 2, 3, Parts([Part(0, 1, 0, 4, 4, 0)], torch.tensor([3])), [])  # type: ignore[arg-type]
+    for place, (keys, values) in zip(places.table, slots, strict=True):
+        assert (place.keys, place.values) == (keys[2, 0, 3].data_ptr(), values[2, 0, 3].data_ptr())
+        assert place.head == keys.stride(1)

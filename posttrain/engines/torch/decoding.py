@@ -61,7 +61,7 @@ class DecodingLayout:
         """See attention.Layout."""
         keys, values = (cached[self.first : self.first + self.rows] for cached in self.slots.layers[layer])
         self._store(keys, values, k, v)
-        if suits_attention(q, manner):
+        if suits_attention(q, keys, values, manner):
             return self._attend_in_c(layer, q, keys, values, manner)
         if self.rows == 1 and q.device.type == "cpu":
             return self._attend_alone(layer, q, (keys, values), manner)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import silu
 from transformers.activations import SiLUActivation
 
@@ -38,6 +39,7 @@ class _Gated(torch.autograd.Function):
         return _forward(joined)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (joined,) = ctx.saved_tensors
         if native.suits(gradient):

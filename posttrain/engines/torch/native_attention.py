@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from posttrain.engines.torch.forest import Segment
 from posttrain.engines.torch.manner import Manner
@@ -23,7 +24,7 @@ class NativeAttention:
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, manner: Manner) -> Tensor:
         """q [1, heads, tokens, size], k and v [1, key-value heads, trunk and tokens, size] -> like q."""
-        if not suits_attention(q, manner):
+        if not suits_attention(q, k, v, manner):
             return self._merged(q, k, v, manner)
         return _Attention.apply(q, k, v, self._parts, manner)
 
@@ -54,6 +55,7 @@ class _Attention(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, total = ctx.saved_tensors
         of_q, of_k, of_v = attend_backward(gradient, q, Source(k, v, ctx.parts), out, total, ctx.manner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -47,12 +48,14 @@ class TokenPath:
         self.body, self.layers, self.bank = body, layers, bank
         self._told: dict[Precision, tuple[ctypes.Array[ToldLayer], list[Any]]] = {}
         self._deltas: OrderedDict[int, Deltas] = OrderedDict()
+        self._lock = threading.Lock()  # several rows may go side by side
 
     @classmethod
     def of(cls, body: Any, bank: AdapterBank) -> TokenPath | None:
         """None when a layer is none that C computes."""
         layers = list(_layers(body))
-        return cls(body, layers, bank) if layers and len(layers) == len(body.layers) else None
+        alike = len({layer.attention.size for layer in layers}) == 1
+        return cls(body, layers, bank) if alike and len(layers) == len(body.layers) else None
 
     def hidden(self, token: int, layout: DecodingLayout, adapter: str) -> Tensor | None:
         """The hidden state [1, hidden] of a step's only token; None where C does not compute it now."""
@@ -63,32 +66,35 @@ class TokenPath:
         cos, sin = self.body.rotary_emb(x, position_ids=layout.positions)
         if cos.shape[2] != self.layers[0].attention.size or x.dtype != torch.float32:
             return None
-        for layer in layers:
-            layer.manner.positions = layout.positions.data_ptr()
         deltas = self._deltas_of(self.bank.get(adapter)) if adapter else None
-        through_layers(x, layers, layout.places(), deltas, cos.contiguous(), sin.contiguous())
+        through_layers(x, layers, layout.places(), deltas, layout.positions, cos.contiguous(), sin.contiguous())
         return self.body.norm(x)[0]
 
     def _layers(self) -> ctypes.Array[ToldLayer] | None:
         """As C has them, in the precision of now."""
         precision = self.bank.precision
+        with self._lock:
+            return self._find_told(precision) or None
+
+    def _find_told(self, precision: Precision) -> ctypes.Array[ToldLayer]:
         if precision not in self._told:
             weights = [[_weight(linear, precision) for linear in layer.linears] for layer in self.layers]
             told = []
             if all(weight is not None for each in weights for weight in each):
                 told = [_told(layer, each) for layer, each in zip(self.layers, weights, strict=True)]
             self._told[precision] = (ToldLayer * len(told))(*told), weights
-        return self._told[precision][0] or None
+        return self._told[precision][0]
 
     def _deltas_of(self, adapter: Adapter) -> Deltas:
         """Where its tensors are, which stay where they are while it is not trained."""
-        if adapter.stamp not in self._deltas:
-            self._deltas[adapter.stamp] = Deltas(
-                [[_told_deltas(linear, adapter) for linear in layer.linears] for layer in self.layers]
-            )
+        with self._lock:
+            found = self._deltas.pop(adapter.stamp, None)
+            if found is None:
+                found = Deltas([[_told_deltas(linear, adapter) for linear in layer.linears] for layer in self.layers])
+            self._deltas[adapter.stamp] = found  # the last used is the last to go
             if len(self._deltas) > MOST_ADAPTERS:
                 self._deltas.popitem(last=False)
-        return self._deltas[adapter.stamp]
+        return found
 
 
 def _layers(body: Any) -> Iterator[Layer]:

@@ -239,8 +239,12 @@ class Network:
     def _find_token_path(self) -> TokenPath | None:
         """The way of a single token through this model in C, if it comes out where it should."""
         path = TokenPath.of(self.body, self.bank) if native.suits(next(self.body.parameters())) else None
-        if path is None:
+        try:
+            return path if path is not None and self._token_path_is_right(path) else None
+        except (RuntimeError, TypeError, AttributeError, IndexError, ValueError):  # of a model that is otherwise
             return None
+
+    def _token_path_is_right(self, path: TokenPath) -> bool:
         *before, last = self._probe()[0]
         hidden, layout = self.forest(plant([[*before, last]], [BASE]), store=True)
         slots = SlotCache()
@@ -248,9 +252,7 @@ class Network:
         for layer, (keys, values) in enumerate(layout.kept):
             slots.write(0, layer, keys[0, :, :-1], values[0, :, :-1])
         found = path.hidden(last, DecodingLayout(slots, 0, [len(before)], [1], [None], self.device), BASE)
-        if found is None or not _relative(found, hidden[-1:]) <= TOKEN_ROUNDING[self.bank.precision]:
-            return None
-        return path
+        return found is not None and bool(_relative(found, hidden[-1:]) <= TOKEN_ROUNDING[self.bank.precision])
 
     # ---- what the sampler needs
 

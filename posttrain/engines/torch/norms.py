@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from posttrain.engines.torch import native
 
@@ -86,6 +87,7 @@ class _Norm(torch.autograd.Function):
         return normed
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         x, scale, inverse = ctx.saved_tensors
         if native.suits(gradient):

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from posttrain.engines.torch import native
 
@@ -54,6 +55,7 @@ class _Turned(torch.autograd.Function):
         return q, k, *(v.clone() for v in values)  # so that what is joined can go: attention keeps these
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         cos, sin = ctx.saved_tensors
         half = cos.shape[1] // 2

@@ -47,15 +47,18 @@ class Source:
     parts: Parts
 
 
-def suits_attention(q: Tensor, manner: Manner) -> bool:
+def suits_attention(q: Tensor, k: Tensor, v: Tensor, manner: Manner) -> bool:
     """Whether these functions compute that."""
-    return manner.cap is None and q.shape[3] % 16 == 0 and q.shape[3] <= MOST_SIZE and suits(q)
+    size = q.shape[3]
+    alike = k.shape == v.shape and k.shape[3] == size and k.dtype == v.dtype == q.dtype
+    return alike and manner.cap is None and size % 16 == 0 and size <= MOST_SIZE and suits(q)
 
 
 def attend(q: Tensor, sources: Sequence[Source], manner: Manner) -> tuple[Tensor, Tensor]:
     """What queries [1, heads, tokens, size] see in all sources, like them, and the log-sum-exp of the scores [1, heads,
     tokens].  Each must see a key in one of them."""
     q, (_, heads, tokens, size) = _by_head(q), q.shape
+    sources = [*map(_source_by_head, sources)]
     out = q.new_empty(1, tokens, heads, size).transpose(1, 2)
     largest, totals = q.new_empty(2, tokens, heads).unbind()
     told = told_manner(manner, heads, sources[0].keys.shape[1], size, sources[0].parts.positions)
@@ -71,6 +74,7 @@ def attend_backward(
     """The gradients of queries, keys and values, given that of `out`, what attention to one source came to, and of it
     the log-sum-exp [1, heads, tokens]."""
     q, out, gradient, totals = _by_head(q), _by_head(out), _by_head(gradient), total[0].t().contiguous()
+    source = _source_by_head(source)
     like = q, source.keys, source.values
     found = [x.new_zeros(1, x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2) for x in like]
     told = told_manner(manner, q.shape[1], source.keys.shape[1], q.shape[3], source.parts.positions)
@@ -135,3 +139,8 @@ def _placed(x: Tensor) -> tuple[int, Any]:
 def _by_head(x: Tensor) -> Tensor:
     """The numbers of a head must lie together."""
     return x if x.stride(3) == 1 else x.contiguous()
+
+
+def _source_by_head(source: Source) -> Source:
+    keys, values = _by_head(source.keys), _by_head(source.values)
+    return source if keys is source.keys and values is source.values else Source(keys, values, source.parts)

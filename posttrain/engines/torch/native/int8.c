@@ -2,6 +2,7 @@
  *
  * The processor multiplies bytes without a sign with bytes with one (VNNI), so x is 256 times its upper bytes and its
  * lower ones, less 2^15.  All sums are whole numbers, hence exact: no order of the rows or columns changes a bit. */
+#include <float.h>
 #include <math.h>
 
 #include "lanes.h"
@@ -23,7 +24,7 @@ static float quantise(const float *x, long in, uint8_t *upper, uint8_t *lower) {
     }
     if (finite != 0xffff) return NAN;
     float scale = _mm512_reduce_max_ps(most) / LARGEST;
-    if (scale == 0) scale = 1;  /* nothing but zeros */
+    if (scale < FLT_MIN) scale = 1;  /* nothing but zeros, or as good as that */
     for (long i = 0; i < in; i += LANES) {
         __m512i whole = _mm512_cvtps_epi32(_mm512_div_ps(load(x + i), all(scale)));
         whole = _mm512_add_epi32(whole, _mm512_set1_epi32(32768));

@@ -39,8 +39,9 @@ static inline lanes exponential(lanes x) {
 
 /* 1 / (1 + exp(-x)) */
 static inline lanes sigmoid(lanes x) {
-    x = _mm512_max_ps(all(-80.0f), x);  /* so that what is divided by is finite */
+    __mmask16 positive = _mm512_cmp_ps_mask(x, all(-87.0f), _CMP_NLT_UQ);  /* of less it is 0; of nan, nan */
+    x = _mm512_max_ps(all(-87.0f), x);  /* so that what is divided by is finite */
     lanes below = _mm512_add_ps(all(1.0f), exponential(_mm512_sub_ps(_mm512_setzero_ps(), x)));
     lanes near = _mm512_rcp14_ps(below);  /* a step of Newton's makes 14 bits 28 */
-    return _mm512_mul_ps(near, _mm512_fnmadd_ps(below, near, all(2.0f)));
+    return _mm512_maskz_mul_ps(positive, near, _mm512_fnmadd_ps(below, near, all(2.0f)));
 }

@@ -42,7 +42,7 @@ SIGNATURES: Mapping[str, Sequence[Any]] = {
     "multiply": (_POINTER, *[_COUNT] * 4, _POINTER, _COUNT, _COUNT, _POINTER, _COUNT, _POINTER, _COUNT, _COUNT),
     "multiply_row": (_POINTER, _COUNT, _POINTER, _COUNT, _POINTER, _POINTER, _COUNT),
     "multiply_int8": (_POINTER, _COUNT, _COUNT, *[_POINTER] * 4, _COUNT),
-    "token": (_POINTER, _COUNT, *[_POINTER] * 5),
+    "token": (_POINTER, _COUNT, *[_POINTER] * 6),
     "attend": (_POINTER, _POINTER, _COUNT, _COUNT, *[_POINTER] * 6),
     "attend_backward": [_POINTER] * 15,
 }
@@ -61,11 +61,13 @@ def library() -> Any:
     """The compiled functions; None where the processor has no AVX-512, or there is no C compiler ($CC, else cc)."""
     if platform.machine() not in ("x86_64", "AMD64") or torch.backends.cpu.get_cpu_capability() != "AVX512":
         return None
-    compiler = shlex.split(os.environ.get("CC") or "cc")
-    if not shutil.which(compiler[0]):
-        _log.info(
-            "no C compiler (%s): attention, norms and single rows are left to torch, which is slower", compiler[0]
-        )
+    named = os.environ.get("CC") or "cc"
+    try:
+        compiler = shlex.split(named)
+    except ValueError:  # quotes that do not end
+        compiler = []
+    if not compiler or not shutil.which(compiler[0]):
+        _log.info("no C compiler (%s): attention, norms and single rows are left to torch, which is slower", named)
         return None
     try:
         found = _loaded(compiler)

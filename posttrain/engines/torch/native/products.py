@@ -18,10 +18,10 @@ MOST_IN = 32768
 
 def multiply_row(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x [1, in] @ weight [out, in].T + bias [out], the weight lying by column."""
-    (out, size), stride = weight.shape, weight.stride(1)
+    x, (out, size), stride = x.contiguous(), weight.shape, weight.stride(1)
     y = x.new_empty(1, out)
     add = None if bias is None else bias.data_ptr()
-    library().multiply_row(x.contiguous().data_ptr(), size, weight.data_ptr(), stride, add, y.data_ptr(), out)
+    library().multiply_row(x.data_ptr(), size, weight.data_ptr(), stride, add, y.data_ptr(), out)
     return y
 
 

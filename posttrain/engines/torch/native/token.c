@@ -73,17 +73,20 @@ static void add(float *x, const float *y, long size) {
     }
 }
 
-/* x [hidden] goes through `count` layers, turned by cos and sin [size] of its position; of each layer, what it sees and
+/* x [hidden] goes through `count` layers, turned by cos and sin [size] of its one position; of each layer, what it sees and
  * where its keys and values go, and of each linear layer of it, what an adapter adds (or none does). */
 void token(
-    const layer *layers, long count, const kept *places, const deltas *added, const float *cos, const float *sin, float *x
+    const layer *layers, long count, const kept *places, const deltas *added, const int64_t *position, const float *cos,
+    const float *sin, float *x
 ) {
     for (long i = 0; i < count; i++) {
         const layer *l = layers + i;
         const linear *linears = l->linears;
         const deltas *more[LINEARS];
         for (int j = 0; j < LINEARS; j++) more[j] = added ? added + i * LINEARS + j : 0;
-        const manner *m = &l->manner;
+        manner own = l->manner;
+        own.positions = position;  /* the layers are those of other threads, too */
+        const manner *m = &own;
         long hidden = linears[JOINED].in, wide = linears[WIDE].out, size = m->size, heads = m->heads * size;
         long groups = m->heads / m->shared;
         float normed[hidden], joined[linears[JOINED].out], out[heads], opened[wide], closed[wide / 2], y[hidden];

@@ -95,12 +95,13 @@ class Places:
     def __init__(self, slots: Sequence[KeysValues], row: int, at: int, own: Parts, shared: Sequence[Shared]) -> None:
         """In every layer, a token that goes to place `at` of a row of the slots, keys and values [slots, key-value
         heads, capacity, size], and sees what parts say of that row and of keys and values that are shared."""
-        _, heads, capacity, size = slots[0][0].shape
-        lie, apart = ToldStrides(size, capacity * size), slots[0][0].itemsize * size
-        first, parts = row * heads * capacity * apart, own.table.data_ptr()
+        parts = own.table.data_ptr()
         self._kept = [own, *shared]  # C has their addresses
         self._sources, places = [], []
         for layer, (keys, values) in enumerate(slots):
+            _, heads, capacity, size = keys.shape
+            lie, apart = ToldStrides(size, capacity * size), keys.itemsize * size
+            first = row * heads * capacity * apart
             k, v = keys.data_ptr() + first, values.data_ptr() + first
             seen = [ToldSource(k, v, lie, lie, parts, own.count)]
             seen += [told_source(*layers[layer], of) for layers, of in shared]
@@ -111,8 +112,15 @@ class Places:
 
 
 def through_layers(
-    x: Tensor, layers: ctypes.Array[ToldLayer], places: Places, deltas: Deltas | None, cos: Tensor, sin: Tensor
+    x: Tensor,
+    layers: ctypes.Array[ToldLayer],
+    places: Places,
+    deltas: Deltas | None,
+    position: Tensor,
+    cos: Tensor,
+    sin: Tensor,
 ) -> None:
-    """Takes x [hidden] through all layers, in its place, turned by cos and sin [size] of its position."""
+    """Takes x [hidden] through all layers, in its place, turned by cos and sin [size] of its position [1] in int64."""
     added = None if deltas is None else deltas.table
-    library().token(layers, len(layers), places.table, added, cos.data_ptr(), sin.data_ptr(), x.data_ptr())
+    turns = position.data_ptr(), cos.data_ptr(), sin.data_ptr()
+    library().token(layers, len(layers), places.table, added, *turns, x.data_ptr())
