@@ -82,7 +82,7 @@ def restored(tensors: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) ->
             value.shape != (torch.Size() if moment == "step" else parameter.shape) for moment, value in state.items()
         ):
             raise ValueError(f"the moments of parameter {name} are not all there, or have not its shape")
-        optimiser.state[parameter] = {moment: value.to(parameter.device) for moment, value in state.items()}
+        optimiser.state[parameter] = {moment: value.to(parameter.device, copy=True) for moment, value in state.items()}
     if left:
         raise ValueError(f"there is no parameter for {', '.join(sorted(left)[:3])}")
     return optimiser

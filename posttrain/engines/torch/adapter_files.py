@@ -65,7 +65,9 @@ def read_adapter(folder: Path, name: str, layers: Mapping[str, nn.Linear], templ
                 remedy="load it on the base model it was trained on (adapter_config.json names it)",
             )
         device = layer.weight.device
-        tensors[path] = (a.float().to(device).requires_grad_(), b.float().to(device).requires_grad_())
+        # copies: in the file's memory they would lie as it happens, and by that go the last bits of MKL's products
+        a, b = (tensor.to(device, torch.float32, copy=True).requires_grad_() for tensor in (a, b))
+        tensors[path] = (a, b)
     if weights:
         raise UserError(
             f"it holds tensors that are not LoRA weights: {', '.join(sorted(weights)[:3])}",
