@@ -259,7 +259,7 @@ class Network:
     @property
     def free_tokens(self) -> int:
         """See FREE_TOKENS.  None is free beside a token that goes through all layers in one call."""
-        if self.token_path is not None:
+        if self.token_path is not None and self.threads.wanted(1) == 1:
             return 1
         precision = self.bank.precision if self.device.type == "cpu" else "bfloat16"
         by_onednn = precision == "float32" and onednn.suits(self.output_head.base.weight)

@@ -62,7 +62,7 @@ class OneDNNProduct:
 
     def product_with_transposed(self, gradient: Tensor) -> Tensor:
         if len(gradient) >= MANY_ROWS_IN_C and self._by_column_in_c(gradient):
-            return native.products.multiply(gradient, self.weight.t(), None)
+            return native.products.multiply(gradient, self.weight.t())
         whole = self._whole
         if whole is not None:
             return multiply(pad(gradient, (0, len(whole) - gradient.shape[-1])), whole.t(), None)

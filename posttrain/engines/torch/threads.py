@@ -37,10 +37,14 @@ class Threads:
 
     def take(self, tokens: int) -> None:
         """Sets how many threads the products of a call of so many tokens, and of its backward call, are split among."""
-        most = getattr(self._own, "most", self.most)
-        wanted = 1 if self.whole or (tokens <= SMALL_TOKENS and self.most <= FEW_CORES) else most
+        wanted = self.wanted(tokens)
         if torch.get_num_threads() != wanted:
             torch.set_num_threads(wanted)
+
+    def wanted(self, tokens: int) -> int:
+        """How many threads a call of so many tokens takes."""
+        most: int = getattr(self._own, "most", self.most)
+        return 1 if self.whole or (tokens <= SMALL_TOKENS and self.most <= FEW_CORES) else most
 
     def leave(self) -> None:
         """Gives the thread that opened the engine back as many as it had: the next engine counts them."""

@@ -6,6 +6,7 @@ takes two seconds, and one compiler is as good as another.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -14,6 +15,7 @@ import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -39,7 +41,7 @@ SIGNATURES: Mapping[str, Sequence[Any]] = {
     "gate": (_POINTER, _COUNT, _POINTER, _COUNT, _COUNT),
     "gate_backward": (_POINTER, _COUNT, _POINTER, _POINTER, _COUNT, _COUNT),
     "turn": (_POINTER, _COUNT, _POINTER, _POINTER, _NUMBER, _POINTER, *[_COUNT] * 4),
-    "multiply": (_POINTER, *[_COUNT] * 4, _POINTER, _COUNT, _COUNT, _POINTER, _COUNT, _POINTER, _COUNT, _COUNT),
+    "multiply": (_POINTER, *[_COUNT] * 4, _POINTER, _COUNT, _COUNT, _COUNT, _POINTER, _COUNT, _COUNT),
     "multiply_row": (_POINTER, _COUNT, _POINTER, _COUNT, _POINTER, _POINTER, _COUNT),
     "multiply_int8": (_POINTER, _COUNT, _COUNT, *[_POINTER] * 4, _COUNT),
     "token": (_POINTER, _COUNT, *[_POINTER] * 6),
@@ -59,7 +61,7 @@ def suits(x: Tensor) -> bool:
 @functools.cache
 def library() -> Any:
     """The compiled functions; None where the processor has no AVX-512, or there is no C compiler ($CC, else cc)."""
-    if platform.machine() not in ("x86_64", "AMD64") or torch.backends.cpu.get_cpu_capability() != "AVX512":
+    if platform.machine() != "x86_64" or torch.backends.cpu.get_cpu_capability() != "AVX512":
         return None
     named = os.environ.get("CC") or "cc"
     try:
@@ -120,9 +122,10 @@ def _compiled(compiler: list[str]) -> Path:
 def _folder() -> Path:
     """Where it is kept; nobody else may write there, for it is run."""
     folder = cache_folder() / "native"
-    try:
+    with contextlib.suppress(OSError):  # a home that cannot be written to
         folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:  # a home that cannot be written to
-        return Path(tempfile.mkdtemp(prefix="posttrain-native-"))
+        status = folder.stat()
+        if status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+    return Path(tempfile.mkdtemp(prefix="posttrain-native-"))

@@ -50,19 +50,17 @@ static void turn_together(const float *w, long stride, long depth, long columns,
 }
 
 /* `rows` of y at `vectors` * LANES columns (both known to the compiler): a product with a panel, added to what is there
- * or, where it is new, to a bias. */
+ * if that is not `new`. */
 static inline __attribute__((always_inline)) void meet(
     int rows, int vectors, const float *x, long x_row, long x_step, const float *panel, long panel_row, long depth,
-    const float *bias, int new, const __mmask16 *which, float *y, long y_row
+    int new, const __mmask16 *which, float *y, long y_row
 ) {
     lanes sums[ROWS][VECTORS];
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int t = 0; t < vectors; t++)
-            sums[r][t] = !new   ? load_some(which[t], y + r * y_row + t * LANES)
-                         : bias ? load_some(which[t], bias + t * LANES)
-                                : all(0);
+            sums[r][t] = new ? all(0) : load_some(which[t], y + r * y_row + t * LANES);
     add_product(rows, vectors, sums, x, x_row, x_step, panel, panel_row, depth);
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
@@ -78,12 +76,12 @@ static inline __attribute__((always_inline)) void meet(
         default: meet(rows, 4, __VA_ARGS__); \
     }
 
-/* x [rows, depth], its numbers `x_row` and `x_step` apart, times w -> y [rows, columns], rows `y_row` apart; plus bias
- * [columns] (or none) or, with `onto`, what is there.  With `turned`, w is [columns, depth] and not [depth, columns];
+/* x [rows, depth], its numbers `x_row` and `x_step` apart, times w -> y [rows, columns], rows `y_row` apart; with
+ * `onto`, plus what is there.  With `turned`, w is [columns, depth] and not [depth, columns];
  * its rows lie `stride` apart. */
 void multiply(
     const float *x, long x_row, long x_step, long rows, long depth, const float *w, long stride, long turned,
-    const float *bias, long onto, float *y, long y_row, long columns
+    long onto, float *y, long y_row, long columns
 ) {
     float panel[DEPTH * COLUMNS] __attribute__((aligned(64)));
     for (long top = 0; top < rows; top += STRIP)
@@ -94,7 +92,7 @@ void multiply(
             for (int t = 0; t < VECTORS; t++) which[t] = first(left - t * LANES);
             for (long d = 0; d < depth; d += DEPTH) {
                 long deep = depth - d < DEPTH ? depth - d : DEPTH, panel_row = COLUMNS;
-                const float *own = panel, *add = bias ? bias + c : 0;
+                const float *own = panel;
                 int new = d == 0 && !onto;
                 if (turned)
                     turn_together(w + c * stride + d, stride, deep, left, panel);
@@ -106,12 +104,12 @@ void multiply(
                     const float *a = x + r * x_row + d * x_step;
                     float *to = y + r * y_row + c;
                     switch (top + strip - r) {
-                        case 1: MEET(1, a, x_row, x_step, own, panel_row, deep, add, new, which, to, y_row); break;
-                        case 2: MEET(2, a, x_row, x_step, own, panel_row, deep, add, new, which, to, y_row); break;
-                        case 3: MEET(3, a, x_row, x_step, own, panel_row, deep, add, new, which, to, y_row); break;
-                        case 4: MEET(4, a, x_row, x_step, own, panel_row, deep, add, new, which, to, y_row); break;
-                        case 5: MEET(5, a, x_row, x_step, own, panel_row, deep, add, new, which, to, y_row); break;
-                        default: MEET(6, a, x_row, x_step, own, panel_row, deep, add, new, which, to, y_row);
+                        case 1: MEET(1, a, x_row, x_step, own, panel_row, deep, new, which, to, y_row); break;
+                        case 2: MEET(2, a, x_row, x_step, own, panel_row, deep, new, which, to, y_row); break;
+                        case 3: MEET(3, a, x_row, x_step, own, panel_row, deep, new, which, to, y_row); break;
+                        case 4: MEET(4, a, x_row, x_step, own, panel_row, deep, new, which, to, y_row); break;
+                        case 5: MEET(5, a, x_row, x_step, own, panel_row, deep, new, which, to, y_row); break;
+                        default: MEET(6, a, x_row, x_step, own, panel_row, deep, new, which, to, y_row);
                     }
                 }
             }

@@ -25,10 +25,10 @@ def multiply_row(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return y
 
 
-def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x [rows, in] @ weight [out, in].T + bias [out], the weight lying by row or by column."""
+def multiply(x: Tensor, weight: Tensor) -> Tensor:
+    """x [rows, in] @ weight [out, in].T, the weight lying by row or by column."""
     y = x.new_empty(len(x), len(weight))
-    _multiply(x, weight, bias, y, onto=False)
+    _multiply(x, weight, y, onto=False)
     return y
 
 
@@ -36,16 +36,15 @@ def add_product(y: Tensor, x: Tensor, weight: Tensor) -> None:
     """y [rows, out] += x [rows, in] @ weight [out, in].T, in its place; its rows may be parts of longer ones."""
     if y.stride(1) != 1:
         raise RuntimeError("what is added to must lie by row")
-    _multiply(x, weight, None, y, onto=True)
+    _multiply(x, weight, y, onto=True)
 
 
-def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None, y: Tensor, *, onto: bool) -> None:
+def _multiply(x: Tensor, weight: Tensor, y: Tensor, *, onto: bool) -> None:
     if 1 not in weight.stride():
         weight = weight.contiguous()
     by_row = weight.stride(1) == 1
     (out, size), stride = weight.shape, weight.stride(0 if by_row else 1)
-    add = None if bias is None else bias.data_ptr()
-    given = x.data_ptr(), x.stride(0), x.stride(1), len(x), size, weight.data_ptr(), stride, by_row, add
+    given = x.data_ptr(), x.stride(0), x.stride(1), len(x), size, weight.data_ptr(), stride, by_row
     library().multiply(*given, onto, y.data_ptr(), y.stride(0), out)
 
 
