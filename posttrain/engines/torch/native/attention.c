@@ -12,6 +12,11 @@
 
 enum { BLOCK = 64, TILE = 24, MOST_SIZE = 256 };  /* keys and rows at once; numbers of a head */
 
+static inline long least(long a, long b) { return a < b ? a : b; }
+
+/* The first query of a part that sees its key of this number. */
+static inline long first_seeing(const part *p, long key) { return p->start + (key < p->seen ? 0 : key - p->seen + 1); }
+
 /* Which keys of a block, the first of which is `first_key` of its part, a query sees: [*low, *high). */
 static inline void sight(const manner *m, const part *p, long query, long first_key, long count, long *low, long *high) {
     long until = p->seen + (query - p->start) - first_key;
@@ -97,14 +102,12 @@ static void add_source(
         for (long group = 0; group < m->heads / m->shared; group++)
             for (long at = parts[i].from; at < parts[i].to; at += BLOCK) {
                 const part *p = parts + i;
-                long length = p->to - at < BLOCK ? p->to - at : BLOCK, wide = (length + LANES - 1) / LANES * LANES;
-                long first_key = at - p->from, size = m->size;
-                /* the first query that sees a key of the block */
-                long start = p->start + (first_key - p->seen + 1 > 0 ? first_key - p->seen + 1 : 0);
+                long length = least(BLOCK, p->to - at), wide = (length + LANES - 1) / LANES * LANES;
+                long first_key = at - p->from, size = m->size, start = first_seeing(p, first_key);
                 if (start >= p->end) break;
                 transpose(k + at * of_k->token + group * of_k->head, of_k->token, length, size, keys, BLOCK);
                 for (long row = start * m->shared; row < p->end * m->shared; row += TILE) {
-                    long rows = p->end * m->shared - row < TILE ? p->end * m->shared - row : TILE;
+                    long rows = least(TILE, p->end * m->shared - row);
                     if (m->window && are_blind(m, p, row, rows, first_key, length)) continue;
                     gather(q, of_q, m, group, row, rows, queries);
                     gather(values, of_values, m, group, row, rows, so_far);
@@ -188,9 +191,8 @@ void attend_backward(
         for (long group = 0; group < m->heads / m->shared; group++)
             for (long at = parts[i].from; at < parts[i].to; at += BLOCK) {
                 const part *p = parts + i;
-                long length = p->to - at < BLOCK ? p->to - at : BLOCK, wide = (length + LANES - 1) / LANES * LANES;
-                long first_key = at - p->from, size = m->size;
-                long start = p->start + (first_key - p->seen + 1 > 0 ? first_key - p->seen + 1 : 0);
+                long length = least(BLOCK, p->to - at), wide = (length + LANES - 1) / LANES * LANES;
+                long first_key = at - p->from, size = m->size, start = first_seeing(p, first_key);
                 if (start >= p->end) break;
                 const float *own_keys = k + at * of_k->token + group * of_k->head;
                 transpose(own_keys, of_k->token, length, size, keys, BLOCK);
@@ -198,7 +200,7 @@ void attend_backward(
                 memset(more_k, 0, length * size * sizeof(float));
                 memset(more_v, 0, length * size * sizeof(float));
                 for (long row = start * m->shared; row < p->end * m->shared; row += TILE) {
-                    long rows = p->end * m->shared - row < TILE ? p->end * m->shared - row : TILE;
+                    long rows = least(TILE, p->end * m->shared - row);
                     if (m->window && are_blind(m, p, row, rows, first_key, length)) continue;
                     gather(out, of_out, m, group, row, rows, queries);
                     gather(gradient, of_gradient, m, group, row, rows, given);
