@@ -11,6 +11,13 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 torch.set_num_threads(1)  # matrices this small are slower on two, and other tests may run beside these
 
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Again, for an engine that took two has left the process with them."""
+    torch.set_num_threads(1)
+
+
 SMOLLM2_TEMPLATE = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
     "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}"

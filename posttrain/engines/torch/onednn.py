@@ -21,10 +21,6 @@ INTEL = "GenuineIntel"
 FREE_TOKENS = 4
 """See network.FREE_TOKENS: SmolLM2-135M takes 18, 21, 23 and 24 ms of 1, 2, 4 and 8 (AMD EPYC)."""
 
-MANY_ROWS_IN_C = 128
-"""From so many on our own product (native/products.c) multiplies gradients 3 to 7 % faster: with a weight the other way
-round oneDNN is slower.  What comes in, it multiplies as fast; and 8 to 64 rows up to 1.8 times as fast."""
-
 MANY_ROWS = 16
 """Of fewer, a narrow product takes no longer than calling it."""
 
@@ -50,8 +46,8 @@ class OneDNNProduct:
         self.linear, self.weight, self.bias = linear, linear.weight, linear.bias
 
     def product(self, x: Tensor) -> Tensor:
-        if len(x) == 1 and self._by_column_in_c(x):
-            return native.products.multiply_row(x, self.weight, self.bias)
+        if self._by_column_in_c(x):
+            return native.products.multiply(x, self.weight, self.bias)
         whole = self._whole
         if whole is not None:
             y = multiply(x, whole, None)[..., : self.linear.out_features]
@@ -61,7 +57,7 @@ class OneDNNProduct:
         return multiply(x, self.weight, self.bias)
 
     def product_with_transposed(self, gradient: Tensor) -> Tensor:
-        if len(gradient) >= MANY_ROWS_IN_C and self._by_column_in_c(gradient):
+        if self._by_column_in_c(gradient):
             return native.products.multiply(gradient, self.weight.t())
         whole = self._whole
         if whole is not None:
@@ -71,8 +67,7 @@ class OneDNNProduct:
         return multiply(gradient, self.weight.t(), None)
 
     def _by_column_in_c(self, x: Tensor) -> bool:
-        """On one thread, as is each of several that compute side by side."""
-        return self.weight.stride(0) == 1 and torch.get_num_threads() == 1 and native.suits(x)
+        return self.weight.stride(0) == 1 and _is_for_c(x)
 
     @property
     def _whole(self) -> Tensor | None:
@@ -86,7 +81,9 @@ def _is_dense(weight: Tensor) -> bool:
 
 
 def times_transposed(x: Tensor, y: Tensor) -> Tensor:
-    """x [rows, k] @ y [columns, k].T, by oneDNN where that is faster: of many rows, and however narrow."""
+    """x [rows, k] @ y [columns, k].T, in C or by oneDNN where that is faster: of many rows, and however narrow."""
+    if _is_for_c(x):
+        return native.products.multiply(x, y)
     if len(x) < MANY_ROWS or not suits(x):
         return x @ y.t()
     return multiply(x, y if _is_dense(y) else y.contiguous(), None)
@@ -94,10 +91,20 @@ def times_transposed(x: Tensor, y: Tensor) -> Tensor:
 
 def add_times_transposed(z: Tensor, x: Tensor, y: Tensor) -> None:
     """z [rows, columns] += x [rows, k] @ y [columns, k].T, in its place."""
-    if suits(x) and native.suits(z) and torch.get_num_threads() == 1:
+    if _is_for_c(z):
         native.products.add_product(z, x, y)
     else:
         z.addmm_(x, y.t())
+
+
+def laid_together(x: Tensor) -> Tensor:
+    """For several products: where C does not compute them, each would copy what is a part of longer rows."""
+    return x if _is_for_c(x) else x.contiguous()
+
+
+def _is_for_c(x: Tensor) -> bool:
+    """On one thread, as is each of several that compute side by side."""
+    return suits(x) and native.suits(x) and torch.get_num_threads() == 1
 
 
 def suits(weight: Tensor) -> bool:

@@ -1,68 +1,46 @@
-/* Products with frozen weights that lie by column: what input i adds to output o is w[i * stride + o].
+/* Products with frozen weights, which lie by column: what input i adds to output o is w[i * stride + o].
  *
- * A single row waits for the weights to be read from memory, once.  Of many rows, a panel of columns at a time is laid
- * together in the second-nearest cache, and rows meet it there (Goto and van de Geijn, 2008, "Anatomy of
- * high-performance matrix multiplication"). */
+ * A few columns at a time meet all rows, from the second-nearest cache, while the next columns are on their way there: few
+ * rows wait for the weights to be read from memory, once, and many for nothing.  (After Goto and van de Geijn, 2008,
+ * "Anatomy of high-performance matrix multiplication", who lay the columns together first.) */
 #include "tiles.h"
 
-enum { DEPTH = 1024, STRIP = 768, FEW = 12 };  /* of a panel; rows that meet it; as many do without laying it together */
+enum { TALL = MOST_ROWS, WIDE = 3, PANEL = WIDE * LANES };  /* rows and vectors of columns in registers */
+enum { DEPTH = 2048, STRIP = 768 };  /* of a panel; rows that meet it */
 
-/* Of the COLUMNS from the first of w, y and bias on, those in `which`; `all_of_them`: known to the compiler. */
-static inline __attribute__((always_inline)) void some_columns(
-    const float *x, long in, const float *w, long stride, const float *bias, float *y, const __mmask16 *which,
-    int all_of_them
-) {
-    lanes sums[VECTORS];
-    for (int t = 0; t < VECTORS; t++) sums[t] = bias ? load_some(which[t], bias + t * LANES) : all(0);
-    for (long i = 0; i < in; i++)
-        for (int t = 0; t < VECTORS; t++) {
-            const float *from = w + i * stride + t * LANES;
-            sums[t] = _mm512_fmadd_ps(all(x[i]), all_of_them ? load(from) : load_some(which[t], from), sums[t]);
-        }
-    for (int t = 0; t < VECTORS; t++) store_some(which[t], y + t * LANES, sums[t]);
+/* Of w [depth, columns], or `turned` [columns, depth], the part that starts so deep and at that column. */
+typedef struct { const float *w; long stride, turned; } weights;
+
+static const float *part_of(const weights *from, long depth, long column) {
+    return from->turned ? from->w + column * from->stride + depth : from->w + depth * from->stride + column;
 }
 
-/* x [in] @ w + bias [out] (or none) -> y [out]. */
-void multiply_row(const float *x, long in, const float *w, long stride, const float *bias, float *y, long out) {
-    for (long o = 0; o < out; o += COLUMNS) {
-        __mmask16 which[VECTORS];
-        for (int t = 0; t < VECTORS; t++) which[t] = first(out - o - t * LANES);
-        const float *add = bias ? bias + o : 0;
-        if (out - o >= COLUMNS)
-            some_columns(x, in, w + o, stride, add, y + o, which, 1);
-        else
-            some_columns(x, in, w + o, stride, add, y + o, which, 0);
-    }
-}
-
-/* The first `columns` (at most COLUMNS) of w [depth, ...] -> panel [depth, COLUMNS], zero beyond them. */
-static void lay_together(const float *w, long stride, long depth, long columns, float *panel) {
-    for (long d = 0; d < depth; d++)
-        for (int t = 0; t < VECTORS; t++)
-            store(panel + d * COLUMNS + t * LANES, load_some(first(columns - t * LANES), w + d * stride + t * LANES));
-}
-
-/* The first rows of w [columns, depth] as columns of the panel, which may end before COLUMNS. */
+/* The first `columns` (at most PANEL) of weights that are turned -> panel [depth up to a multiple of LANES, PANEL]. */
 static void turn_together(const float *w, long stride, long depth, long columns, float *panel) {
-    for (long c = 0; c < COLUMNS && c < columns; c += LANES)
+    for (long c = 0; c < PANEL && c < columns; c += LANES)
         for (long d = 0; d < depth; d += LANES)
-            transpose_some(w + c * stride + d, stride, columns - c, depth - d, panel + d * COLUMNS + c, COLUMNS);
+            transpose_some(w + c * stride + d, stride, columns - c, depth - d, panel + d * PANEL + c, PANEL);
 }
 
-/* `rows` of y at `vectors` * LANES columns (both known to the compiler): a product with a panel, added to what is there
- * if that is not `new`. */
+/* The last columns of weights, fewer than PANEL -> panel [depth, PANEL]: beyond them nothing may be read. */
+static void lay_together(const float *w, long stride, long depth, const __mmask16 *which, float *panel) {
+    for (long d = 0; d < depth; d++)
+        for (int t = 0; t < WIDE; t++) store(panel + d * PANEL + t * LANES, load_some(which[t], w + d * stride + t * LANES));
+}
+
+/* `rows` of y at `vectors` * LANES columns (both known to the compiler): a product with a panel, added to `start`. */
 static inline __attribute__((always_inline)) void meet(
     int rows, int vectors, const float *x, long x_row, long x_step, const float *panel, long panel_row, long depth,
-    int new, const __mmask16 *which, float *y, long y_row
+    const float *start, long start_row, const __mmask16 *which, float *y, long y_row, const ahead *next
 ) {
-    lanes sums[ROWS][VECTORS];
-#pragma GCC unroll 6
+    lanes sums[TALL][VECTORS];
+#pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int t = 0; t < vectors; t++)
-            sums[r][t] = new ? all(0) : load_some(which[t], y + r * y_row + t * LANES);
-    add_product(rows, vectors, sums, x, x_row, x_step, panel, panel_row, depth);
-#pragma GCC unroll 6
+            sums[r][t] = start ? load_some(which[t], start + r * start_row + t * LANES) : all(0);
+    add_product(rows, vectors, sums, x, x_row, x_step, panel, panel_row, depth, next);
+#pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int t = 0; t < vectors; t++) store_some(which[t], y + r * y_row + t * LANES, sums[r][t]);
@@ -72,45 +50,72 @@ static inline __attribute__((always_inline)) void meet(
     switch (vectors) { \
         case 1: meet(rows, 1, __VA_ARGS__); break; \
         case 2: meet(rows, 2, __VA_ARGS__); break; \
-        case 3: meet(rows, 3, __VA_ARGS__); break; \
-        default: meet(rows, 4, __VA_ARGS__); \
+        default: meet(rows, 3, __VA_ARGS__); \
     }
 
-/* x [rows, depth], its numbers `x_row` and `x_step` apart, times w -> y [rows, columns], rows `y_row` apart; with
- * `onto`, plus what is there.  With `turned`, w is [columns, depth] and not [depth, columns];
- * its rows lie `stride` apart. */
+/* As many rows of x as there are, up to TALL, meet a panel. */
+static void meet_some(
+    long rows, long vectors, const float *x, long x_row, long x_step, const float *panel, long panel_row, long depth,
+    const float *start, long start_row, const __mmask16 *which, float *y, long y_row, const ahead *next
+) {
+    switch (rows) {
+        case 1: MEET(1, x, x_row, x_step, panel, panel_row, depth, start, start_row, which, y, y_row, next); break;
+        case 2: MEET(2, x, x_row, x_step, panel, panel_row, depth, start, start_row, which, y, y_row, next); break;
+        case 3: MEET(3, x, x_row, x_step, panel, panel_row, depth, start, start_row, which, y, y_row, next); break;
+        case 4: MEET(4, x, x_row, x_step, panel, panel_row, depth, start, start_row, which, y, y_row, next); break;
+        case 5: MEET(5, x, x_row, x_step, panel, panel_row, depth, start, start_row, which, y, y_row, next); break;
+        case 6: MEET(6, x, x_row, x_step, panel, panel_row, depth, start, start_row, which, y, y_row, next); break;
+        case 7: MEET(7, x, x_row, x_step, panel, panel_row, depth, start, start_row, which, y, y_row, next); break;
+        default: MEET(8, x, x_row, x_step, panel, panel_row, depth, start, start_row, which, y, y_row, next);
+    }
+}
+
+/* What some rows, the first of all or of the next after them, are to ask for of weights that come next, so that all
+ * `rows` share it evenly: none of `blocks` of rows more than it must. */
+static ahead share_of(const weights *next, const float *from, long block, long blocks) {
+    long across = next->turned ? LANES * next->stride : LANES, each = (WIDE + blocks - 1) / blocks;
+    long first_line = block * each, lines = WIDE - first_line < each ? WIDE - first_line : each;
+    if (!from || lines <= 0) return (ahead){0};
+    return (ahead){from + first_line * across, lines, across, next->stride, next->turned ? LANES : LANES * next->stride};
+}
+
+/* x [rows, depth], its numbers `x_row` and `x_step` apart, times w [depth, columns], or `turned` [columns, depth], whose
+ * rows lie `stride` apart -> y [rows, columns], rows `y_row` apart.  It is added to `start` [rows, columns], rows
+ * `start_row` apart (0: one for all rows), if there is one; that may be y. */
 void multiply(
     const float *x, long x_row, long x_step, long rows, long depth, const float *w, long stride, long turned,
-    long onto, float *y, long y_row, long columns
+    const float *start, long start_row, float *y, long y_row, long columns
 ) {
-    float panel[DEPTH * COLUMNS] __attribute__((aligned(64)));
+    float panel[DEPTH * PANEL] __attribute__((aligned(64)));
+    weights from = {w, stride, turned};
     for (long top = 0; top < rows; top += STRIP)
-        for (long c = 0; c < columns; c += COLUMNS) {
-            long strip = rows - top < STRIP ? rows - top : STRIP, left = columns - c;
-            long vectors = (left + LANES - 1) / LANES;
-            __mmask16 which[VECTORS];
-            for (int t = 0; t < VECTORS; t++) which[t] = first(left - t * LANES);
+        for (long c = 0; c < columns; c += PANEL) {
+            long strip = rows - top < STRIP ? rows - top : STRIP, left = columns - c, blocks = (strip + TALL - 1) / TALL;
+            long vectors = left < PANEL ? (left + LANES - 1) / LANES : WIDE;
+            __mmask16 which[WIDE];
+            for (int t = 0; t < WIDE; t++) which[t] = first(left - t * LANES);
             for (long d = 0; d < depth; d += DEPTH) {
-                long deep = depth - d < DEPTH ? depth - d : DEPTH, panel_row = COLUMNS;
-                const float *own = panel;
-                int new = d == 0 && !onto;
+                long deep = depth - d < DEPTH ? depth - d : DEPTH, panel_row = PANEL;
+                const float *own = panel, *here = part_of(&from, d, c), *after = 0;
+                if (rows > 1 && d + DEPTH < depth)  /* a single row takes all that memory gives */
+                    after = part_of(&from, d + DEPTH, c);
+                else if (rows > 1 && left > PANEL)
+                    after = part_of(&from, 0, c + PANEL);
                 if (turned)
-                    turn_together(w + c * stride + d, stride, deep, left, panel);
-                else if (strip > FEW || left < COLUMNS)
-                    lay_together(w + d * stride + c, stride, deep, left, panel);
+                    turn_together(here, stride, deep, left, panel);
+                else if (left < PANEL)
+                    lay_together(here, stride, deep, which, panel);
                 else
-                    own = w + d * stride + c, panel_row = stride;
-                for (long r = top; r < top + strip; r += ROWS) {
-                    const float *a = x + r * x_row + d * x_step;
+                    own = here, panel_row = stride;
+                for (long block = 0; block < blocks; block++) {
+                    long r = top + block * TALL;
                     float *to = y + r * y_row + c;
-                    switch (top + strip - r) {
-                        case 1: MEET(1, a, x_row, x_step, own, panel_row, deep, new, which, to, y_row); break;
-                        case 2: MEET(2, a, x_row, x_step, own, panel_row, deep, new, which, to, y_row); break;
-                        case 3: MEET(3, a, x_row, x_step, own, panel_row, deep, new, which, to, y_row); break;
-                        case 4: MEET(4, a, x_row, x_step, own, panel_row, deep, new, which, to, y_row); break;
-                        case 5: MEET(5, a, x_row, x_step, own, panel_row, deep, new, which, to, y_row); break;
-                        default: MEET(6, a, x_row, x_step, own, panel_row, deep, new, which, to, y_row);
-                    }
+                    ahead next = share_of(&from, after, block, blocks);
+                    const float *added = d ? to : start ? start + r * start_row + c : 0;
+                    meet_some(
+                        top + strip - r, vectors, x + r * x_row + d * x_step, x_row, x_step, own, panel_row, deep, added,
+                        d ? y_row : start_row, which, to, y_row, &next
+                    );
                 }
             }
         }

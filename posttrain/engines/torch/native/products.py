@@ -16,19 +16,11 @@ MOST_IN = 32768
 """Weights of a row; sums of more might not fit."""
 
 
-def multiply_row(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x [1, in] @ weight [out, in].T + bias [out], the weight lying by column."""
-    x, (out, size), stride = x.contiguous(), weight.shape, weight.stride(1)
-    y = x.new_empty(1, out)
-    add = None if bias is None else bias.data_ptr()
-    library().multiply_row(x.data_ptr(), size, weight.data_ptr(), stride, add, y.data_ptr(), out)
-    return y
-
-
-def multiply(x: Tensor, weight: Tensor) -> Tensor:
-    """x [rows, in] @ weight [out, in].T, the weight lying by row or by column."""
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x [rows, in] @ weight [out, in].T + bias [out], the weight lying by row or by column."""
     y = x.new_empty(len(x), len(weight))
-    _multiply(x, weight, y, onto=False)
+    start = (None, 0) if bias is None else (bias.data_ptr(), 0)
+    _multiply(x, weight, start, y)
     return y
 
 
@@ -36,16 +28,16 @@ def add_product(y: Tensor, x: Tensor, weight: Tensor) -> None:
     """y [rows, out] += x [rows, in] @ weight [out, in].T, in its place; its rows may be parts of longer ones."""
     if y.stride(1) != 1:
         raise RuntimeError("what is added to must lie by row")
-    _multiply(x, weight, y, onto=True)
+    _multiply(x, weight, (y.data_ptr(), y.stride(0)), y)
 
 
-def _multiply(x: Tensor, weight: Tensor, y: Tensor, *, onto: bool) -> None:
+def _multiply(x: Tensor, weight: Tensor, start: tuple[int | None, int], y: Tensor) -> None:
     if 1 not in weight.stride():
         weight = weight.contiguous()
     by_row = weight.stride(1) == 1
     (out, size), stride = weight.shape, weight.stride(0 if by_row else 1)
     given = x.data_ptr(), x.stride(0), x.stride(1), len(x), size, weight.data_ptr(), stride, by_row
-    library().multiply(*given, onto, y.data_ptr(), y.stride(0), out)
+    library().multiply(*given, *start, y.data_ptr(), y.stride(0), out)
 
 
 @dataclass(frozen=True)

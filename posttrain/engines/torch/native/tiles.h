@@ -3,19 +3,26 @@
 
 #include "lanes.h"
 
-enum { ROWS = 6, VECTORS = 4, COLUMNS = VECTORS * LANES };
+enum { ROWS = 6, VECTORS = 4, COLUMNS = VECTORS * LANES, MOST_ROWS = 8 };
+
+/* What will be read after a product, asked for meanwhile: of each of its steps, `lines` of memory, `across` apart.  Those
+ * of the next step lie `row` further; after LANES steps it begins anew, `block` further. */
+typedef struct { const float *from; long lines, across, row, block; } ahead;
 
 /* sums [rows][vectors] += a [rows, depth] @ b [depth, vectors * LANES]; a's numbers lie `a_row` and `a_step` apart, b's
- * rows `b_row`.  `rows` and `vectors` are known to the compiler. */
+ * rows `b_row`.  `rows`, `vectors` and whether there is a `next` are known to the compiler. */
 static inline __attribute__((always_inline)) void add_product(
-    int rows, int vectors, lanes sums[ROWS][VECTORS], const float *a, long a_row, long a_step, const float *b, long b_row,
-    long depth
+    int rows, int vectors, lanes sums[][VECTORS], const float *a, long a_row, long a_step, const float *b, long b_row,
+    long depth, const ahead *next
 ) {
     for (long d = 0; d < depth; d++) {
         lanes from[VECTORS];
 #pragma GCC unroll 4
         for (int t = 0; t < vectors; t++) from[t] = load(b + d * b_row + t * LANES);
-#pragma GCC unroll 6
+        if (next)
+            for (long t = 0; t < next->lines; t++)
+                prefetch_far(next->from + t * next->across + d % LANES * next->row + d / LANES * next->block);
+#pragma GCC unroll 8
         for (int r = 0; r < rows; r++) {
             lanes x = all(a[r * a_row + d * a_step]);
 #pragma GCC unroll 4
@@ -34,7 +41,7 @@ static inline __attribute__((always_inline)) void add_tile(
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int t = 0; t < vectors; t++) sums[r][t] = load(c + r * c_row + t * LANES);
-    add_product(rows, vectors, sums, a, a_row, a_step, b, b_row, depth);
+    add_product(rows, vectors, sums, a, a_row, a_step, b, b_row, depth, 0);
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4

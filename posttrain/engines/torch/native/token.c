@@ -7,7 +7,10 @@
 #include "attention.h"
 #include "lanes.h"
 
-void multiply_row(const float *x, long in, const float *w, long stride, const float *bias, float *y, long out);
+void multiply(
+    const float *x, long x_row, long x_step, long rows, long depth, const float *w, long stride, long turned,
+    const float *start, long start_row, float *y, long y_row, long columns
+);
 void multiply_int8(
     const float *x, long rows, long in, const int8_t *w, const float *scales, const int32_t *sums, float *y, long out
 );
@@ -62,7 +65,7 @@ static void apply(const linear *l, const deltas *added, const float *x, float *y
         multiply_int8(x, 1, l->in, l->weight, l->scales, l->sums, y, l->out);
         for (long i = 0; l->bias && i < l->out; i++) y[i] += l->bias[i];
     } else
-        multiply_row(x, l->in, l->weight, l->stride, l->bias, y, l->out);
+        multiply(x, l->in, 1, 1, l->in, l->weight, l->stride, 0, l->bias, 0, y, l->out, l->out);
     for (long i = 0; added && i < added->count; i++) add_delta(added->each + i, x, l->in, y);
 }
 
