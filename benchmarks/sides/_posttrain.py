@@ -38,20 +38,21 @@ def counting() -> Iterator[dict[str, int]]:
         rows_of_calls.append(len(hidden))
         return rows(hidden)
 
-    def counted_token(*arguments: Any) -> Any:
-        tokens_of_calls.append(1)
-        return through_layers(*arguments)
+    def counted_hidden(tokens: Sequence[int], *rest: Any) -> Any:
+        found = hidden(tokens, *rest)
+        tokens_of_calls.append(0 if found is None else len(tokens))
+        return found
 
-    path = network.token_path  # past which nothing goes through `forward`
+    decoder = network.decoder  # past which nothing goes through `forward`
     network.forward, head.rows = counted_forward, counted_rows  # type: ignore[method-assign]
-    if path is not None:
-        through_layers, path.hidden = path.hidden, counted_token  # type: ignore[method-assign]
+    if decoder is not None:
+        hidden, decoder.hidden = decoder.hidden, counted_hidden  # type: ignore[method-assign]
     try:
         yield counts
     finally:
         network.forward, head.rows = forward, rows  # type: ignore[method-assign]
-        if path is not None:
-            path.hidden = through_layers  # type: ignore[method-assign]
+        if decoder is not None:
+            decoder.hidden = hidden  # type: ignore[method-assign]
         counts.update(forwarded_tokens=sum(tokens_of_calls), head_rows=sum(rows_of_calls))
 
 

@@ -402,8 +402,9 @@ def dropping_ancestors(patch: pytest.MonkeyPatch) -> None:
     parts = merged_attention.parts
     patch.setattr(merged_attention, "parts",
                   lambda segments, trunk: [part for part in parts(segments, trunk) if part.own])
-    of_segment = native_attention._of_segment
-    patch.setattr(native_attention, "_of_segment", lambda *arguments: of_segment(*arguments)[:1])
+    of_segments = native_attention._of_segments
+    patch.setattr(native_attention, "_of_segments", lambda *arguments: [
+        part for part in of_segments(*arguments) if (part.start, part.end) == (part.first, part.last)])
 
 
 @pytest.mark.parametrize("name, fault", [

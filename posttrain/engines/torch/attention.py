@@ -18,7 +18,9 @@ from posttrain.engines.torch.flex_attention import FlexAttention
 from posttrain.engines.torch.forest import Forest
 from posttrain.engines.torch.manner import Manner
 from posttrain.engines.torch.masked_attention import MaskedAttention
-from posttrain.engines.torch.native_attention import NativeAttention
+from posttrain.engines.torch.native.attention import Source
+from posttrain.engines.torch.native.decoder import Place
+from posttrain.engines.torch.native_attention import NativeAttention, parts_of
 from posttrain.engines.torch.sight import Sight
 from posttrain.types import UserError
 
@@ -88,8 +90,8 @@ class ForestLayout:
         self.trunk, self.store = trunk, store
         self.kept: list[KeysValues] = []
         self.positions = torch.tensor([forest.positions], device=device)
-        sight = Sight(forest, trunk[0][0].shape[2] if trunk else 0, device)
-        self._computed = COMPUTED.get(device.type, MaskedAttention)(sight)
+        self._sight = Sight(forest, trunk[0][0].shape[2] if trunk else 0, device)
+        self._computed = COMPUTED.get(device.type, MaskedAttention)(self._sight)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, manner: Manner) -> Tensor:
         """See Layout."""
@@ -101,3 +103,15 @@ class ForestLayout:
             keys, values = self.trunk[layer]
             k, v = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)
         return self._computed(q, k, v, manner)
+
+    def places(self, layers: int, heads: int, size: int) -> list[Place]:
+        """See native_decoder.Placed."""
+        own, of_trunk = parts_of(self._sight)
+        tokens = self.positions.shape[1]
+        at, shape = torch.arange(tokens), (1, heads, tokens, size)
+        kept = [(torch.empty(shape), torch.empty(shape)) for _ in range(layers if self.store else 1)]
+        self.kept = kept if self.store else []
+        sources = [[Source(*keys_values, own)] for keys_values in kept] * (1 if self.store else layers)
+        if self.trunk:
+            sources = [[*some, Source(*more, of_trunk)] for some, more in zip(sources, self.trunk, strict=True)]
+        return [Place(some[0].keys, some[0].values, at, some) for some in sources]

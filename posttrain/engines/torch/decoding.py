@@ -13,7 +13,7 @@ from posttrain.engines.torch.cache import SlotCache, Trunk, length
 from posttrain.engines.torch.manner import Manner
 from posttrain.engines.torch.merged_attention import Seen, attend_to_parts
 from posttrain.engines.torch.native.attention import Part, Parts, Source, attend, suits_attention
-from posttrain.engines.torch.native.token import Places
+from posttrain.engines.torch.native.decoder import Place
 
 
 class DecodingLayout:
@@ -42,7 +42,7 @@ class DecodingLayout:
         self.ragged = self.most > 1
         self.starts, self.trunks = starts, trunks
         self._queries = list(pairwise(accumulate(counts, initial=0)))
-        self._parts: tuple[Parts, list[Parts]] | None = None
+        self._parts: dict[int, tuple[Parts, list[Parts], Tensor]] = {}
         groups: dict[int, tuple[Trunk, list[int]]] = {}
         for row, trunk in enumerate(trunks):
             if trunk:
@@ -91,25 +91,32 @@ class DecodingLayout:
 
     def _attend_in_c(self, layer: int, q: Tensor, keys: Tensor, values: Tensor, manner: Manner) -> Tensor:
         """All slots as one long run of keys, and every trunk."""
+        place = self._place(layer, keys, values)
+        return manner.drain(*attend(q, place.sources, manner))[0]
+
+    def places(self, layers: int, heads: int, size: int) -> list[Place]:  # noqa: ARG002
+        """See native_decoder.Placed."""
+        rows = slice(self.first, self.first + self.rows)
+        return [self._place(layer, keys[rows], values[rows]) for layer, (keys, values) in enumerate(self.slots.layers)]
+
+    def _place(self, layer: int, keys: Tensor, values: Tensor) -> Place:
+        """All slots as one long run of keys, and what is seen in it and in every trunk."""
         rows, heads, capacity, size = keys.shape
         apart = heads * capacity
         shape, strides = (1, heads, (rows - 1) * apart + capacity, size), (0, capacity * size, size, 1)
-        own, of_trunks = self._found_parts(apart)
-        sources = [Source(keys.as_strided(shape, strides), values.as_strided(shape, strides), own)]
+        keys, values = keys.as_strided(shape, strides), values.as_strided(shape, strides)
+        own, of_trunks, at = self._found_parts(apart)
+        sources = [Source(keys, values, own)]
         sources += [Source(*self.groups[i][0].layers[layer], parts) for i, parts in enumerate(of_trunks)]
-        return manner.drain(*attend(q, sources, manner))[0]
+        return Place(keys, values, at, sources)
 
-    def places(self) -> Places:
-        """Of a step of a single token: where its keys and values go, and what it sees."""
-        own, of_trunks = self._found_parts(0)
-        shared = [(self.groups[i][0].layers, parts) for i, parts in enumerate(of_trunks)]
-        return Places(self.slots.layers, self.first, self.used - 1, own, shared)
-
-    def _found_parts(self, apart: int) -> tuple[Parts, list[Parts]]:
-        """Who sees what, in slots that begin so many keys apart and in every trunk; the same in all layers."""
-        if self._parts is None:
-            self._parts = self._own_parts(apart), [self._parts_of(trunk) for trunk, _ in self.groups]
-        return self._parts
+    def _found_parts(self, apart: int) -> tuple[Parts, list[Parts], Tensor]:
+        """Who sees what, in slots that begin so many keys apart and in every trunk, and where in those slots a token
+        goes; the same in all layers that are alike."""
+        if apart not in self._parts:
+            of_trunks = [self._parts_of(trunk) for trunk, _ in self.groups]
+            self._parts[apart] = self._own_parts(apart), of_trunks, self.row * apart + self.slot_position
+        return self._parts[apart]
 
     def _own_parts(self, apart: int) -> Parts:
         """Each row sees its slot; these begin so many keys apart."""

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from posttrain.engines.torch.forest import Segment
 from posttrain.engines.torch.manner import Manner
 from posttrain.engines.torch.merged_attention import MergedAttention
 from posttrain.engines.torch.native.attention import Part, Parts, Source, attend, attend_backward, suits_attention
@@ -20,7 +19,7 @@ class NativeAttention:
 
     def __init__(self, sight: Sight) -> None:
         self._merged = MergedAttention(sight)
-        self._parts = Parts(_parts(sight), sight.query_positions)
+        self._parts = Parts([*_of_trunk(sight), *_of_segments(sight, sight.trunk_length)], sight.query_positions)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, manner: Manner) -> Tensor:
         """q [1, heads, tokens, size], k and v [1, key-value heads, trunk and tokens, size] -> like q."""
@@ -29,21 +28,28 @@ class NativeAttention:
         return _Attention.apply(q, k, v, self._parts, manner)
 
 
-def _parts(sight: Sight) -> list[Part]:
-    """Each segment sees itself, and what hangs on it sees it; all see the trunk."""
-    found, trunk, positions = [], sight.trunk_length, sight.forest.positions
-    if trunk:
-        found.append(Part(0, len(positions), 0, trunk, trunk, min(positions) - trunk))
+def parts_of(sight: Sight) -> tuple[Parts, Parts]:
+    """Who sees what of a forest's own keys, and who of its trunk's."""
+    own, trunk = _of_segments(sight, 0), _of_trunk(sight)
+    return Parts(own, sight.query_positions), Parts(trunk, sight.query_positions)
+
+
+def _of_trunk(sight: Sight) -> list[Part]:
+    """All see it."""
+    length, positions = sight.trunk_length, sight.forest.positions
+    return [Part(0, len(positions), 0, length, length, min(positions) - length)] if length else []
+
+
+def _of_segments(sight: Sight, first_key: int) -> list[Part]:
+    """Each sees itself, and what hangs on it sees it; the keys of the first begin at `first_key`."""
+    found = []
     for segment in sight.forest.segments:
-        found.extend(_of_segment(segment, trunk, positions[segment.start]))
+        start, end, position = segment.start, segment.end, sight.forest.positions[segment.start]
+        keys = start + first_key, end + first_key
+        found.append(Part(start, end, *keys, 1, position))
+        if segment.reach > end:
+            found.append(Part(end, segment.reach, *keys, end - start, position))
     return found
-
-
-def _of_segment(segment: Segment, trunk: int, position: int) -> list[Part]:
-    start, end = segment.start, segment.end
-    keys = start + trunk, end + trunk
-    own = Part(start, end, *keys, 1, position)
-    return [own, Part(end, segment.reach, *keys, end - start, position)] if segment.reach > end else [own]
 
 
 class _Attention(torch.autograd.Function):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from posttrain.engines.torch import native, onednn
+from posttrain.engines.torch import native, native_decoder, onednn
 from posttrain.engines.torch.adapters import BASE, AdapterBank, Precision
 from posttrain.engines.torch.attention import NAME, ForestLayout, KeysValues, Layout
 from posttrain.engines.torch.blocks import replace_blocks
@@ -19,7 +19,7 @@ from posttrain.engines.torch.decoding import DecodingLayout
 from posttrain.engines.torch.forest import SHORTEST_SHARED, Forest, plant, share_out
 from posttrain.engines.torch.head import OutputHead
 from posttrain.engines.torch.lower_layers import LowerLayers
-from posttrain.engines.torch.native_token import TokenPath
+from posttrain.engines.torch.native_decoder import NativeDecoder
 from posttrain.engines.torch.norms import replace_norms
 from posttrain.engines.torch.threads import Threads
 from posttrain.engines.torch.weights import join_siblings, lay_out_for_products
@@ -33,8 +33,8 @@ PROBE = "probe"
 ENTERED_ROUNDING = 1e-6
 """Of a forward call entered at a layer: the same products of the same numbers."""
 
-TOKEN_ROUNDING: Mapping[Precision, float] = {"float32": 1e-5, "bfloat16": 0.0, "int8": 2e-2}
-"""Of a token that went alone, which in 8 bits is rounded to 16 bits and not, as several are, to bfloat16."""
+DECODER_ROUNDING: Mapping[Precision, float] = {"float32": 1e-5, "bfloat16": 0.0, "int8": 2e-2}
+"""Of few tokens that went through C, which in 8 bits are rounded to 16 bits and not, as many are, to bfloat16."""
 
 UNSUPPORTED = ("logit_scale", "logits_scaling", "attention_chunk_size")
 """Configuration entries that this engine does not compute: scaled logits, which the probe would refuse without a name,
@@ -90,7 +90,7 @@ class Network:
         self._refuse_unless_equal(expected)
         self.lower = LowerLayers(self.body, self._enters_exactly)
         self.bank.precision = precision
-        self.token_path = self._find_token_path()
+        self.decoder = self._find_decoder()
         self.threads.leave()
 
     @torch.inference_mode()
@@ -236,32 +236,32 @@ class Network:
             return bool(_relative(entered, whole) <= ENTERED_ROUNDING)
 
     @torch.inference_mode()
-    def _find_token_path(self) -> TokenPath | None:
-        """The way of a single token through this model in C, if it comes out where it should."""
-        path = TokenPath.of(self.body, self.bank) if native.suits(next(self.body.parameters())) else None
+    def _find_decoder(self) -> NativeDecoder | None:
+        """The way through this model's layers in C, if tokens come out where they should."""
+        decoder = NativeDecoder.of(self.body, self.bank) if native.suits(next(self.body.parameters())) else None
         try:
-            return path if path is not None and self._token_path_is_right(path) else None
+            return decoder if decoder is not None and self._decoder_is_right(decoder) else None
         except (RuntimeError, TypeError, AttributeError, IndexError, ValueError):  # of a model that is otherwise
             return None
 
-    def _token_path_is_right(self, path: TokenPath) -> bool:
-        *before, last = self._probe()[0]
-        hidden, layout = self.forest(plant([[*before, last]], [BASE]), store=True)
-        slots = SlotCache()
-        slots.reserve(1, len(before) + 1, like=layout.kept)
+    def _decoder_is_right(self, decoder: NativeDecoder) -> bool:
+        sequence, fed = self._probe()[0], 2
+        hidden, layout = self.forest(plant([sequence], [BASE]), store=True)
+        slots, before = SlotCache(), len(sequence) - fed
+        slots.reserve(1, len(sequence), like=layout.kept)
         for layer, (keys, values) in enumerate(layout.kept):
-            slots.write(0, layer, keys[0, :, :-1], values[0, :, :-1])
-        found = path.hidden(last, DecodingLayout(slots, 0, [len(before)], [1], [None], self.device), BASE)
-        return found is not None and bool(_relative(found, hidden[-1:]) <= TOKEN_ROUNDING[self.bank.precision])
+            slots.write(0, layer, keys[0, :, :before], values[0, :, :before])
+        step = DecodingLayout(slots, 0, [before], [fed], [None], self.device)
+        found = decoder.hidden(sequence[before:], step, [], range(fed))
+        return found is not None and bool(_relative(found, hidden[before:]) <= DECODER_ROUNDING[self.bank.precision])
 
     # ---- what the sampler needs
 
-    @property
-    def free_tokens(self) -> int:
-        """See FREE_TOKENS.  None is free beside a token that goes through all layers in one call."""
-        if self.token_path is not None and self.threads.wanted(1) == 1:
-            return 1
+    def free_tokens(self, pending: int) -> int:
+        """How many tokens a step may have that takes about as long as one of those that are pending."""
         precision = self.bank.precision if self.device.type == "cpu" else "bfloat16"
+        if precision == "float32" and self.decoder is not None and self.threads.wanted(1) == 1:
+            return native_decoder.FREE_TOKENS if pending > 1 else 1
         by_onednn = precision == "float32" and onednn.suits(self.output_head.base.weight)
         return onednn.FREE_TOKENS if by_onednn else FREE_TOKENS[precision]
 
@@ -285,22 +285,26 @@ class Network:
     ) -> tuple[Tensor, list[list[KeysValues]]]:
         first = len(trunk.tokens) if trunk else 0
         forest = plant(prompts, adapters, first_position=first)
-        hidden, layout = self.forest(forest, trunk=trunk, store=True)
+        layout = ForestLayout(forest, self.device, trunk=trunk.layers if trunk else (), store=True)
         last = [place for i, end in enumerate(ends) for place in forest.index(i)[-end:]]
-        if len({*adapters}) > 1 and not hidden[last].isfinite().all():  # one that has diverged spoils its neighbours
+        hidden = self._written(forest.tokens, layout, forest.adapters, last)
+        if len({*adapters}) > 1 and not hidden.isfinite().all():  # one that has diverged spoils its neighbours
             alone = zip(prompts, adapters, ends, strict=True)
             return _joined(self._prefill([prompt], [adapter], trunk, [end]) for prompt, adapter, end in alone)
         places = [self._place(forest, i) for i in range(len(prompts))]
         keys_values = [[(k[:, :, place], v[:, :, place]) for place in places] for k, v in layout.kept]
-        return hidden[last], keys_values
+        return hidden, keys_values
 
     def _place(self, forest: Forest, sequence: int) -> slice | Tensor:
         """Where a sequence lies in the layout: in one piece, which is not copied, if it shares nothing."""
         spans = forest.spans[sequence]
         return slice(*spans[0]) if len(spans) == 1 else torch.tensor(forest.index(sequence), device=self.device)
 
-    def feed(self, tokens: Sequence[int], layout: DecodingLayout, owners: Sequence[tuple[str, int]]) -> Tensor:
-        """Hidden states of one decoding step; owners are (adapter, tokens), rows of one adapter together."""
+    def feed(
+        self, tokens: Sequence[int], layout: DecodingLayout, owners: Sequence[tuple[str, int]], wanted: Sequence[int]
+    ) -> Tensor:
+        """Hidden states of the wanted tokens of a decoding step; owners are (adapter, tokens), rows of one adapter
+        together."""
         spans: list[tuple[str, int, int]] = []
         end = 0
         for adapter, count in owners:
@@ -309,20 +313,26 @@ class Network:
                 spans[-1] = (adapter, spans[-1][1], end)
             else:
                 spans.append((adapter, start, end))
-        if len(tokens) == 1 and (hidden := self._feed_one(tokens[0], layout, owners[0][0])) is not None:
-            return hidden
+        return self._written(tokens, layout, spans, wanted)
+
+    def _written(
+        self,
+        tokens: Sequence[int],
+        layout: ForestLayout | DecodingLayout,
+        spans: Sequence[tuple[str, int, int]],
+        wanted: Sequence[int],
+    ) -> Tensor:
+        """Hidden states [wanted, hidden] of a call in which nothing is learnt: in C, but on several threads."""
+        self.threads.take(len(tokens))
+        if self.decoder is not None and torch.get_num_threads() == 1:
+            found = self.decoder.hidden(tokens, layout, spans, wanted)
+            if found is not None:
+                return found
         self.bank.act(spans)
         try:
-            return self.forward(tokens, layout, layout.positions)
+            return self.forward(tokens, layout, layout.positions)[torch.tensor(wanted, device=self.device)]
         finally:
             self.bank.act([])  # nothing is held of what has acted
-
-    def _feed_one(self, token: int, layout: DecodingLayout, adapter: str) -> Tensor | None:
-        """None where the layers are to be computed one by one, as on several threads."""
-        if self.token_path is None:
-            return None
-        self.threads.take(1)
-        return self.token_path.hidden(token, layout, adapter) if torch.get_num_threads() == 1 else None
 
     def detokenise(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -136,7 +136,8 @@ class Sampler:
     def _decode(self) -> None:
         self.stems.sort()
         stems, slots, threads = list(self.stems.all), self.stems.slots, self.network.threads
-        free = max(0, self.network.free_tokens - sum(len(stem.pending) for stem in stems)) // len(stems)
+        pending = sum(len(stem.pending) for stem in stems)
+        free = max(0, self.network.free_tokens(pending) - pending) // len(stems)
         self._guess(stems, free)
         slots.reserve(len(stems), roomy(max(stem.in_slot + stem.fed for stem in stems), self.stems.longest))
         shares = deal([stem.fed for stem in stems], threads.most)
@@ -172,14 +173,14 @@ class Sampler:
             [stem.trunk for stem in stems],
             self.network.device,
         )
+        ends = accumulate(counts)
         hidden = self.network.feed(
             [token for stem in stems for token in (*stem.pending, *stem.draft)],
             layout,
             [(stem.adapter, count) for stem, count in zip(stems, counts, strict=True)],
+            [i for stem, end in zip(stems, ends, strict=True) for i in range(end - 1 - len(stem.draft), end)],
         )
-        ends = accumulate(counts)
-        wanted = [i for stem, end in zip(stems, ends, strict=True) for i in range(end - 1 - len(stem.draft), end)]
-        return self.network.head(hidden[torch.tensor(wanted, device=hidden.device)])
+        return self.network.head(hidden)
 
     def _choose(self, held: Collection[str]) -> None:
         """Moves to `admitting` what comes next: as many as there are slots and memory for, and as many prompts as may

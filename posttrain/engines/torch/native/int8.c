@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "lanes.h"
+#include "products.h"
 
 #define VNNI __attribute__((target("avx512vnni,avx512bw")))
 

@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "lanes.h"
+#include "layers.h"
 
 /* x [rows, size] / sqrt(mean(x^2) + epsilon) * scale [size] -> y, and that factor of each row -> inverse [rows]. */
 void norm(const float *x, const float *scale, float *y, float *inverse, long rows, long size, float epsilon) {

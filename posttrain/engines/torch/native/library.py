@@ -43,11 +43,14 @@ SIGNATURES: Mapping[str, Sequence[Any]] = {
     "turn": (_POINTER, _COUNT, _POINTER, _POINTER, _NUMBER, _POINTER, *[_COUNT] * 4),
     "multiply": (_POINTER, *[_COUNT] * 4, _POINTER, _COUNT, _COUNT, _POINTER, _COUNT, _POINTER, _COUNT, _COUNT),
     "multiply_int8": (_POINTER, _COUNT, _COUNT, *[_POINTER] * 4, _COUNT),
-    "token": (_POINTER, _COUNT, *[_POINTER] * 6),
+    "through_layers": (_POINTER, _COUNT, *[_POINTER] * 2, _COUNT, *[_POINTER] * 4, _COUNT, _COUNT, _POINTER),
     "attend": (_POINTER, _POINTER, _COUNT, _COUNT, *[_POINTER] * 6),
     "attend_backward": [_POINTER] * 15,
 }
 """Of each function, as the C files have it."""
+
+FAILING = ("through_layers",)
+"""Those that give back something else than 0 when there is no memory."""
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +83,7 @@ def library() -> Any:
         return None
     for name, arguments in SIGNATURES.items():
         function = getattr(found, name)
-        function.argtypes, function.restype = arguments, None
+        function.argtypes, function.restype = arguments, ctypes.c_int if name in FAILING else None
     return found
 
 

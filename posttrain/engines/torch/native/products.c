@@ -3,6 +3,7 @@
  * A few columns at a time meet all rows, from the second-nearest cache, while the next columns are on their way there: few
  * rows wait for the weights to be read from memory, once, and many for nothing.  (After Goto and van de Geijn, 2008,
  * "Anatomy of high-performance matrix multiplication", who lay the columns together first.) */
+#include "products.h"
 #include "tiles.h"
 
 enum { TALL = MOST_ROWS, WIDE = 3, PANEL = WIDE * LANES };  /* rows and vectors of columns in registers */
@@ -28,22 +29,25 @@ static void lay_together(const float *w, long stride, long depth, const __mmask1
         for (int t = 0; t < WIDE; t++) store(panel + d * PANEL + t * LANES, load_some(which[t], w + d * stride + t * LANES));
 }
 
-/* `rows` of y at `vectors` * LANES columns (both known to the compiler): a product with a panel, added to `start`. */
+/* `rows` of y at `vectors` * LANES columns (both known to the compiler): a product with a panel, and what it is added to,
+ * last: rounded once. */
 static inline __attribute__((always_inline)) void meet(
     int rows, int vectors, const float *x, long x_row, long x_step, const float *panel, long panel_row, long depth,
-    const float *start, long start_row, const __mmask16 *which, float *y, long y_row, const ahead *next
+    const float *onto, long onto_row, const __mmask16 *which, float *y, long y_row, const ahead *next
 ) {
     lanes sums[TALL][VECTORS];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
-        for (int t = 0; t < vectors; t++)
-            sums[r][t] = start ? load_some(which[t], start + r * start_row + t * LANES) : all(0);
+        for (int t = 0; t < vectors; t++) sums[r][t] = all(0);
     add_product(rows, vectors, sums, x, x_row, x_step, panel, panel_row, depth, next);
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
-        for (int t = 0; t < vectors; t++) store_some(which[t], y + r * y_row + t * LANES, sums[r][t]);
+        for (int t = 0; t < vectors; t++) {
+            if (onto) sums[r][t] = _mm512_add_ps(sums[r][t], load_some(which[t], onto + r * onto_row + t * LANES));
+            store_some(which[t], y + r * y_row + t * LANES, sums[r][t]);
+        }
 }
 
 #define MEET(rows, ...) \
@@ -56,17 +60,17 @@ static inline __attribute__((always_inline)) void meet(
 /* As many rows of x as there are, up to TALL, meet a panel. */
 static void meet_some(
     long rows, long vectors, const float *x, long x_row, long x_step, const float *panel, long panel_row, long depth,
-    const float *start, long start_row, const __mmask16 *which, float *y, long y_row, const ahead *next
+    const float *onto, long onto_row, const __mmask16 *which, float *y, long y_row, const ahead *next
 ) {
     switch (rows) {
-        case 1: MEET(1, x, x_row, x_step, panel, panel_row, depth, start, start_row, which, y, y_row, next); break;
-        case 2: MEET(2, x, x_row, x_step, panel, panel_row, depth, start, start_row, which, y, y_row, next); break;
-        case 3: MEET(3, x, x_row, x_step, panel, panel_row, depth, start, start_row, which, y, y_row, next); break;
-        case 4: MEET(4, x, x_row, x_step, panel, panel_row, depth, start, start_row, which, y, y_row, next); break;
-        case 5: MEET(5, x, x_row, x_step, panel, panel_row, depth, start, start_row, which, y, y_row, next); break;
-        case 6: MEET(6, x, x_row, x_step, panel, panel_row, depth, start, start_row, which, y, y_row, next); break;
-        case 7: MEET(7, x, x_row, x_step, panel, panel_row, depth, start, start_row, which, y, y_row, next); break;
-        default: MEET(8, x, x_row, x_step, panel, panel_row, depth, start, start_row, which, y, y_row, next);
+        case 1: MEET(1, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
+        case 2: MEET(2, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
+        case 3: MEET(3, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
+        case 4: MEET(4, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
+        case 5: MEET(5, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
+        case 6: MEET(6, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
+        case 7: MEET(7, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
+        default: MEET(8, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next);
     }
 }
 
@@ -80,11 +84,11 @@ static ahead share_of(const weights *next, const float *from, long block, long b
 }
 
 /* x [rows, depth], its numbers `x_row` and `x_step` apart, times w [depth, columns], or `turned` [columns, depth], whose
- * rows lie `stride` apart -> y [rows, columns], rows `y_row` apart.  It is added to `start` [rows, columns], rows
- * `start_row` apart (0: one for all rows), if there is one; that may be y. */
+ * rows lie `stride` apart -> y [rows, columns], rows `y_row` apart.  It is added to `onto` [rows, columns], rows
+ * `onto_row` apart (0: one for all rows), if there is one; that may be y. */
 void multiply(
     const float *x, long x_row, long x_step, long rows, long depth, const float *w, long stride, long turned,
-    const float *start, long start_row, float *y, long y_row, long columns
+    const float *onto, long onto_row, float *y, long y_row, long columns
 ) {
     float panel[DEPTH * PANEL] __attribute__((aligned(64)));
     weights from = {w, stride, turned};
@@ -111,10 +115,10 @@ void multiply(
                     long r = top + block * TALL;
                     float *to = y + r * y_row + c;
                     ahead next = share_of(&from, after, block, blocks);
-                    const float *added = d ? to : start ? start + r * start_row + c : 0;
+                    const float *added = d ? to : onto ? onto + r * onto_row + c : 0;
                     meet_some(
                         top + strip - r, vectors, x + r * x_row + d * x_step, x_row, x_step, own, panel_row, deep, added,
-                        d ? y_row : start_row, which, to, y_row, &next
+                        d ? y_row : onto_row, which, to, y_row, &next
                     );
                 }
             }

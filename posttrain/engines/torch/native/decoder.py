@@ -1,19 +1,17 @@
-"""One token through the layers of a decoder: token.c."""
+"""Tokens through the layers of a decoder: decoder.c."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from posttrain.engines.torch.native.attention import Parts, ToldManner, ToldSource, ToldStrides, told_source
+from posttrain.engines.torch.native.attention import Source, ToldManner, ToldSource, told_sources
 from posttrain.engines.torch.native.library import library
 from posttrain.engines.torch.native.products import Int8Weight
-
-KeysValues = tuple[Tensor, Tensor]
-Shared = tuple[Sequence[KeysValues], Parts]
-"""Of every layer, keys and values that others see, too, and the parts in which they are attended to."""
 
 LINEARS = 4
 """Of a layer: queries, keys and values; what attention gives; gate and up; down."""
@@ -39,6 +37,17 @@ class ToldLinear(ctypes.Structure):
         return cls(weight.data_ptr(), weight.stride(1), None, None, add, weight.shape[1], weight.shape[0])
 
 
+class ToldNorm(ctypes.Structure):
+    """Its scale and epsilon; without a scale, there is no norm."""
+
+    _fields_ = (("scale", ctypes.c_void_p), ("epsilon", ctypes.c_float))
+
+    @classmethod
+    def of(cls, scale: Tensor, epsilon: float) -> ToldNorm:
+        """The scale must live as long as it does."""
+        return cls(scale.data_ptr(), epsilon)
+
+
 class ToldDelta(ctypes.Structure):
     """scale * B (A x), with A [rank, in] and B [columns, rank], is added to the outputs from `first` on."""
 
@@ -60,22 +69,25 @@ class _Deltas(ctypes.Structure):
     _fields_ = (("each", ctypes.c_void_p), ("count", ctypes.c_int64))
 
 
+class _Acting(ctypes.Structure):
+    _fields_ = (("added", ctypes.c_void_p), ("start", ctypes.c_int64), ("end", ctypes.c_int64))
+
+
 class ToldLayer(ctypes.Structure):
-    """Its linear layers, the scales and epsilons of its two norms, and in what manner it attends."""
+    """Its linear layers, its norms, those of queries and keys included, and in what manner it attends."""
 
     _fields_ = (
         ("linears", ToldLinear * LINEARS),
-        *((name, ctypes.c_void_p) for name in ("before", "between")),
-        *((name, ctypes.c_float) for name in ("epsilon_before", "epsilon_between")),
+        *((name, ToldNorm) for name in ("before", "between", "queries", "keys")),
         ("manner", ToldManner),
     )
 
 
-class _Place(ctypes.Structure):
+class _Kept(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("keys", "values")),
         ("head", ctypes.c_int64),
-        ("sources", ctypes.c_void_p),
+        *((name, ctypes.c_void_p) for name in ("at", "sources")),
         ("count", ctypes.c_int64),
     )
 
@@ -89,38 +101,45 @@ class Deltas:
         self.table = (_Deltas * len(told))(*told)
 
 
-class Places:
-    """Where the keys and values of a token go, in every layer, and what it sees there."""
+@dataclass(frozen=True)
+class Place:
+    """Of one layer: where the keys and values of tokens go, and what these see.
 
-    def __init__(self, slots: Sequence[KeysValues], row: int, at: int, own: Parts, shared: Sequence[Shared]) -> None:
-        """In every layer, a token that goes to place `at` of a row of the slots, keys and values [slots, key-value
-        heads, capacity, size], and sees what parts say of that row and of keys and values that are shared."""
-        parts = own.table.data_ptr()
-        self._kept = [own, *shared]  # C has their addresses
-        self._sources, places = [], []
-        for layer, (keys, values) in enumerate(slots):
-            _, heads, capacity, size = keys.shape
-            lie, apart = ToldStrides(size, capacity * size), keys.itemsize * size
-            first = row * heads * capacity * apart
-            k, v = keys.data_ptr() + first, values.data_ptr() + first
-            seen = [ToldSource(k, v, lie, lie, parts, own.count)]
-            seen += [told_source(*layers[layer], of) for layers, of in shared]
-            self._sources.append((ToldSource * len(seen))(*seen))
-            sources = ctypes.addressof(self._sources[-1])
-            places.append(_Place(k + at * apart, v + at * apart, capacity * size, sources, len(seen)))
-        self.table = (_Place * len(places))(*places)
+    Token i goes to place `at[i]` (in int64, [tokens]) of keys and values [1, key-value heads, places, size].
+    """
+
+    keys: Tensor
+    values: Tensor
+    at: Tensor
+    sources: Sequence[Source]
+
+    def told(self, sources: ctypes.Array[ToldSource]) -> _Kept:
+        """As C has it, which sees those sources."""
+        places = self.keys.data_ptr(), self.values.data_ptr(), self.keys.stride(1), self.at.data_ptr()
+        return _Kept(*places, ctypes.addressof(sources), len(sources))
 
 
 def through_layers(
     x: Tensor,
     layers: ctypes.Array[ToldLayer],
-    places: Places,
-    deltas: Deltas | None,
-    position: Tensor,
-    cos: Tensor,
-    sin: Tensor,
-) -> None:
-    """Takes x [hidden] through all layers, in its place, turned by cos and sin [size] of its position [1] in int64."""
-    added = None if deltas is None else deltas.table
-    turns = position.data_ptr(), cos.data_ptr(), sin.data_ptr()
-    library().token(layers, len(layers), places.table, added, *turns, x.data_ptr())
+    places: Sequence[Place],
+    acting: Sequence[tuple[Deltas, int, int]],
+    positions: Tensor,
+    turns: tuple[Tensor, Tensor],
+    wanted: Sequence[int],
+) -> Tensor:
+    """Hidden states [tokens, hidden] after all layers, of the `wanted` tokens alone, which are in order; those given
+    are overwritten.
+
+    Adapters act on their spans of tokens.  Turned by cos and sin [tokens, size] of their positions [tokens] in int64.
+    Raises MemoryError.
+    """
+    sources = [told_sources(place.sources) for place in places]
+    kept = (_Kept * len(places))(*(place.told(seen) for place, seen in zip(places, sources, strict=True)))
+    who = (_Acting * len(acting))(*(_Acting(ctypes.addressof(each.table), *span) for each, *span in acting))
+    cos, sin = (part.contiguous() for part in turns)
+    asked = torch.tensor(wanted)
+    given = positions.data_ptr(), cos.data_ptr(), sin.data_ptr(), asked.data_ptr(), len(asked)
+    if library().through_layers(layers, len(layers), kept, who, len(acting), *given, len(x), x.data_ptr()):
+        raise MemoryError(f"no room for {len(x)} tokens between the layers")
+    return x[: len(asked)]

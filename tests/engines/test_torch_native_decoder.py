@@ -1,4 +1,4 @@
-"""A single token through all layers in C comes out as it does layer by layer, adapters and all."""
+"""Tokens that go through all layers in C come out as they do layer by layer, adapters and all."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ import torch
 from torch_models import batch, make, moved, open_engine
 
 from posttrain.engines.torch.adapters import BASE
+from posttrain.engines.torch.attention import ForestLayout
 from posttrain.engines.torch.cache import SlotCache, Trunk
 from posttrain.engines.torch.decoding import DecodingLayout
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.engines.torch.forest import plant
-from posttrain.engines.torch.native.attention import Part, Parts
 from posttrain.engines.torch.native.library import has_vnni, library
-from posttrain.engines.torch.native.token import Places
 from posttrain.engines.torch.network import Network
 from posttrain.types import LoRA
 
@@ -27,9 +26,9 @@ pytestmark = pytest.mark.skipif(library() is None, reason="no C compiler, or a p
 TOKENS = batch()[0].tokens[:40]
 
 
-@pytest.fixture(params=["llama", "qwen2", "mistral"])
+@pytest.fixture(params=["llama", "qwen2", "mistral", "qwen3"])
 def engine(request: pytest.FixtureRequest, tiny_tokenizer: Any) -> Iterator[TorchEngine]:
-    """Plain, with biases, with windows."""
+    """Plain, with biases, with windows, with norms of queries and keys."""
     opened = open_engine(make(request.param), tiny_tokenizer)
     yield opened
     opened.close()
@@ -45,7 +44,7 @@ def last_states(network: Network, adapter: str, trunk_length: int, rounding: flo
         for layer, (keys, values) in enumerate(layout.kept):
             slots.write(1, layer, keys[0, :, trunk_length:-1], values[0, :, trunk_length:-1])
         decoding = DecodingLayout(slots, 1, [in_slot], [1], [trunk if trunk_length else None], network.device)
-        found = network.token_path.hidden(TOKENS[-1], decoding, adapter)  # type: ignore[union-attr]
+        found = network.decoder.hidden([TOKENS[-1]], decoding, [(adapter, 0, 1)], [0])  # type: ignore[union-attr]
         assert found is not None
         for kept, (keys, values) in zip(slots.layers, layout.kept, strict=True):
             torch.testing.assert_close(kept[0][1, :, in_slot], keys[0, :, -1], rtol=rounding, atol=rounding)
@@ -93,10 +92,77 @@ def test_a_trained_adapter_is_another(engine: TorchEngine) -> None:
     assert not torch.allclose(before, after, rtol=1e-2)
 
 
+LORAS = [None, LoRA(rank=4, alpha=8), LoRA(rank=19, alpha=8, targets=("v_proj", "up_proj", "down_proj")), None,
+         LoRA(rank=16, alpha=8, layers=0.5)]
+
+
+def policies(engine: TorchEngine) -> list[str]:
+    return [asyncio.run(moved(engine, lora, seed=i)).name if lora else BASE for i, lora in enumerate(LORAS)]
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_step_of_several_rows_and_adapters(engine: TorchEngine, most: int, copies: int) -> None:
+    """Rows of several lengths, with and without a trunk, some feeding several tokens, of adapters side by side."""
+    network, names = engine.network, [name for name in policies(engine) for _ in range(copies)]
+    data = [datum.tokens for seed in range(4) for datum in batch(seed) if len(datum.tokens) > 12][: len(names)]
+    counts = [1 + i % most for i in range(len(names))]
+    with torch.inference_mode():
+        read = [network.forest(plant([tokens], [name]), store=True) for tokens, name in zip(data, names, strict=True)]
+        trunks = [6 if i % 2 else 0 for i in range(len(names))]
+        own = [len(tokens) - skip - count for tokens, skip, count in zip(data, trunks, counts, strict=True)]
+        slots = SlotCache()
+        slots.reserve(len(names) + 2, max(map(len, data)), like=read[0][1].kept)
+        for row, ((_, layout), skip) in enumerate(zip(read, trunks, strict=True)):
+            for layer, (keys, values) in enumerate(layout.kept):
+                slots.write(row + 1, layer, keys[0, :, skip: -counts[row]], values[0, :, skip: -counts[row]])
+        held = [Trunk(tokens[:skip], [(k[:, :, :skip], v[:, :, :skip]) for k, v in layout.kept]) if skip else None
+                for tokens, (_, layout), skip in zip(data, read, trunks, strict=True)]
+        step = DecodingLayout(slots, 1, own, counts, held, network.device)
+        owners = list(zip(names, counts, strict=True))
+        network.forward = lambda *_: pytest.fail("layer by layer")  # type: ignore[method-assign]
+        ends = [sum(counts[: i + 1]) for i in range(len(counts))]
+        asked = [end - 1 for end in ends]
+        fed = [token for tokens, count in zip(data, counts, strict=True) for token in tokens[-count:]]
+        found = network.feed(fed, step, owners, asked)
+        wanted = torch.stack([hidden[-1] for hidden, _ in read])
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+        for row, (_, layout) in enumerate(read):
+            place = slice(own[row], own[row] + counts[row])
+            for kept, (keys, values) in zip(slots.layers, layout.kept, strict=True):
+                torch.testing.assert_close(kept[0][row + 1, :, place], keys[0, :, -counts[row]:], rtol=1e-4, atol=1e-4)
+                torch.testing.assert_close(kept[1][row + 1, :, place], values[0, :, -counts[row]:], rtol=1e-4, atol=1e-4)
+        assert not any(part[i].any() for layer in slots.layers for part in layer for i in (0, len(names) + 1))
+
+
+@pytest.mark.parametrize("chunk", [1, 30])
+@pytest.mark.parametrize("trunk_length", [0, 20])
+def test_a_forest(engine: TorchEngine, trunk_length: int, chunk: int) -> None:
+    """Read in C as it is by torch: hidden states of the wanted tokens, whatever their order, and all keys and values."""
+    network, names = engine.network, policies(engine)
+    data = [(*datum.tokens, *datum.tokens * (chunk - 1)) for datum in batch(4)[:5]]  # more than go together, too
+    data = [tuple(tokens[i] for i in range(min(len(tokens), 150 if i < 2 else 40))) for i, tokens in enumerate(data)]
+    forest = plant(data, names, first_position=trunk_length)
+    with torch.inference_mode():
+        trunk = network.forest(plant([TOKENS[:trunk_length] or TOKENS], [BASE]), store=True)[1].kept if trunk_length else []
+        held = Trunk(TOKENS[:trunk_length], trunk) if trunk else None
+        hidden, plain = network.forest(forest, trunk=held, store=True)
+        layout = ForestLayout(forest, network.device, trunk=trunk, store=True)
+        for wanted in ([forest.index(i)[-1] for i in range(len(data))], list(range(len(forest.tokens))), [3, 3, 1]):
+            found = network.decoder.hidden(forest.tokens, layout, forest.adapters, wanted)  # type: ignore[union-attr]
+            torch.testing.assert_close(found, hidden[torch.tensor(wanted)], rtol=1e-4, atol=1e-4)
+        for mine, theirs in zip(layout.kept, plain.kept, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+        assert len(forest.tokens) > 256 or chunk == 1
+        unkept = ForestLayout(forest, network.device, trunk=trunk)
+        again = network.decoder.hidden(forest.tokens, unkept, forest.adapters, [3, 3, 1])  # type: ignore[union-attr]
+        assert torch.equal(again, found) and not unkept.kept
+
+
 def test_models_that_are_otherwise_go_layer_by_layer(tiny_tokenizer: Any) -> None:
-    for name in ("qwen3", "gemma3", "gpt_neox", "phi3_longrope", "gpt_oss"):
+    for name in ("gemma3", "gpt_neox", "phi3_longrope", "gpt_oss"):
         other = open_engine(make(name), tiny_tokenizer)
-        assert other.network.token_path is None, name
+        assert other.network.decoder is None, name
         other.close()
 
 
@@ -111,25 +177,29 @@ def test_a_model_that_does_more_between_its_layers_is_found_out(tiny_tokenizer: 
     for layer in model.model.layers:
         layer.forward = scaled.__get__(layer)
     other = open_engine(model, tiny_tokenizer)
-    assert other.network.token_path is None
+    assert other.network.decoder is None
     other.close()
 
 
 def test_on_several_threads_it_goes_layer_by_layer(
         engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is called so takes one."""
-    asked = []
-    monkeypatch.setattr(engine.network.token_path, "hidden", lambda *_: asked.append(1))
-    layout = DecodingLayout(SlotCache(), 0, [0], [1], [None], engine.network.device)
+    network, asked = engine.network, []
+    monkeypatch.setattr(network.decoder, "hidden", lambda *_: asked.append(1))
+    monkeypatch.setattr(network, "forward", lambda tokens, *_: torch.zeros(len(tokens), 64))
+    layout = DecodingLayout(SlotCache(), 0, [0], [1], [None], network.device)
+    network.feed([5], layout, [(BASE, 1)], [0])
+    assert asked == [1]
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    assert engine.network._feed_one(5, layout, BASE) is None and not asked
+    network.feed([5], layout, [(BASE, 1)], [0])
+    assert asked == [1]
 
 
 def test_tokens_that_go_side_by_side_have_their_own_positions(tiny_tokenizer: Any) -> None:
     """Two threads, at places far apart, through a window: what one sees does not depend on the other."""
     opened = open_engine(make("mistral"), tiny_tokenizer)
     network, rounds = opened.network, 150
-    path = network.token_path
+    path = network.decoder
     assert path is not None
     generator, layouts = torch.Generator().manual_seed(0), []
     for length in (5, 120):
@@ -144,7 +214,8 @@ def test_tokens_that_go_side_by_side_have_their_own_positions(tiny_tokenizer: An
     def hidden(number: int) -> torch.Tensor:
         slots, length = layouts[number]
         with torch.inference_mode():
-            found = path.hidden(7, DecodingLayout(slots, 0, [length], [1], [None], network.device), BASE)
+            layout = DecodingLayout(slots, 0, [length], [1], [None], network.device)
+            found = path.hidden([7], layout, [], [0])
         assert found is not None
         return found
 
@@ -157,8 +228,12 @@ def test_tokens_that_go_side_by_side_have_their_own_positions(tiny_tokenizer: An
 
 def test_layers_with_fewer_heads_have_their_own_places() -> None:
     """As of pruned models: the slots of a layer begin as far apart as that layer is wide."""
-    slots = [tuple(torch.zeros(3, heads, 4, 16) for _ in range(2)) for heads in (4, 2)]
-    places = Places(slots, 2, 3, Parts([Part(0, 1, 0, 4, 4, 0)], torch.tensor([3])), [])  # type: ignore[arg-type]
-    for place, (keys, values) in zip(places.table, slots, strict=True):
-        assert (place.keys, place.values) == (keys[2, 0, 3].data_ptr(), values[2, 0, 3].data_ptr())
-        assert place.head == keys.stride(1)
+    slots = SlotCache()
+    slots.layers = [(torch.zeros(3, heads, 4, 16), torch.zeros(3, heads, 4, 16)) for heads in (4, 2)]
+    places = DecodingLayout(slots, 1, [3, 1], [1, 1], [None, None], torch.device("cpu")).places(2, 4, 16)
+    for place, (keys, values) in zip(places, slots.layers, strict=True):
+        for row, at in enumerate([3, 1]):
+            assert place.keys[0, 0, place.at[row]].data_ptr() == keys[1 + row, 0, at].data_ptr()
+            assert place.values[0, 1, place.at[row]].data_ptr() == values[1 + row, 1, at].data_ptr()
+            [source] = place.sources
+            assert source.parts.table[row, 2] == row * keys.stride(0) // 16

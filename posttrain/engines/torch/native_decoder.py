@@ -1,13 +1,15 @@
-"""A decoding step of a single token, through all layers in one call of C (native/token.c)."""
+"""Tokens through all layers of a network in one call of C (native/decoder.c), when nothing is learnt: prompts that are
+read, and steps of decoding."""
 
 from __future__ import annotations
 
 import ctypes
 import threading
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +17,38 @@ from transformers.activations import SiLUActivation
 
 from posttrain.engines.torch.adapters import AdaptedLinear, Adapter, AdapterBank, Precision
 from posttrain.engines.torch.blocks import Attention, Gated
-from posttrain.engines.torch.decoding import DecodingLayout
-from posttrain.engines.torch.int8 import Int8Product
+from posttrain.engines.torch.int8 import FEW_ROWS_NATIVELY, Int8Product
 from posttrain.engines.torch.native.attention import told_manner
+from posttrain.engines.torch.native.decoder import (
+    Deltas,
+    Place,
+    ToldDelta,
+    ToldLayer,
+    ToldLinear,
+    ToldNorm,
+    through_layers,
+)
 from posttrain.engines.torch.native.products import Int8Weight
-from posttrain.engines.torch.native.token import Deltas, ToldDelta, ToldLayer, ToldLinear, through_layers
 from posttrain.engines.torch.norms import Norm
 
 MOST_ADAPTERS = 64
 """Whose places in memory are kept."""
+
+FREE_TOKENS = 8
+"""In fp32, a step of two to so many tokens takes about as long (and of one alone three quarters of that)."""
+
+Span = tuple[str, int, int]
+"""(Adapter, tokens from, up to.)"""
+
+
+class Placed(Protocol):
+    """A layout (see attention.Layout) that says where keys and values lie."""
+
+    positions: Tensor
+
+    def places(self, layers: int, heads: int, size: int) -> list[Place]:
+        """Of so many layers, all of which have so many key-value heads of that size."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -40,39 +65,57 @@ class Layer:
         """In the order in which they act."""
         return [self.attention.joined, self.attention.module.o_proj, self.wide.joined, self.wide.module.down_proj]
 
+    @property
+    def heads(self) -> tuple[int, int]:
+        """Of queries; of keys and of values."""
+        queries, keys, _ = (width // self.attention.size for width in self.attention.widths)
+        return queries, keys
 
-class TokenPath:
-    """The layers of a network, for one token at a time."""
+    @property
+    def norms(self) -> list[Norm]:
+        """Of queries and keys, where it has them."""
+        return [norm.forward for norm in self.attention.norms if norm is not None]
+
+
+class NativeDecoder:
+    """The layers of a network, where all are of a kind that C computes."""
 
     def __init__(self, body: Any, layers: Sequence[Layer], bank: AdapterBank) -> None:
         self.body, self.layers, self.bank = body, layers, bank
         self._told: dict[Precision, tuple[ctypes.Array[ToldLayer], list[Any]]] = {}
         self._deltas: OrderedDict[int, Deltas] = OrderedDict()
-        self._lock = threading.Lock()  # several rows may go side by side
+        self._lock = threading.Lock()  # several calls may go side by side
 
     @classmethod
-    def of(cls, body: Any, bank: AdapterBank) -> TokenPath | None:
+    def of(cls, body: Any, bank: AdapterBank) -> NativeDecoder | None:
         """None when a layer is none that C computes."""
         layers = list(_layers(body))
-        alike = len({layer.attention.size for layer in layers}) == 1
+        alike = len({(layer.attention.size, layer.heads[1]) for layer in layers}) == 1
         return cls(body, layers, bank) if alike and len(layers) == len(body.layers) else None
 
-    def hidden(self, token: int, layout: DecodingLayout, adapter: str) -> Tensor | None:
-        """The hidden state [1, hidden] of a step's only token; None where C does not compute it now."""
-        layers = self._layers()
+    def hidden(
+        self, tokens: Sequence[int], layout: Placed, spans: Sequence[Span], wanted: Sequence[int]
+    ) -> Tensor | None:
+        """The hidden states of the `wanted` tokens; None where C does not compute them now."""
+        layers = self._layers(len(tokens))
         if layers is None:
             return None
-        x = self.body.embed_tokens(torch.tensor([[token]]))
+        (_, heads), size = self.layers[0].heads, self.layers[0].attention.size
+        x = self.body.embed_tokens(torch.tensor([tokens]))
         cos, sin = self.body.rotary_emb(x, position_ids=layout.positions)
-        if cos.shape[2] != self.layers[0].attention.size or x.dtype != torch.float32:
+        if cos.shape[2] != size or x.dtype != torch.float32:
             return None
-        deltas = self._deltas_of(self.bank.get(adapter)) if adapter else None
-        through_layers(x, layers, layout.places(), deltas, layout.positions, cos.contiguous(), sin.contiguous())
-        return self.body.norm(x)[0]
+        places = layout.places(len(layers), heads, size)
+        acting = [(self._deltas_of(self.bank.get(name)), start, end) for name, start, end in spans if name]
+        order = sorted({*wanted})
+        x = self.body.norm(through_layers(x[0], layers, places, acting, layout.positions, (cos[0], sin[0]), order))
+        return x if order == [*wanted] else x[torch.tensor([bisect_left(order, token) for token in wanted])]
 
-    def _layers(self) -> ctypes.Array[ToldLayer] | None:
-        """As C has them, in the precision of now."""
+    def _layers(self, tokens: int) -> ctypes.Array[ToldLayer] | None:
+        """As C has them, in the precision of now, for so many tokens."""
         precision = self.bank.precision
+        if precision == "int8" and tokens > FEW_ROWS_NATIVELY:
+            return None
         with self._lock:
             return self._find_told(precision) or None
 
@@ -106,10 +149,13 @@ def _layers(body: Any) -> Iterator[Layer]:
             return
         if not (isinstance(attention, Attention) and isinstance(wide, Gated)):
             return
+        layer = Layer(before, attention, between, wide)
         manner, size, activation = attention.manner, attention.size, wide.module.act_fn
-        plain = manner.cap is None and manner.sinks is None and not any(attention.norms)
+        plain = manner.cap is None and manner.sinks is None and len(layer.norms) in (0, 2)
+        if not all(isinstance(norm, Norm) and len(norm.scale) == size for norm in layer.norms):
+            return
         if plain and size % 16 == 0 and size <= 256 and isinstance(activation, nn.SiLU | SiLUActivation):
-            yield Layer(before, attention, between, wide)
+            yield layer
 
 
 def _weight(linear: AdaptedLinear, precision: Precision) -> Tensor | Int8Weight | None:
@@ -123,17 +169,11 @@ def _weight(linear: AdaptedLinear, precision: Precision) -> Tensor | Int8Weight 
 
 
 def _told(layer: Layer, weights: Sequence[Any]) -> ToldLayer:
-    attention, linears = layer.attention, layer.linears
-    told = [ToldLinear.of(weight, linear.base.bias) for weight, linear in zip(weights, linears, strict=True)]
-    heads, key_value_heads, _ = (width // attention.size for width in attention.widths)
-    return ToldLayer(
-        (ToldLinear * len(told))(*told),
-        layer.before.scale.data_ptr(),
-        layer.between.scale.data_ptr(),
-        layer.before.epsilon,
-        layer.between.epsilon,
-        told_manner(attention.manner, heads, key_value_heads, attention.size),
-    )
+    linears = [ToldLinear.of(weight, linear.base.bias) for weight, linear in zip(weights, layer.linears, strict=True)]
+    norms = [ToldNorm.of(norm.scale, norm.epsilon) for norm in (layer.before, layer.between, *layer.norms)]
+    norms += [ToldNorm()] * (4 - len(norms))
+    manner = told_manner(layer.attention.manner, *layer.heads, layer.attention.size)
+    return ToldLayer((ToldLinear * len(linears))(*linears), *norms, manner)
 
 
 def _told_deltas(linear: AdaptedLinear, adapter: Adapter) -> list[ToldDelta]:
