@@ -257,11 +257,11 @@ class Network:
 
     # ---- what the sampler needs
 
-    def free_tokens(self, pending: int) -> int:
-        """How many tokens a step may have that takes about as long as one of those that are pending."""
+    def free_tokens(self, fed: int) -> int:
+        """How many tokens a step may have that takes about as long as one of so many."""
         precision = self.bank.precision if self.device.type == "cpu" else "bfloat16"
         if precision == "float32" and self.decoder is not None and self.threads.wanted(1) == 1:
-            return native_decoder.FREE_TOKENS if pending > 1 else 1
+            return native_decoder.FREE_TOKENS if fed > 1 else 1
         by_onednn = precision == "float32" and onednn.suits(self.output_head.base.weight)
         return onednn.FREE_TOKENS if by_onednn else FREE_TOKENS[precision]
 

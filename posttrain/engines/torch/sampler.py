@@ -136,9 +136,10 @@ class Sampler:
     def _decode(self) -> None:
         self.stems.sort()
         stems, slots, threads = list(self.stems.all), self.stems.slots, self.network.threads
-        pending = sum(len(stem.pending) for stem in stems)
-        free = max(0, self.network.free_tokens(pending) - pending) // len(stems)
-        self._guess(stems, free)
+        self._guess(stems)
+        fed = sum(stem.fed for stem in stems)
+        if free := max(0, self.network.free_tokens(fed) - fed) // len(stems):
+            self._guess(stems, free)
         slots.reserve(len(stems), roomy(max(stem.in_slot + stem.fed for stem in stems), self.stems.longest))
         shares = deal([stem.fed for stem in stems], threads.most)
 
@@ -148,8 +149,9 @@ class Sampler:
         logits = threads.side_by_side([partial(feed, calls) for calls in self.network.calls(shares)])
         self._write(stems, torch.cat(logits))
 
-    def _guess(self, stems: Sequence[Stem], free: int) -> None:
-        """Drafts what probably follows what is pending, but never more than may be written; `free`: see Drafter.
+    def _guess(self, stems: Sequence[Stem], free: int = 0) -> None:
+        """Drafts what probably follows what is pending, and `free` tokens of each stem that may; but never more than
+        may be written.
 
         Nothing in deterministic mode: what is guessed depends on what others have written.
         """
@@ -157,9 +159,9 @@ class Sampler:
             return
         most = MOST_GUESSED // len(stems)
         for stem in stems:
-            row = stem.rows[0]
+            row, likely = stem.rows[0], len(stem.draft) if free else 0
             drafter = self.drafters.setdefault(stem.adapter, Drafter())
-            stem.draft = drafter.draft(row.prompt, row.tokens, stem.copyable, min(most, stem.left - 1), free)
+            stem.draft = drafter.draft(row.prompt, row.tokens, stem.copyable, min(most, stem.left - 1), likely + free)
 
     def _feed(self, first: int, stems: Sequence[Stem]) -> Tensor:
         """The logits [lines, vocabulary] of stems that lie in slots from `first` on: of each after what is pending, and
@@ -270,7 +272,7 @@ class Sampler:
             Stem(adapter, trunk, rows, len(prompt) - skip, copyable=successors(prompt[skip:]))
             for (adapter, prompt), rows in alike.items()
         ]
-        self._guess(stems, free=0)
+        self._guess(stems)
         read = [(*prompt[skip:], *stem.draft) for (_, prompt), stem in zip(alike, stems, strict=True)]
         ends = [1 + len(stem.draft) for stem in stems]
         hidden, keys_values = self.network.prefill(read, [stem.adapter for stem in stems], trunk, ends)

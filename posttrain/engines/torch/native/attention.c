@@ -10,7 +10,7 @@
 #include "attention.h"
 #include "tiles.h"
 
-enum { BLOCK = 64, TILE = 24, MOST_SIZE = 256 };  /* keys and rows at once; numbers of a head */
+enum { BLOCK = 64, TILE = 24, FEW = 8, MOST_SIZE = 256 };  /* keys and rows at once; few rows; numbers of a head */
 
 static inline long least(long a, long b) { return a < b ? a : b; }
 
@@ -88,6 +88,37 @@ static void soften(
     }
 }
 
+/* The sums of sixteen vectors of sixteen. */
+static inline __attribute__((always_inline)) lanes sums_of(const lanes *x) {
+    lanes by_four[4];  /* the sums of four vectors, spread over four parts */
+    for (int i = 0; i < 4; i++, x += 4) {
+        __m512d first = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(x[0], x[1]), _mm512_unpackhi_ps(x[0], x[1])));
+        __m512d last = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(x[2], x[3]), _mm512_unpackhi_ps(x[2], x[3])));
+        lanes even = _mm512_castpd_ps(_mm512_unpacklo_pd(first, last));
+        by_four[i] = _mm512_add_ps(even, _mm512_castpd_ps(_mm512_unpackhi_pd(first, last)));
+    }
+    for (int i = 0; i < 2; i++) {
+        lanes a = by_four[2 * i], b = by_four[2 * i + 1];
+        by_four[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+    }
+    lanes a = by_four[0], b = by_four[1];
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+}
+
+/* Scores [rows, BLOCK] of few queries [rows, size] and `length` keys, for which to turn these would take longer. */
+static void score_few(long rows, long size, long length, const float *queries, const float *keys, long apart, float *scores) {
+    for (long at = 0; at < length; at += LANES) {
+        lanes products[FEW][LANES];
+        for (long i = 0; i < LANES; i++)
+            for (long r = 0; r < rows; r++) {
+                products[r][i] = all(0);
+                for (long d = 0; d < size && at + i < length; d += LANES)
+                    products[r][i] = _mm512_fmadd_ps(load(queries + r * size + d), load(keys + (at + i) * apart + d), products[r][i]);
+            }
+        for (long r = 0; r < rows; r++) store(scores + r * BLOCK + at, sums_of(products[r]));
+    }
+}
+
 /* Adds a source to what was gathered: values (like q), largest and sums [tokens, heads]. */
 static void add_source(
     const manner *m, const source *from, const float *q, const strides *of_q, float *values, const strides *of_values,
@@ -105,7 +136,9 @@ static void add_source(
                 long length = least(BLOCK, p->to - at), wide = (length + LANES - 1) / LANES * LANES;
                 long first_key = at - p->from, size = m->size, start = first_seeing(p, first_key);
                 if (start >= p->end) break;
-                transpose(k + at * of_k->token + group * of_k->head, of_k->token, length, size, keys, BLOCK);
+                const float *own_keys = k + at * of_k->token + group * of_k->head;
+                int few = (p->end - start) * m->shared <= FEW;
+                if (!few) transpose(own_keys, of_k->token, length, size, keys, BLOCK);
                 for (long row = start * m->shared; row < p->end * m->shared; row += TILE) {
                     long rows = least(TILE, p->end * m->shared - row);
                     if (m->window && are_blind(m, p, row, rows, first_key, length)) continue;
@@ -115,8 +148,12 @@ static void add_source(
                         long place = (row + r) / m->shared * m->heads + group * m->shared + (row + r) % m->shared;
                         tops[r] = largest + place, totals[r] = sums + place;
                     }
-                    memset(scores, 0, rows * BLOCK * sizeof(float));
-                    add_matrix(rows, wide, size, queries, size, 1, keys, BLOCK, scores, BLOCK);
+                    if (few)
+                        score_few(rows, size, length, queries, own_keys, of_k->token, scores);
+                    else {
+                        memset(scores, 0, rows * BLOCK * sizeof(float));
+                        add_matrix(rows, wide, size, queries, size, 1, keys, BLOCK, scores, BLOCK);
+                    }
                     soften(m, p, row, rows, first_key, length, scores, so_far, tops, totals);
                     add_matrix(
                         rows, size, length, scores, BLOCK, 1, v + at * of_v->token + group * of_v->head, of_v->token,
