@@ -105,6 +105,15 @@ def test_rows(out: int, size: int, rows: int) -> None:
             assert torch.equal(room[:, size:], beside)
 
 
+@needs_c
+def test_a_product_of_no_depth_is_zero() -> None:
+    torch.full((1000,), 7.0)  # what was there before
+    assert torch.equal(products.multiply(torch.empty(3, 0), torch.empty(5, 0)), torch.zeros(3, 5))
+    y = torch.ones(3, 5)
+    products.add_product(y, torch.empty(3, 0), torch.empty(5, 0))
+    assert torch.equal(y, torch.ones(3, 5))
+
+
 @pytest.mark.skipif(not library.has_vnni(), reason="this processor does not multiply bytes")
 @pytest.mark.parametrize("rows", [1, 3, 40])
 @pytest.mark.parametrize("out, size", [(4, 64), (160, 128), (12, 32768)])

@@ -28,14 +28,15 @@ from posttrain.engines.torch.native.decoder import (
     ToldNorm,
     through_layers,
 )
-from posttrain.engines.torch.native.products import Int8Weight
+from posttrain.engines.torch.native.products import Int8Weight, PairedWeight
 from posttrain.engines.torch.norms import Norm
+from posttrain.engines.torch.rounded import RoundedProduct
 
 MOST_ADAPTERS = 64
 """Whose places in memory are kept."""
 
 FREE_TOKENS = 8
-"""In fp32, a step of two to so many tokens takes about as long (and of one alone three quarters of that)."""
+"""But in 8 bits, a step of two to so many tokens takes about as long (and of one alone three quarters of that)."""
 
 Span = tuple[str, int, int]
 """(Adapter, tokens from, up to.)"""
@@ -158,12 +159,11 @@ def _layers(body: Any) -> Iterator[Layer]:
             yield layer
 
 
-def _weight(linear: AdaptedLinear, precision: Precision) -> Tensor | Int8Weight | None:
+def _weight(linear: AdaptedLinear, precision: Precision) -> Tensor | PairedWeight | Int8Weight | None:
     """A weight as C multiplies with it, if it does."""
-    weight = linear.base.weight
-    if precision == "int8":
-        product = linear.frozen(torch.float32)
-        return product.native if isinstance(product, Int8Product) else None
+    weight, product = linear.base.weight, linear.frozen(torch.float32)
+    if isinstance(product, Int8Product | RoundedProduct):
+        return product.native
     by_column = weight.dtype == torch.float32 and weight.stride(0) == 1
     return weight if precision == "float32" and by_column else None
 

@@ -12,7 +12,8 @@ import functools
 import torch
 from torch import Tensor, nn
 
-from posttrain.engines.torch import onednn
+from posttrain.engines.torch import native, onednn
+from posttrain.engines.torch.native.products import PairedWeight
 
 
 def is_native() -> bool:
@@ -31,16 +32,33 @@ def multiply(x: Tensor, laid_out: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class RoundedProduct:
-    """fp32 in and out, rounded to bfloat16 between."""
+    """fp32 in and out, rounded to bfloat16 between.  In C on one thread, where that has no faster way; the result is
+    not rounded then."""
 
     def __init__(self, linear: nn.Linear) -> None:
         self.linear = linear
 
     def product(self, x: Tensor) -> Tensor:
+        if self._is_for_c(x) and self.native is not None:
+            return self.native.multiply(x, self.linear.bias)
         return multiply(x, self._weight, self._bias)
 
     def product_with_transposed(self, gradient: Tensor) -> Tensor:
+        if self._is_for_c(gradient) and self._native_transposed is not None:
+            return self._native_transposed.multiply(gradient)
         return multiply(gradient, self._transposed, None)
+
+    def _is_for_c(self, x: Tensor) -> bool:
+        return torch.get_num_threads() == 1 and native.suits(x)
+
+    @functools.cached_property
+    def native(self) -> PairedWeight | None:
+        """For the functions in C."""
+        return PairedWeight.suiting(self.linear.weight)
+
+    @functools.cached_property
+    def _native_transposed(self) -> PairedWeight | None:
+        return PairedWeight.suiting(self.linear.weight.t())
 
     @functools.cached_property
     def _weight(self) -> Tensor:

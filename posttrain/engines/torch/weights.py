@@ -100,9 +100,9 @@ def lay_out_for_products(model: nn.Module, joined: Collection[Joined] = ()) -> N
     Weights that other modules share stay as they are.
     """
     linears = list(_to_lay_out(model, joined))
-    sizes = [(_columns(linear.weight), linear.in_features) for linear in linears]
+    sizes = [(stored_columns(linear.out_features, linear.weight.itemsize), linear.in_features) for linear in linears]
     lengths = [columns * rows * linear.weight.itemsize for (columns, rows), linear in zip(sizes, linears, strict=True)]
-    places = _huge_pages(sum(lengths)).split(lengths)
+    places = huge_pages(sum(lengths)).split(lengths)
     for linear, place, (columns, rows) in zip(linears, places, sizes, strict=True):
         by_column = place.view(linear.weight.dtype).view(rows, columns).t()
         by_column[linear.out_features :] = 0
@@ -118,10 +118,10 @@ def lay_out_for_products(model: nn.Module, joined: Collection[Joined] = ()) -> N
             parameter.data = parameter.data.clone()
 
 
-def _columns(weight: Tensor) -> int:
-    """Of a weight [out, in] by column: a few to spare where a row of it would begin where the last one did in its
-    page, for such rows push one another out of the cache (docs/notes/2026-11-29-mkl-on-amd.md)."""
-    return len(weight) + (SPARE if len(weight) * weight.itemsize % ALIKE == 0 else 0)
+def stored_columns(count: int, itemsize: int) -> int:
+    """Of a weight by column, which has so many: a few to spare where a row of it would begin where the last one did in
+    its page, for such rows push one another out of the cache (docs/notes/2026-11-29-mkl-on-amd.md)."""
+    return count + (SPARE if count * itemsize % ALIKE == 0 else 0)
 
 
 def _to_lay_out(model: nn.Module, joined: Collection[Joined]) -> Iterator[nn.Linear]:
@@ -138,7 +138,7 @@ def _to_lay_out(model: nn.Module, joined: Collection[Joined]) -> Iterator[nn.Lin
                 yield linear
 
 
-def _huge_pages(count: int) -> Tensor:
+def huge_pages(count: int) -> Tensor:
     """So many bytes [count], in pages of 2 MB instead of 4 kB where that can be asked for."""
     if not count:
         return torch.empty(0, dtype=torch.uint8)

@@ -11,9 +11,10 @@
 #include "layers.h"
 #include "products.h"
 
-/* A frozen weight: in fp32 and by column, `stride` apart, or with `scales` in 8 bits (see int8.c). */
+/* A frozen weight: in fp32 and by column, `stride` apart, or so of `pairs` in bfloat16 (see products.c), or with `scales`
+ * in 8 bits (see int8.c). */
 typedef struct {
-    const void *weight; int64_t stride; const float *scales; const int32_t *sums; const float *bias; int64_t in, out;
+    const void *weight; int64_t stride, pairs; const float *scales; const int32_t *sums; const float *bias; int64_t in, out;
 } linear;
 
 /* What an adapter adds to `columns` outputs from `first` on: scale * B (A x), with A [rank, in] and B [columns, rank]. */
@@ -36,7 +37,8 @@ typedef struct { float *k, *v; int64_t head; const int64_t *at; const source *so
 /* Tokens [start, end) of those that go on, and who acts on them. */
 typedef struct { long start, end; const acting *who; long actors; long layer; } some;
 
-enum { CHUNK = 256, FEW = 4 };  /* tokens, what lies between whose products is near; fewer read A row by row */
+/* Tokens, what lies between whose products is near; fewer, which meet A one by one; numbers that an adapter narrows to. */
+enum { CHUNK = 256, FEW = 4, NEAR = 1 << 16 };
 
 static void narrow_row(const float *x, long in, const delta *d, float *narrow) {
     for (long r = 0; r < d->rank; r++) {
@@ -50,13 +52,19 @@ static void narrow_row(const float *x, long in, const delta *d, float *narrow) {
 }
 
 static void add_delta(const delta *d, const float *x, long rows, long in, float *y, long y_row) {
-    float narrow[rows * d->rank];
-    if (rows < FEW)
-        for (long r = 0; r < rows; r++) narrow_row(x + r * in, in, d, narrow + r * d->rank);
-    else
-        multiply(x, in, 1, rows, in, d->a, in, 1, 0, 0, narrow, d->rank, d->rank);
-    for (long i = 0; i < rows * d->rank; i++) narrow[i] *= d->scale;
-    multiply(narrow, d->rank, 1, rows, d->rank, d->b, d->rank, 1, y + d->first, y_row, y + d->first, y_row, d->columns);
+    long at_once = d->rank < NEAR ? NEAR / d->rank : 1;
+    float narrow[at_once * d->rank];
+    for (long top = 0; top < rows; top += at_once) {
+        long some = rows - top < at_once ? rows - top : at_once;
+        const float *from = x + top * in;
+        float *to = y + top * y_row + d->first;
+        if (some < FEW)
+            for (long r = 0; r < some; r++) narrow_row(from + r * in, in, d, narrow + r * d->rank);
+        else
+            multiply(from, in, 1, some, in, d->a, in, 1, 0, 0, narrow, d->rank, d->rank);
+        for (long i = 0; i < some * d->rank; i++) narrow[i] *= d->scale;
+        multiply(narrow, d->rank, 1, some, d->rank, d->b, d->rank, 1, to, y_row, to, y_row, d->columns);
+    }
 }
 
 /* x [those tokens, in] times a linear layer, its adapters included -> y; added to what is there with `onto`.  `room` has
@@ -67,7 +75,9 @@ static void apply(const layer *l, int which, const some *tokens, const float *x,
     if (w->scales) {
         multiply_int8(x, rows, in, w->weight, w->scales, w->sums, onto ? room : y, out);
         for (long i = 0; onto && i < rows * out; i++) y[i] += room[i];
-    } else
+    } else if (w->pairs)
+        multiply_pairs(x, in, rows, in, w->weight, w->stride, onto ? y : w->bias, onto ? out : 0, y, out, out);
+    else
         multiply(x, in, 1, rows, in, w->weight, w->stride, 0, onto ? y : w->bias, onto ? out : 0, y, out, out);
     for (long r = 0; w->bias && (onto || w->scales) && r < rows; r++)
         for (long i = 0; i < out; i++) y[r * out + i] += w->bias[i];

@@ -11,30 +11,33 @@ from torch import Tensor
 
 from posttrain.engines.torch.native.attention import Source, ToldManner, ToldSource, told_sources
 from posttrain.engines.torch.native.library import library
-from posttrain.engines.torch.native.products import Int8Weight
+from posttrain.engines.torch.native.products import Int8Weight, PairedWeight
 
 LINEARS = 4
 """Of a layer: queries, keys and values; what attention gives; gate and up; down."""
 
 
 class ToldLinear(ctypes.Structure):
-    """A frozen weight in fp32, by column, or in 8 bits."""
+    """A frozen weight in fp32, by column, or in pairs of bfloat16, or in 8 bits."""
 
     _fields_ = (
         ("weight", ctypes.c_void_p),
-        ("stride", ctypes.c_int64),
+        *((name, ctypes.c_int64) for name in ("stride", "pairs")),
         *((name, ctypes.c_void_p) for name in ("scales", "sums", "bias")),
         *((name, ctypes.c_int64) for name in ("size_in", "size_out")),
     )
 
     @classmethod
-    def of(cls, weight: Tensor | Int8Weight, bias: Tensor | None) -> ToldLinear:
+    def of(cls, weight: Tensor | PairedWeight | Int8Weight, bias: Tensor | None) -> ToldLinear:
         """The tensors must live as long as it does."""
         add = None if bias is None else bias.data_ptr()
         if isinstance(weight, Int8Weight):
             (out, size), scales, sums = weight.weight.shape, weight.scales.data_ptr(), weight.sums.data_ptr()
-            return cls(weight.weight.data_ptr(), 0, scales, sums, add, size, out)
-        return cls(weight.data_ptr(), weight.stride(1), None, None, add, weight.shape[1], weight.shape[0])
+            return cls(weight.weight.data_ptr(), 0, 0, scales, sums, add, size, out)
+        if isinstance(weight, PairedWeight):
+            pairs = weight.weight
+            return cls(pairs.data_ptr(), pairs.shape[1], 1, None, None, add, weight.size, weight.out)
+        return cls(weight.data_ptr(), weight.stride(1), 0, None, None, add, weight.shape[1], weight.shape[0])
 
 
 class ToldNorm(ctypes.Structure):
@@ -138,7 +141,7 @@ def through_layers(
     kept = (_Kept * len(places))(*(place.told(seen) for place, seen in zip(places, sources, strict=True)))
     who = (_Acting * len(acting))(*(_Acting(ctypes.addressof(each.table), *span) for each, *span in acting))
     cos, sin = (part.contiguous() for part in turns)
-    asked = torch.tensor(wanted)
+    asked = torch.tensor(wanted, dtype=torch.int64)
     given = positions.data_ptr(), cos.data_ptr(), sin.data_ptr(), asked.data_ptr(), len(asked)
     if library().through_layers(layers, len(layers), kept, who, len(acting), *given, len(x), x.data_ptr()):
         raise MemoryError(f"no room for {len(x)} tokens between the layers")

@@ -46,3 +46,17 @@ static inline lanes sigmoid(lanes x) {
     lanes near = _mm512_rcp14_ps(below);  /* a step of Newton's makes 14 bits 28 */
     return _mm512_maskz_mul_ps(positive, near, _mm512_fnmadd_ps(below, near, all(2.0f)));
 }
+
+/* sums + the products of pairs of bfloat16, added up two by two.  So written, as not every processor of those that this is
+ * compiled for knows it: who calls it must have asked. */
+static inline __attribute__((always_inline)) lanes add_pairs(lanes sums, lanes x, lanes y) {
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(sums) : "v"(x), "v"(y));
+    return sums;
+}
+
+/* Sixteen numbers rounded to bfloat16; as with add_pairs. */
+static inline __attribute__((always_inline)) __m256i rounded(lanes x) {
+    __m256i y;
+    __asm__("vcvtneps2bf16 %1, %0" : "=v"(y) : "v"(x));
+    return y;
+}

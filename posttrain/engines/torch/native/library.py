@@ -42,6 +42,7 @@ SIGNATURES: Mapping[str, Sequence[Any]] = {
     "gate_backward": (_POINTER, _COUNT, _POINTER, _POINTER, _COUNT, _COUNT),
     "turn": (_POINTER, _COUNT, _POINTER, _POINTER, _NUMBER, _POINTER, *[_COUNT] * 4),
     "multiply": (_POINTER, *[_COUNT] * 4, _POINTER, _COUNT, _COUNT, _POINTER, _COUNT, _POINTER, _COUNT, _COUNT),
+    "multiply_pairs": (_POINTER, *[_COUNT] * 3, _POINTER, _COUNT, _POINTER, _COUNT, _POINTER, _COUNT, _COUNT),
     "multiply_int8": (_POINTER, _COUNT, _COUNT, *[_POINTER] * 4, _COUNT),
     "through_layers": (_POINTER, _COUNT, *[_POINTER] * 2, _COUNT, *[_POINTER] * 4, _COUNT, _COUNT, _POINTER),
     "attend": (_POINTER, _POINTER, _COUNT, _COUNT, *[_POINTER] * 6),
@@ -90,6 +91,12 @@ def library() -> Any:
 def has_vnni() -> bool:
     """Whether the processor multiplies bytes."""
     return library() is not None and bool(torch.cpu._is_vnni_supported())
+
+
+def has_pairs() -> bool:
+    """Whether the processor multiplies pairs of bfloat16, and has no matrices of them, which are faster yet."""
+    cpu = torch.cpu
+    return library() is not None and bool(cpu._is_avx512_bf16_supported()) and not cpu._is_amx_tile_supported()
 
 
 def _loaded(compiler: list[str]) -> ctypes.CDLL:

@@ -8,6 +8,7 @@
 
 enum { TALL = MOST_ROWS, WIDE = 3, PANEL = WIDE * LANES };  /* rows and vectors of columns in registers */
 enum { DEPTH = 2048, STRIP = 768 };  /* of a panel; rows that meet it */
+enum { PAIRS = 1024, AT_ONCE = 256 };  /* of a row, and rows, that are rounded at once */
 
 /* Of w [depth, columns], or `turned` [columns, depth], the part that starts so deep and at that column. */
 typedef struct { const float *w; long stride, turned; } weights;
@@ -32,7 +33,7 @@ static void lay_together(const float *w, long stride, long depth, const __mmask1
 /* `rows` of y at `vectors` * LANES columns (both known to the compiler): a product with a panel, and what it is added to,
  * last: rounded once. */
 static inline __attribute__((always_inline)) void meet(
-    int rows, int vectors, const float *x, long x_row, long x_step, const float *panel, long panel_row, long depth,
+    int rows, int vectors, int pairs, const float *x, long x_row, long x_step, const float *panel, long panel_row, long depth,
     const float *onto, long onto_row, const __mmask16 *which, float *y, long y_row, const ahead *next
 ) {
     lanes sums[TALL][VECTORS];
@@ -40,7 +41,7 @@ static inline __attribute__((always_inline)) void meet(
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int t = 0; t < vectors; t++) sums[r][t] = all(0);
-    add_product(rows, vectors, sums, x, x_row, x_step, panel, panel_row, depth, next);
+    add_product(rows, vectors, pairs, sums, x, x_row, x_step, panel, panel_row, depth, next);
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
@@ -52,14 +53,14 @@ static inline __attribute__((always_inline)) void meet(
 
 #define MEET(rows, ...) \
     switch (vectors) { \
-        case 1: meet(rows, 1, __VA_ARGS__); break; \
-        case 2: meet(rows, 2, __VA_ARGS__); break; \
-        default: meet(rows, 3, __VA_ARGS__); \
+        case 1: meet(rows, 1, pairs, __VA_ARGS__); break; \
+        case 2: meet(rows, 2, pairs, __VA_ARGS__); break; \
+        default: meet(rows, 3, pairs, __VA_ARGS__); \
     }
 
 /* As many rows of x as there are, up to TALL, meet a panel. */
-static void meet_some(
-    long rows, long vectors, const float *x, long x_row, long x_step, const float *panel, long panel_row, long depth,
+static inline __attribute__((always_inline)) void meet_some(
+    int pairs, long rows, long vectors, const float *x, long x_row, long x_step, const float *panel, long panel_row, long depth,
     const float *onto, long onto_row, const __mmask16 *which, float *y, long y_row, const ahead *next
 ) {
     switch (rows) {
@@ -83,11 +84,8 @@ static ahead share_of(const weights *next, const float *from, long block, long b
     return (ahead){from + first_line * across, lines, across, next->stride, next->turned ? LANES : LANES * next->stride};
 }
 
-/* x [rows, depth], its numbers `x_row` and `x_step` apart, times w [depth, columns], or `turned` [columns, depth], whose
- * rows lie `stride` apart -> y [rows, columns], rows `y_row` apart.  It is added to `onto` [rows, columns], rows
- * `onto_row` apart (0: one for all rows), if there is one; that may be y. */
-void multiply(
-    const float *x, long x_row, long x_step, long rows, long depth, const float *w, long stride, long turned,
+static inline __attribute__((always_inline)) void multiply_all(
+    int pairs, const float *x, long x_row, long x_step, long rows, long depth, const float *w, long stride, long turned,
     const float *onto, long onto_row, float *y, long y_row, long columns
 ) {
     float panel[DEPTH * PANEL] __attribute__((aligned(64)));
@@ -98,7 +96,7 @@ void multiply(
             long vectors = left < PANEL ? (left + LANES - 1) / LANES : WIDE;
             __mmask16 which[WIDE];
             for (int t = 0; t < WIDE; t++) which[t] = first(left - t * LANES);
-            for (long d = 0; d < depth; d += DEPTH) {
+            for (long d = 0; d == 0 || d < depth; d += DEPTH) {  /* of no depth: zeros */
                 long deep = depth - d < DEPTH ? depth - d : DEPTH, panel_row = PANEL;
                 const float *own = panel, *here = part_of(&from, d, c), *after = 0;
                 if (rows > 1 && d + DEPTH < depth)  /* a single row takes all that memory gives */
@@ -117,10 +115,44 @@ void multiply(
                     ahead next = share_of(&from, after, block, blocks);
                     const float *added = d ? to : onto ? onto + r * onto_row + c : 0;
                     meet_some(
-                        top + strip - r, vectors, x + r * x_row + d * x_step, x_row, x_step, own, panel_row, deep, added,
+                        pairs, top + strip - r, vectors, x + r * x_row + d * x_step, x_row, x_step, own, panel_row, deep, added,
                         d ? y_row : onto_row, which, to, y_row, &next
                     );
                 }
             }
+        }
+}
+
+/* x [rows, depth], its numbers `x_row` and `x_step` apart, times w [depth, columns], or `turned` [columns, depth], whose
+ * rows lie `stride` apart -> y [rows, columns], rows `y_row` apart.  It is added to `onto` [rows, columns], rows
+ * `onto_row` apart (0: one for all rows), if there is one; that may be y. */
+void multiply(
+    const float *x, long x_row, long x_step, long rows, long depth, const float *w, long stride, long turned,
+    const float *onto, long onto_row, float *y, long y_row, long columns
+) {
+    multiply_all(0, x, x_row, x_step, rows, depth, w, stride, turned, onto, onto_row, y, y_row, columns);
+}
+
+/* The same, rounded: x [rows, in], rows `x_row` apart, becomes pairs of bfloat16, and w [half of in, columns] is of such
+ * pairs, one behind the other of what is multiplied with the same. */
+void multiply_pairs(
+    const float *x, long x_row, long rows, long in, const float *w, long stride, const float *onto, long onto_row, float *y,
+    long y_row, long columns
+) {
+    float pairs[AT_ONCE * PAIRS];
+    for (long top = 0; top < rows; top += AT_ONCE)
+        for (long start = 0; start == 0 || start < in; start += 2 * PAIRS) {
+            long some = rows - top < AT_ONCE ? rows - top : AT_ONCE, wide = in - start < 2 * PAIRS ? in - start : 2 * PAIRS;
+            long depth = (wide + 1) / 2;
+            for (long r = 0; r < some; r++)
+                for (long i = 0; i < wide; i += LANES) {
+                    __m256i two = rounded(load_some(first(wide - i), x + (top + r) * x_row + start + i));
+                    _mm256_mask_storeu_epi32(pairs + r * depth + i / 2, (__mmask8)first((wide - i + 1) / 2), two);
+                }
+            const float *added = start ? y + top * y_row : onto ? onto + top * onto_row : 0;
+            multiply_all(
+                1, pairs, depth, 1, some, depth, w + start / 2 * stride, stride, 0, added, start ? y_row : onto_row,
+                y + top * y_row, y_row, columns
+            );
         }
 }

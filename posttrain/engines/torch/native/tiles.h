@@ -10,10 +10,11 @@ enum { ROWS = 6, VECTORS = 4, COLUMNS = VECTORS * LANES, MOST_ROWS = 8 };
 typedef struct { const float *from; long lines, across, row, block; } ahead;
 
 /* sums [rows][vectors] += a [rows, depth] @ b [depth, vectors * LANES]; a's numbers lie `a_row` and `a_step` apart, b's
- * rows `b_row`.  `rows`, `vectors` and whether there is a `next` are known to the compiler. */
+ * rows `b_row`.  With `pairs`, each number is two of bfloat16.  `rows`, `vectors`, `pairs` and whether there is a `next`
+ * are known to the compiler. */
 static inline __attribute__((always_inline)) void add_product(
-    int rows, int vectors, lanes sums[][VECTORS], const float *a, long a_row, long a_step, const float *b, long b_row,
-    long depth, const ahead *next
+    int rows, int vectors, int pairs, lanes sums[][VECTORS], const float *a, long a_row, long a_step, const float *b,
+    long b_row, long depth, const ahead *next
 ) {
     for (long d = 0; d < depth; d++) {
         lanes from[VECTORS];
@@ -26,7 +27,8 @@ static inline __attribute__((always_inline)) void add_product(
         for (int r = 0; r < rows; r++) {
             lanes x = all(a[r * a_row + d * a_step]);
 #pragma GCC unroll 4
-            for (int t = 0; t < vectors; t++) sums[r][t] = _mm512_fmadd_ps(x, from[t], sums[r][t]);
+            for (int t = 0; t < vectors; t++)
+                sums[r][t] = pairs ? add_pairs(sums[r][t], x, from[t]) : _mm512_fmadd_ps(x, from[t], sums[r][t]);
         }
     }
 }
@@ -41,7 +43,7 @@ static inline __attribute__((always_inline)) void add_tile(
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int t = 0; t < vectors; t++) sums[r][t] = load(c + r * c_row + t * LANES);
-    add_product(rows, vectors, sums, a, a_row, a_step, b, b_row, depth, 0);
+    add_product(rows, vectors, 0, sums, a, a_row, a_step, b, b_row, depth, 0);
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
