@@ -5,10 +5,10 @@
     python benchmarks/peak.py --threads 2               # by the clock: 65 % asked
 
 SmolLM2-135M in fp32, LoRA of rank 16 on all linear layers, the rows of benchmarks/sft.py.  The peak is the best rate of
-a product at the model's shapes with as many rows as a step forwards, by MKL (`F.linear`) or oneDNN, whichever is faster
-here, measured after every turn of training.  Counted are the operations that the method asks for: 4 for each parameter
-of the base's linear layers and 6 for each of the adapter's per forwarded token, 4 for each of the head's per scored
-position; attention and all else count nothing.
+a product at the model's shapes with as many rows as a step forwards, by MKL (`F.linear`), oneDNN or, on one thread,
+ours, whichever is fastest here, measured after every turn of training.  Counted are the operations that the method asks
+for: 4 for each parameter of the base's linear layers and 6 for each of the adapter's per forwarded token, 4 for each of
+the head's per scored position; attention and all else count nothing.
 On two threads both parts of a batch forward what all its rows share, and that is counted twice.
 """
 

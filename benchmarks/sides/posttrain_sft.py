@@ -16,7 +16,7 @@ from _worker import serve, stopwatch
 from torch.nn.functional import linear
 
 from posttrain import losses
-from posttrain.engines.torch import onednn
+from posttrain.engines.torch import native, onednn
 from posttrain.optimisers import Adam
 from posttrain.types import Datum, LoRA
 
@@ -55,16 +55,18 @@ def epoch(batch_size: int, steps: int) -> dict[str, Any]:
 
 
 def products(rows: int) -> dict[str, Any]:
-    """The best rate at the shapes of the model's linear layers, by MKL (`F.linear`) and oneDNN, of weights that lie by
-    row and by column; and how many parameters there are."""
+    """The best rate at the shapes of the model's linear layers, of weights that lie by row and by column, by MKL
+    (`F.linear`), oneDNN and, on one thread, ours; and how many parameters there are."""
     layers = [*ENGINE.network.bank.layers.values()]
-    best = {"F.linear": 0.0, "oneDNN": 0.0}
+    ways: dict[str, Callable[..., Any]] = {"F.linear": linear, "oneDNN": partial(onednn.multiply, bias=None)}
+    if native.suits_here(torch.empty(0)):
+        ways["ours"] = native.products.multiply
+    best = dict.fromkeys(ways, 0.0)
     for shape in {layer.weight.shape for layer in layers}:
         x, weight = torch.randn(rows, shape[1]), torch.randn(shape)
         for lying in (weight, weight.t().contiguous().t()):
-            ways = {"F.linear": partial(linear, x, lying), "oneDNN": partial(onednn.multiply, x, lying, None)}
             for name, multiply in ways.items():
-                best[name] = max(best[name], 2 * rows * weight.numel() / _seconds(multiply))
+                best[name] = max(best[name], 2 * rows * weight.numel() / _seconds(partial(multiply, x, lying)))
     adapter = ENGINE.network.bank.create("counted", LoRA(), seed=0)
     del ENGINE.network.bank.adapters[adapter.name]
     return {

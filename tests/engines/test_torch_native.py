@@ -107,11 +107,11 @@ def test_rows(out: int, size: int, rows: int) -> None:
 
 @needs_c
 def test_a_product_of_no_depth_is_zero() -> None:
-    torch.full((1000,), 7.0)  # what was there before
-    assert torch.equal(products.multiply(torch.empty(3, 0), torch.empty(5, 0)), torch.zeros(3, 5))
-    y = torch.ones(3, 5)
-    products.add_product(y, torch.empty(3, 0), torch.empty(5, 0))
-    assert torch.equal(y, torch.ones(3, 5))
+    x, weight, y = torch.empty(3, 0), torch.empty(5, 0), torch.full((3, 5), 7.0)
+    products.add_product(y, x, weight)
+    assert torch.equal(y, torch.full((3, 5), 7.0))
+    products._multiply(x, weight, (None, 0), y)
+    assert torch.equal(y, torch.zeros(3, 5))
 
 
 @pytest.mark.skipif(not library.has_vnni(), reason="this processor does not multiply bytes")

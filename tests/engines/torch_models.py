@@ -30,7 +30,8 @@ EXPERTS = {**GROUPED, "moe_intermediate_size": 32, "num_experts": 4, "num_expert
 
 EXACT: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", GROUPED),
-    "qwen2": ("Qwen2", GROUPED),  # biases
+    "llama_biased": ("Llama", {**GROUPED, "attention_bias": True, "mlp_bias": True}),
+    "qwen2": ("Qwen2", GROUPED),  # biases of queries, keys and values
     "qwen3": ("Qwen3", {**GROUPED, "head_dim": 16}),
     "mistral": ("Mistral", {**GROUPED, "sliding_window": WINDOW}),
     "gemma3": ("Gemma3Text", {**GROUPED, "head_dim": 16, "sliding_window": WINDOW,
@@ -79,6 +80,9 @@ def make(name: str) -> Any:
     model.generation_config = model.generation_config or GenerationConfig(eos_token_id=2)
     for tensor in model.parameters():  # as initialised they say too little about what they attend to
         tensor.data *= 3 if tensor.dim() > 1 else 1
+    if name == "llama_biased":
+        for bias in (tensor for key, tensor in model.named_parameters() if key.endswith(".bias")):
+            bias.data = torch.linspace(-0.5, 0.5, len(bias)).sin()  # zero before
     for sinks in (tensor for key, tensor in model.named_parameters() if key.endswith("sinks")):
         sinks.data = torch.linspace(-2, 2, len(sinks))
     model.set_attn_implementation("eager")

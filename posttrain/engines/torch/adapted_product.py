@@ -22,11 +22,11 @@ class FrozenProduct(Protocol):
     """Products with frozen weights [out, in]."""
 
     def product(self, x: Tensor) -> Tensor:
-        """x [..., in] -> x @ weight.T + bias [..., out], a fresh tensor."""
+        """x [rows, in] -> x @ weight.T + bias [rows, out], a fresh tensor."""
         ...
 
     def product_with_transposed(self, gradient: Tensor) -> Tensor:
-        """What reaches x of the gradient [..., out]: gradient @ weight [..., in], a fresh tensor."""
+        """What reaches x of the gradient [rows, out]: gradient @ weight [rows, in], a fresh tensor."""
         ...
 
 

@@ -8,6 +8,7 @@ step (sampler.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -76,7 +77,8 @@ COMPUTED: Mapping[str, Callable[[Sight], Callable[..., Tensor]]] = {"cpu": Nativ
 class ForestLayout:
     """A forest, its tokens preceded by an optional trunk of cached keys and values that all of them see.
 
-    With `store`, the keys and values of every layer are kept in `kept` (prefill).
+    With `store`, the keys and values of every layer are kept in `kept` (prefill).  With `wanted`, which are in order,
+    the hidden states of those tokens alone are asked for (last_layer.py).
     """
 
     def __init__(
@@ -86,12 +88,12 @@ class ForestLayout:
         *,
         trunk: Sequence[KeysValues] = (),
         store: bool = False,
+        wanted: Sequence[int] | None = None,
     ) -> None:
-        self.trunk, self.store = trunk, store
+        self.trunk, self.store, self.wanted = trunk, store, wanted
         self.kept: list[KeysValues] = []
         self.positions = torch.tensor([forest.positions], device=device)
         self._sight = Sight(forest, trunk[0][0].shape[2] if trunk else 0, device)
-        self._computed = COMPUTED.get(device.type, MaskedAttention)(self._sight)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, manner: Manner) -> Tensor:
         """See Layout."""
@@ -103,6 +105,10 @@ class ForestLayout:
             keys, values = self.trunk[layer]
             k, v = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)
         return self._computed(q, k, v, manner)
+
+    @cached_property
+    def _computed(self) -> Callable[..., Tensor]:
+        return COMPUTED.get(self.positions.device.type, MaskedAttention)(self._sight)
 
     def places(self, layers: int, heads: int, size: int) -> list[Place]:
         """See native_decoder.Placed."""

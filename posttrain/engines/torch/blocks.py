@@ -45,14 +45,17 @@ class Attention:
         self, hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], *, layout: Layout, **more: Any
     ) -> tuple[Tensor, Tensor | None]:
         """Hidden states [1, tokens, hidden] -> the same, and no weights."""
-        cos, sin = position_embeddings
-        if cos.shape[2] != self.size:  # a part of each head is turned
+        if position_embeddings[0].shape[2] != self.size:  # a part of each head is turned
             return self.plain(hidden_states, position_embeddings=position_embeddings, layout=layout, **more)
-        tokens = hidden_states.shape[1]
+        return self.module.o_proj(self.seen(hidden_states, position_embeddings, layout)), None
+
+    def seen(self, hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
+        """What the heads gather [1, tokens, heads * size], before it is projected.  Whole heads are turned."""
+        (cos, sin), tokens = position_embeddings, hidden_states.shape[1]
         parts = self._turned(self.joined.rows(hidden_states.flatten(0, 1)), cos[0], sin[0])
         q, k, v = (part.view(1, tokens, -1, self.size).transpose(1, 2) for part in parts)
         out = layout.attend(self.module.layer_idx, q, k, v, self.manner)
-        return self.module.o_proj(out.transpose(1, 2).reshape(1, tokens, -1)), None
+        return out.transpose(1, 2).reshape(1, tokens, -1)
 
     def _turned(self, joined: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, ...]:
         """Queries, keys and values, each [tokens, width]; normed head by head first where the model does that."""

@@ -4,21 +4,22 @@ read, and steps of decoding."""
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from transformers.activations import SiLUActivation
 
+from posttrain.engines.torch import onednn
 from posttrain.engines.torch.adapters import AdaptedLinear, Adapter, AdapterBank, Precision
-from posttrain.engines.torch.blocks import Attention, Gated
 from posttrain.engines.torch.int8 import FEW_ROWS_NATIVELY, Int8Product
-from posttrain.engines.torch.native.attention import told_manner
+from posttrain.engines.torch.llama_layers import LlamaLayer, llama_layers
+from posttrain.engines.torch.native.attention import MOST_SIZE, told_manner
 from posttrain.engines.torch.native.decoder import (
     Deltas,
     Place,
@@ -35,8 +36,11 @@ from posttrain.engines.torch.rounded import RoundedProduct
 MOST_ADAPTERS = 64
 """Whose places in memory are kept."""
 
+MOST_BESIDE_MKL = 64
+"""Tokens in fp32 where MKL has all its speed, as on Intel's processors: there, many rows of ours were not measured."""
+
 FREE_TOKENS = 8
-"""But in 8 bits, a step of two to so many tokens takes about as long (and of one alone three quarters of that)."""
+"""Except in 8 bits, a step of two to so many tokens takes about as long (and of one alone three quarters of that)."""
 
 Span = tuple[str, int, int]
 """(Adapter, tokens from, up to.)"""
@@ -52,36 +56,10 @@ class Placed(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A decoder's layer: x + attention(norm(x)), and of that, y + wide(norm(y))."""
-
-    before: Norm
-    attention: Attention
-    between: Norm
-    wide: Gated
-
-    @property
-    def linears(self) -> list[AdaptedLinear]:
-        """In the order in which they act."""
-        return [self.attention.joined, self.attention.module.o_proj, self.wide.joined, self.wide.module.down_proj]
-
-    @property
-    def heads(self) -> tuple[int, int]:
-        """Of queries; of keys and of values."""
-        queries, keys, _ = (width // self.attention.size for width in self.attention.widths)
-        return queries, keys
-
-    @property
-    def norms(self) -> list[Norm]:
-        """Of queries and keys, where it has them."""
-        return [norm.forward for norm in self.attention.norms if norm is not None]
-
-
 class NativeDecoder:
     """The layers of a network, where all are of a kind that C computes."""
 
-    def __init__(self, body: Any, layers: Sequence[Layer], bank: AdapterBank) -> None:
+    def __init__(self, body: Any, layers: Sequence[LlamaLayer], bank: AdapterBank) -> None:
         self.body, self.layers, self.bank = body, layers, bank
         self._told: dict[Precision, tuple[ctypes.Array[ToldLayer], list[Any]]] = {}
         self._deltas: OrderedDict[int, Deltas] = OrderedDict()
@@ -90,9 +68,9 @@ class NativeDecoder:
     @classmethod
     def of(cls, body: Any, bank: AdapterBank) -> NativeDecoder | None:
         """None when a layer is none that C computes."""
-        layers = list(_layers(body))
+        layers = llama_layers(body)
         alike = len({(layer.attention.size, layer.heads[1]) for layer in layers}) == 1
-        return cls(body, layers, bank) if alike and len(layers) == len(body.layers) else None
+        return cls(body, layers, bank) if alike and all(map(_computed, layers)) else None
 
     def hidden(
         self, tokens: Sequence[int], layout: Placed, spans: Sequence[Span], wanted: Sequence[int]
@@ -115,10 +93,17 @@ class NativeDecoder:
     def _layers(self, tokens: int) -> ctypes.Array[ToldLayer] | None:
         """As C has them, in the precision of now, for so many tokens."""
         precision = self.bank.precision
-        if precision == "int8" and tokens > FEW_ROWS_NATIVELY:
+        if tokens > self._most_tokens(precision):
             return None
         with self._lock:
             return self._find_told(precision) or None
+
+    def _most_tokens(self, precision: Precision) -> float:
+        """More go layer by layer."""
+        if precision == "int8":
+            return FEW_ROWS_NATIVELY
+        by_mkl = precision == "float32" and not onednn.suits(self.layers[0].linears[0].base.weight)
+        return MOST_BESIDE_MKL if by_mkl else math.inf
 
     def _find_told(self, precision: Precision) -> ctypes.Array[ToldLayer]:
         if precision not in self._told:
@@ -134,29 +119,20 @@ class NativeDecoder:
         with self._lock:
             found = self._deltas.pop(adapter.stamp, None)
             if found is None:
-                found = Deltas([[_told_deltas(linear, adapter) for linear in layer.linears] for layer in self.layers])
+                told = [[_told_deltas(linear, adapter) for linear in layer.linears] for layer in self.layers]
+                found = Deltas(told, adapter.parameters())
             self._deltas[adapter.stamp] = found  # the last used is the last to go
             if len(self._deltas) > MOST_ADAPTERS:
                 self._deltas.popitem(last=False)
         return found
 
 
-def _layers(body: Any) -> Iterator[Layer]:
-    """Those of a network that are as they must be; what is between them is seen when they are tried."""
-    for module in getattr(body, "layers", []):
-        names = ("input_layernorm", "self_attn", "post_attention_layernorm", "mlp")
-        before, attention, between, wide = (getattr(getattr(module, name, None), "forward", None) for name in names)
-        if not (isinstance(before, Norm) and isinstance(between, Norm)):
-            return
-        if not (isinstance(attention, Attention) and isinstance(wide, Gated)):
-            return
-        layer = Layer(before, attention, between, wide)
-        manner, size, activation = attention.manner, attention.size, wide.module.act_fn
-        plain = manner.cap is None and manner.sinks is None and len(layer.norms) in (0, 2)
-        if not all(isinstance(norm, Norm) and len(norm.scale) == size for norm in layer.norms):
-            return
-        if plain and size % 16 == 0 and size <= 256 and isinstance(activation, nn.SiLU | SiLUActivation):
-            yield layer
+def _computed(layer: LlamaLayer) -> bool:
+    """Whether C computes it."""
+    manner, size, activation = layer.attention.manner, layer.attention.size, layer.wide.module.act_fn
+    plain = manner.cap is None and manner.sinks is None and isinstance(activation, nn.SiLU | SiLUActivation)
+    by_head = [isinstance(norm, Norm) and len(norm.scale) == size for norm in layer.norms]
+    return plain and size % 16 == 0 and size <= MOST_SIZE and len(by_head) in (0, 2) and all(by_head)
 
 
 def _weight(linear: AdaptedLinear, precision: Precision) -> Tensor | PairedWeight | Int8Weight | None:
@@ -168,7 +144,7 @@ def _weight(linear: AdaptedLinear, precision: Precision) -> Tensor | PairedWeigh
     return weight if precision == "float32" and by_column else None
 
 
-def _told(layer: Layer, weights: Sequence[Any]) -> ToldLayer:
+def _told(layer: LlamaLayer, weights: Sequence[Any]) -> ToldLayer:
     linears = [ToldLinear.of(weight, linear.base.bias) for weight, linear in zip(weights, layer.linears, strict=True)]
     norms = [ToldNorm.of(norm.scale, norm.epsilon) for norm in (layer.before, layer.between, *layer.norms)]
     norms += [ToldNorm()] * (4 - len(norms))

@@ -1,4 +1,4 @@
-"""oneDNN's products with frozen weights: what torch itself calls for bfloat16, while it gives fp32 to MKL."""
+"""Products in fp32 where MKL has half its speed: in C on one thread, by oneDNN on several."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ OPERATIONS = torch.ops.mkldnn
 INTEL = "GenuineIntel"
 
 FREE_TOKENS = 4
-"""See network.FREE_TOKENS: SmolLM2-135M takes 18, 21, 23 and 24 ms of 1, 2, 4 and 8 (AMD EPYC)."""
+"""See network.FREE_TOKENS: by oneDNN, SmolLM2-135M takes 18, 21, 23 and 24 ms of 1, 2, 4 and 8 (AMD EPYC)."""
+
+FEW_ROWS = 8
+"""With a weight the other way round, ours has to turn it: of fewer rows that takes longer than the product."""
 
 MANY_ROWS = 16
 """Of fewer, a narrow product takes no longer than calling it."""
@@ -46,7 +49,7 @@ class OneDNNProduct:
         self.linear, self.weight, self.bias = linear, linear.weight, linear.bias
 
     def product(self, x: Tensor) -> Tensor:
-        if self._by_column_in_c(x):
+        if self._is_by_column and native.suits_here(x):
             return native.products.multiply(x, self.weight, self.bias)
         whole = self._whole
         if whole is not None:
@@ -57,7 +60,7 @@ class OneDNNProduct:
         return multiply(x, self.weight, self.bias)
 
     def product_with_transposed(self, gradient: Tensor) -> Tensor:
-        if self._by_column_in_c(gradient):
+        if self._is_by_column and len(gradient) >= FEW_ROWS and native.suits_here(gradient):
             return native.products.multiply(gradient, self.weight.t())
         whole = self._whole
         if whole is not None:
@@ -66,8 +69,9 @@ class OneDNNProduct:
             return gradient @ self.weight
         return multiply(gradient, self.weight.t(), None)
 
-    def _by_column_in_c(self, x: Tensor) -> bool:
-        return self.weight.stride(0) == 1 and _is_for_c(x)
+    @property
+    def _is_by_column(self) -> bool:
+        return self.weight.stride(0) == 1
 
     @property
     def _whole(self) -> Tensor | None:
@@ -82,7 +86,7 @@ def _is_dense(weight: Tensor) -> bool:
 
 def times_transposed(x: Tensor, y: Tensor) -> Tensor:
     """x [rows, k] @ y [columns, k].T, in C or by oneDNN where that is faster: of many rows, and however narrow."""
-    if _is_for_c(x):
+    if suits(x) and native.suits_here(x):
         return native.products.multiply(x, y)
     if len(x) < MANY_ROWS or not suits(x):
         return x @ y.t()
@@ -91,7 +95,7 @@ def times_transposed(x: Tensor, y: Tensor) -> Tensor:
 
 def add_times_transposed(z: Tensor, x: Tensor, y: Tensor) -> None:
     """z [rows, columns] += x [rows, k] @ y [columns, k].T, in its place."""
-    if _is_for_c(z):
+    if suits(z) and native.suits_here(z):
         native.products.add_product(z, x, y)
     else:
         z.addmm_(x, y.t())
@@ -99,12 +103,7 @@ def add_times_transposed(z: Tensor, x: Tensor, y: Tensor) -> None:
 
 def laid_together(x: Tensor) -> Tensor:
     """For several products: where C does not compute them, each would copy what is a part of longer rows."""
-    return x if _is_for_c(x) else x.contiguous()
-
-
-def _is_for_c(x: Tensor) -> bool:
-    """On one thread, as is each of several that compute side by side."""
-    return suits(x) and native.suits(x) and torch.get_num_threads() == 1
+    return x if suits(x) and native.suits_here(x) else x.contiguous()
 
 
 def suits(weight: Tensor) -> bool:

@@ -39,17 +39,14 @@ class RoundedProduct:
         self.linear = linear
 
     def product(self, x: Tensor) -> Tensor:
-        if self._is_for_c(x) and self.native is not None:
+        if native.suits_here(x) and self.native is not None:
             return self.native.multiply(x, self.linear.bias)
         return multiply(x, self._weight, self._bias)
 
     def product_with_transposed(self, gradient: Tensor) -> Tensor:
-        if self._is_for_c(gradient) and self._native_transposed is not None:
+        if native.suits_here(gradient) and self._native_transposed is not None:
             return self._native_transposed.multiply(gradient)
         return multiply(gradient, self._transposed, None)
-
-    def _is_for_c(self, x: Tensor) -> bool:
-        return torch.get_num_threads() == 1 and native.suits(x)
 
     @functools.cached_property
     def native(self) -> PairedWeight | None:

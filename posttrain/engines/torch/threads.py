@@ -8,8 +8,9 @@ meeting waits for the slower one.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -70,6 +71,15 @@ class Threads:
         finally:
             wait(futures)
         return [first, *(future.result() for future in futures)]
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """What this thread computes inside is split among no others."""
+        self._own.most = 1
+        try:
+            yield
+        finally:
+            self._own.most = self.most
 
     def close(self) -> None:
         """Ends the other threads."""

@@ -2,6 +2,6 @@
 is compiled when it is first used.  Where that cannot be, all is computed by torch, and callers ask with `suits`."""
 
 from posttrain.engines.torch.native import attention, layers, products
-from posttrain.engines.torch.native.library import suits
+from posttrain.engines.torch.native.library import suits, suits_here
 
-__all__ = ["attention", "layers", "products", "suits"]
+__all__ = ["attention", "layers", "products", "suits", "suits_here"]

@@ -116,12 +116,11 @@ def told_manner(
 
 def told_sources(sources: Sequence[Source]) -> ctypes.Array[ToldSource]:
     """As C has them."""
-    told = [told_source(source.keys, source.values, source.parts) for source in sources]
-    return (ToldSource * len(told))(*told)
+    return (ToldSource * len(sources))(*map(_told_source, sources))
 
 
-def told_source(keys: Tensor, values: Tensor, parts: Parts) -> ToldSource:
-    """As C has it."""
+def _told_source(source: Source) -> ToldSource:
+    keys, values, parts = source.keys, source.values, source.parts
     return ToldSource(
         keys.data_ptr(), values.data_ptr(), _strides(keys), _strides(values), parts.table.data_ptr(), parts.count
     )

@@ -54,18 +54,18 @@ class ToldNorm(ctypes.Structure):
 class ToldDelta(ctypes.Structure):
     """scale * B (A x), with A [rank, in] and B [columns, rank], is added to the outputs from `first` on."""
 
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("a", "b")),
+        *((name, ctypes.c_int64) for name in ("rank", "first", "columns")),
+        ("scale", ctypes.c_float),
+    )
+
     @classmethod
     def of(cls, a: Tensor, b: Tensor, first: int, scale: float) -> ToldDelta:
         """The tensors must live as long as it is used.  Raises RuntimeError for ones that do not lie by row."""
         if not (a.is_contiguous() and b.is_contiguous()):
             raise RuntimeError("an adapter's tensors must lie by row")
         return cls(a.data_ptr(), b.data_ptr(), len(a), first, len(b), scale)
-
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("a", "b")),
-        *((name, ctypes.c_int64) for name in ("rank", "first", "columns")),
-        ("scale", ctypes.c_float),
-    )
 
 
 class _Deltas(ctypes.Structure):
@@ -96,9 +96,10 @@ class _Kept(ctypes.Structure):
 
 
 class Deltas:
-    """What an adapter adds: of each layer, of each of its linear layers."""
+    """What an adapter adds: of each layer, of each of its linear layers; `tensors` are those that C reads."""
 
-    def __init__(self, layers: Sequence[Sequence[Sequence[ToldDelta]]]) -> None:
+    def __init__(self, layers: Sequence[Sequence[Sequence[ToldDelta]]], tensors: Sequence[Tensor]) -> None:
+        self._tensors = tensors
         self._each = [(ToldDelta * len(deltas))(*deltas) for layer in layers for deltas in layer]
         told = [_Deltas(ctypes.addressof(each), len(each)) for each in self._each]
         self.table = (_Deltas * len(told))(*told)
@@ -116,11 +117,6 @@ class Place:
     at: Tensor
     sources: Sequence[Source]
 
-    def told(self, sources: ctypes.Array[ToldSource]) -> _Kept:
-        """As C has it, which sees those sources."""
-        places = self.keys.data_ptr(), self.values.data_ptr(), self.keys.stride(1), self.at.data_ptr()
-        return _Kept(*places, ctypes.addressof(sources), len(sources))
-
 
 def through_layers(
     x: Tensor,
@@ -134,11 +130,11 @@ def through_layers(
     """Hidden states [tokens, hidden] after all layers, of the `wanted` tokens alone, which are in order; those given
     are overwritten.
 
-    Adapters act on their spans of tokens.  Turned by cos and sin [tokens, size] of their positions [tokens] in int64.
+    Adapters act on their spans of tokens.  Turned by cos and sin [tokens, size] of their positions, as many in int64.
     Raises MemoryError.
     """
     sources = [told_sources(place.sources) for place in places]
-    kept = (_Kept * len(places))(*(place.told(seen) for place, seen in zip(places, sources, strict=True)))
+    kept = (_Kept * len(places))(*map(_told_place, places, sources))
     who = (_Acting * len(acting))(*(_Acting(ctypes.addressof(each.table), *span) for each, *span in acting))
     cos, sin = (part.contiguous() for part in turns)
     asked = torch.tensor(wanted, dtype=torch.int64)
@@ -146,3 +142,10 @@ def through_layers(
     if library().through_layers(layers, len(layers), kept, who, len(acting), *given, len(x), x.data_ptr()):
         raise MemoryError(f"no room for {len(x)} tokens between the layers")
     return x[: len(asked)]
+
+
+def _told_place(place: Place, sources: ctypes.Array[ToldSource]) -> _Kept:
+    """As C has it, with its sources as C has them."""
+    keys, values = place.keys, place.values
+    where = keys.data_ptr(), values.data_ptr(), keys.stride(1), place.at.data_ptr()
+    return _Kept(*where, ctypes.addressof(sources), len(sources))

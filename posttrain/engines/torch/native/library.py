@@ -61,6 +61,12 @@ def suits(x: Tensor) -> bool:
     return x.dtype == torch.float32 and x.is_cpu and library() is not None
 
 
+def suits_here(x: Tensor) -> bool:
+    """Whether it is worth it, too, of what torch would split among threads: on one, as is each of several that compute
+    side by side."""
+    return suits(x) and torch.get_num_threads() == 1
+
+
 @functools.cache
 def library() -> Any:
     """The compiled functions; None where the processor has no AVX-512, or there is no C compiler ($CC, else cc)."""
@@ -72,14 +78,14 @@ def library() -> Any:
     except ValueError:  # quotes that do not end
         compiler = []
     if not compiler or not shutil.which(compiler[0]):
-        _log.info("no C compiler (%s): attention, norms and single rows are left to torch, which is slower", named)
+        _log.info("no C compiler (%s): attention, products and decoding are left to torch, which is slower", named)
         return None
     try:
         found = _loaded(compiler)
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", "") or error
         _log.warning(
-            "%s failed; attention, norms and single rows are left to torch, which is slower: %s", compiler, said
+            "%s failed; attention, products and decoding are left to torch, which is slower: %s", compiler, said
         )
         return None
     for name, arguments in SIGNATURES.items():

@@ -6,9 +6,9 @@
 #include "products.h"
 #include "tiles.h"
 
-enum { TALL = MOST_ROWS, WIDE = 3, PANEL = WIDE * LANES };  /* rows and vectors of columns in registers */
+enum { TALL = 8, WIDE = 3, PANEL = WIDE * LANES };  /* rows and vectors of columns in registers */
 enum { DEPTH = 2048, STRIP = 768 };  /* of a panel; rows that meet it */
-enum { PAIRS = 1024, AT_ONCE = 256 };  /* of a row, and rows, that are rounded at once */
+enum { PAIRS = 768, AT_ONCE = 128 };  /* of a row, and rows, that are rounded at once */
 
 /* Of w [depth, columns], or `turned` [columns, depth], the part that starts so deep and at that column. */
 typedef struct { const float *w; long stride, turned; } weights;

@@ -39,9 +39,9 @@ def add_product(y: Tensor, x: Tensor, weight: Tensor) -> None:
 def _multiply(x: Tensor, weight: Tensor, start: tuple[int | None, int], y: Tensor) -> None:
     if 1 not in weight.stride():
         weight = weight.contiguous()
-    by_row = weight.stride(1) == 1
-    (out, size), stride = weight.shape, weight.stride(0 if by_row else 1)
-    given = x.data_ptr(), x.stride(0), x.stride(1), len(x), size, weight.data_ptr(), stride, by_row
+    turned = weight.stride(1) == 1
+    (out, size), stride = weight.shape, weight.stride(0 if turned else 1)
+    given = x.data_ptr(), x.stride(0), x.stride(1), len(x), size, weight.data_ptr(), stride, turned
     library().multiply(*given, *start, y.data_ptr(), y.stride(0), out)
 
 

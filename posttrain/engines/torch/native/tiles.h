@@ -3,7 +3,7 @@
 
 #include "lanes.h"
 
-enum { ROWS = 6, VECTORS = 4, COLUMNS = VECTORS * LANES, MOST_ROWS = 8 };
+enum { ROWS = 6, VECTORS = 4, COLUMNS = VECTORS * LANES };
 
 /* What will be read after a product, asked for meanwhile: of each of its steps, `lines` of memory, `across` apart.  Those
  * of the next step lie `row` further; after LANES steps it begins anew, `block` further. */

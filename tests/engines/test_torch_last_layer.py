@@ -1,0 +1,99 @@
+"""The last layer for wanted tokens alone: what it gives of them, and what is learnt from them, is what all would give."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+import torch
+from torch_models import EXACT, batch, gradients, logprobs, make, moved, open_engine, relative_error
+
+from posttrain import losses
+from posttrain.engines.torch.forest import plant
+from posttrain.engines.torch.last_layer import LastLayer
+from posttrain.engines.torch.network import Network
+from posttrain.types import LoRA
+
+SHORTENED = {"llama", "llama_biased", "qwen2", "qwen3", "mistral", "phi3"}
+
+
+def last_of(network: Network) -> LastLayer | None:
+    """What computes the last layer of a network, behind the gate of lower_layers.py."""
+    forward = getattr(network.lower.layers[-1].forward, "__closure__", None) or ()
+    return next((cell.cell_contents for cell in forward if isinstance(cell.cell_contents, LastLayer)), None)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_which_models_have_one(name: str, tiny_tokenizer: Any) -> None:
+    engine = open_engine(make(name), tiny_tokenizer)
+    assert (last_of(engine.network) is not None) == (name in SHORTENED - {"phi3"})
+    engine.close()
+
+
+@pytest.mark.parametrize("name", ["llama_biased", "qwen3", "mistral", "gemma3"])
+@pytest.mark.parametrize("layers", [1.0, 0.5])
+def test_wanted_states_are_those_of_all(name: str, layers: float, tiny_tokenizer: Any, either_way: None) -> None:
+    """Of several adapters side by side, of any of their tokens."""
+    engine = open_engine(make(name), tiny_tokenizer)
+    names = ["", *(asyncio.run(moved(engine, LoRA(rank=4, layers=layers), seed=i)).name for i in range(3))]
+    forest = plant([datum.tokens for datum in batch()[:4]], names)
+    with torch.inference_mode():
+        whole, _ = engine.network.forest(forest)
+        for wanted in ([0], [2, 3, 9], [*range(len(whole))], [len(whole) - 1]):
+            found, _ = engine.network.forest(forest, wanted=wanted)
+            torch.testing.assert_close(found, whole[wanted], rtol=1e-5, atol=1e-5)
+    assert [name for adapter, _, _ in engine.network.bank.acting if (name := adapter.name)] == names[1:]
+    engine.close()
+
+
+def test_fewer_tokens_go_through_it_and_the_same_is_learnt(
+        tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch, either_way: None) -> None:
+    engine = open_engine(make("llama"), tiny_tokenizer)
+    policy = asyncio.run(moved(engine, LoRA(rank=4)))
+    last = last_of(engine.network)
+    assert last is not None
+    rows: list[int] = []
+    wide = last.layer.wide
+
+    def numbers() -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+        asyncio.run(policy.forward_backward(batch(), losses.cross_entropy, normaliser=10))
+        found = gradients(engine, policy)
+        for parameter in engine.network.bank.get(policy.adapter).parameters():
+            parameter.grad = None
+        return logprobs(policy, batch()), found
+
+    monkeypatch.setattr(type(wide), "__call__", _counting(type(wide).__call__, wide, rows))
+    found = numbers()
+    monkeypatch.setattr(LastLayer, "__call__", lambda self, *given, **named: self.plain(*given, **named))
+    wanted = numbers()
+    fewer, _, all_of_them, _ = rows
+    assert rows == [fewer, fewer, all_of_them, all_of_them] and fewer < all_of_them
+    assert all(relative_error(*pair) < 1e-5 for pair in zip(found[0], wanted[0], strict=True))
+    assert all(relative_error(found[1][name], value) < 1e-4 for name, value in wanted[1].items())
+    engine.close()
+
+
+def _counting(plain: Any, counted: Any, rows: list[int]) -> Any:
+    """The call of a wide layer, that notes how many tokens go through one of them."""
+    def call(wide: Any, x: torch.Tensor) -> torch.Tensor:
+        if wide is counted:
+            rows.append(x.shape[1])
+        return plain(wide, x)
+
+    return call
+
+
+def test_a_model_that_does_more_in_its_last_layer_is_found_out(tiny_tokenizer: Any) -> None:
+    model = make("llama")
+    layer = model.model.layers[-1]
+    plain = type(layer).forward
+
+    def scaled(self: Any, hidden_states: torch.Tensor, **more: Any) -> torch.Tensor:
+        return hidden_states + 0.9 * (plain(self, hidden_states, **more) - hidden_states)
+
+    layer.forward = scaled.__get__(layer)
+    engine = open_engine(model, tiny_tokenizer)
+    assert last_of(engine.network) is None
+    assert len(logprobs(engine.base(), batch())) == len(batch())
+    engine.close()
