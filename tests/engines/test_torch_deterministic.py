@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch_crowd import learn
 
 from posttrain.engines.torch import rounded, sampler

@@ -15,7 +15,7 @@ from posttrain.engines.torch.last_layer import LastLayer
 from posttrain.engines.torch.network import Network
 from posttrain.types import LoRA
 
-SHORTENED = {"llama", "llama_biased", "qwen2", "qwen3", "mistral", "phi3"}
+SHORTENED = {"llama", "llama_biased", "qwen2", "qwen3", "mistral"}
 
 
 def last_of(network: Network) -> LastLayer | None:
@@ -27,13 +27,14 @@ def last_of(network: Network) -> LastLayer | None:
 @pytest.mark.parametrize("name", EXACT)
 def test_which_models_have_one(name: str, tiny_tokenizer: Any) -> None:
     engine = open_engine(make(name), tiny_tokenizer)
-    assert (last_of(engine.network) is not None) == (name in SHORTENED - {"phi3"})
+    assert (last_of(engine.network) is not None) == (name in SHORTENED)
     engine.close()
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("name", ["llama_biased", "qwen3", "mistral", "gemma3"])
 @pytest.mark.parametrize("layers", [1.0, 0.5])
-def test_wanted_states_are_those_of_all(name: str, layers: float, tiny_tokenizer: Any, either_way: None) -> None:
+def test_wanted_states_are_those_of_all(name: str, layers: float, tiny_tokenizer: Any) -> None:
     """Of several adapters side by side, of any of their tokens."""
     engine = open_engine(make(name), tiny_tokenizer)
     names = ["", *(asyncio.run(moved(engine, LoRA(rank=4, layers=layers), seed=i)).name for i in range(3))]
@@ -47,8 +48,9 @@ def test_wanted_states_are_those_of_all(name: str, layers: float, tiny_tokenizer
     engine.close()
 
 
+@pytest.mark.usefixtures("either_way")
 def test_fewer_tokens_go_through_it_and_the_same_is_learnt(
-        tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch, either_way: None) -> None:
+        tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = open_engine(make("llama"), tiny_tokenizer)
     policy = asyncio.run(moved(engine, LoRA(rank=4)))
     last = last_of(engine.network)
