@@ -26,8 +26,8 @@ CASES = {"shared_8": ("shared_prompt", 8, 4), "shared_32": ("shared_prompt", 32,
 """Rows, batch size, steps."""
 
 WARM_UP = 3
-"""Turns.  A virtual machine hands memory out as it is first touched, which takes up to a tenth of a step by 32; a training
-of many steps goes on in what it has."""
+"""Turns.  A virtual machine hands memory out as it is first touched, which takes up to a tenth of a step by 32; a
+training of many steps goes on in what it has."""
 
 
 def turn(side: Side, batch_size: int, steps: int, measure: str) -> Pair:
