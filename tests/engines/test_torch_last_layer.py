@@ -44,7 +44,7 @@ def test_wanted_states_are_those_of_all(name: str, layers: float, tiny_tokenizer
         for wanted in ([0], [2, 3, 9], [*range(len(whole))], [len(whole) - 1]):
             found, _ = engine.network.forest(forest, wanted=wanted)
             torch.testing.assert_close(found, whole[wanted], rtol=1e-5, atol=1e-5)
-    assert [name for adapter, _, _ in engine.network.bank.acting if (name := adapter.name)] == names[1:]
+    assert [adapter.name for adapter, _, _ in engine.network.bank.acting] == names[1:]
     engine.close()
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from posttrain.engines.torch.onednn import add_times_transposed, laid_together, times_transposed
+from posttrain.engines.torch.onednn import add_times_transposed, contiguous_where_copied, times_transposed
 
 
 class FrozenProduct(Protocol):
@@ -116,7 +116,7 @@ class _AdaptedProduct(torch.autograd.Function):
         of_x = ctx.frozen.product_with_transposed(gradient) if ctx.needs_input_grad[0] else None
         of_tensors: list[Tensor | None] = []
         for delta, narrow in zip(ctx.deltas, narrows, strict=True):
-            above = [laid_together(gradient[delta.rows, pair.columns]) for pair in delta.pairs]
+            above = [contiguous_where_copied(gradient[delta.rows, pair.columns]) for pair in delta.pairs]
             narrow_parts = [
                 times_transposed(part, pair.b.to(x.dtype).t()) for part, pair in zip(above, delta.pairs, strict=True)
             ]

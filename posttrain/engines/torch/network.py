@@ -349,7 +349,7 @@ class Network:
         spans: Sequence[tuple[str, int, int]],
         wanted: Sequence[int],
     ) -> Tensor:
-        """Hidden states [wanted, hidden] of a call in which nothing is learnt: in C, but on several threads."""
+        """Hidden states [wanted, hidden] of a call in which nothing is learnt: in C, unless on several threads."""
         self.threads.take(len(tokens))
         if self.decoder is not None and torch.get_num_threads() == 1:
             found = self.decoder.hidden(tokens, layout, spans, wanted)

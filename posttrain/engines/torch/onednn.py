@@ -101,7 +101,7 @@ def add_times_transposed(z: Tensor, x: Tensor, y: Tensor) -> None:
         z.addmm_(x, y.t())
 
 
-def laid_together(x: Tensor) -> Tensor:
+def contiguous_where_copied(x: Tensor) -> Tensor:
     """For several products: where C does not compute them, each would copy what is a part of longer rows."""
     return x if suits(x) and native.suits_here(x) else x.contiguous()
 

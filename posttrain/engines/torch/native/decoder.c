@@ -55,15 +55,15 @@ static void add_delta(const delta *d, const float *x, long rows, long in, float 
     long at_once = d->rank < NEAR ? NEAR / d->rank : 1;
     float narrow[at_once * d->rank];
     for (long top = 0; top < rows; top += at_once) {
-        long some = rows - top < at_once ? rows - top : at_once;
+        long count = rows - top < at_once ? rows - top : at_once;
         const float *from = x + top * in;
         float *to = y + top * y_row + d->first;
-        if (some < FEW)
-            for (long r = 0; r < some; r++) narrow_row(from + r * in, in, d, narrow + r * d->rank);
+        if (count < FEW)
+            for (long r = 0; r < count; r++) narrow_row(from + r * in, in, d, narrow + r * d->rank);
         else
-            multiply(from, in, 1, some, in, d->a, in, 1, 0, 0, narrow, d->rank, d->rank);
-        for (long i = 0; i < some * d->rank; i++) narrow[i] *= d->scale;
-        multiply(narrow, d->rank, 1, some, d->rank, d->b, d->rank, 1, to, y_row, to, y_row, d->columns);
+            multiply(from, in, 1, count, in, d->a, in, 1, 0, 0, narrow, d->rank, d->rank);
+        for (long i = 0; i < count * d->rank; i++) narrow[i] *= d->scale;
+        multiply(narrow, d->rank, 1, count, d->rank, d->b, d->rank, 1, to, y_row, to, y_row, d->columns);
     }
 }
 
@@ -144,12 +144,12 @@ static void keep_rows(const int64_t *wanted, long count, float *x, long size) {
 }
 
 /* And who acts on them. */
-static void keep_actors(const int64_t *wanted, long count, const acting *who, long actors, acting *kept) {
+static void keep_actors(const int64_t *wanted, long count, const acting *who, long actors, acting *left) {
     for (long i = 0, at = 0; i < actors; i++) {
         while (at < count && wanted[at] < who[i].start) at++;
-        kept[i] = (acting){who[i].added, at, at};
+        left[i] = (acting){who[i].added, at, at};
         while (at < count && wanted[at] < who[i].end) at++;
-        kept[i].end = at;
+        left[i].end = at;
     }
 }
 

@@ -18,21 +18,21 @@ static const float *part_of(const weights *from, long depth, long column) {
 }
 
 /* The first `columns` (at most PANEL) of weights that are turned -> panel [depth up to a multiple of LANES, PANEL]. */
-static void turn_together(const float *w, long stride, long depth, long columns, float *panel) {
+static void pack_turned(const float *w, long stride, long depth, long columns, float *panel) {
     for (long c = 0; c < PANEL && c < columns; c += LANES)
         for (long d = 0; d < depth; d += LANES)
             transpose_some(w + c * stride + d, stride, columns - c, depth - d, panel + d * PANEL + c, PANEL);
 }
 
 /* The last columns of weights, fewer than PANEL -> panel [depth, PANEL]: beyond them nothing may be read. */
-static void lay_together(const float *w, long stride, long depth, const __mmask16 *which, float *panel) {
+static void pack(const float *w, long stride, long depth, const __mmask16 *which, float *panel) {
     for (long d = 0; d < depth; d++)
         for (int t = 0; t < WIDE; t++) store(panel + d * PANEL + t * LANES, load_some(which[t], w + d * stride + t * LANES));
 }
 
 /* `rows` of y at `vectors` * LANES columns (both known to the compiler): a product with a panel, and what it is added to,
  * last: rounded once. */
-static inline __attribute__((always_inline)) void meet(
+static inline __attribute__((always_inline)) void micro_kernel(
     int rows, int vectors, int pairs, const float *x, long x_row, long x_step, const float *panel, long panel_row, long depth,
     const float *onto, long onto_row, const __mmask16 *which, float *y, long y_row, const ahead *next
 ) {
@@ -51,27 +51,27 @@ static inline __attribute__((always_inline)) void meet(
         }
 }
 
-#define MEET(rows, ...) \
+#define MICRO_KERNEL(rows, ...) \
     switch (vectors) { \
-        case 1: meet(rows, 1, pairs, __VA_ARGS__); break; \
-        case 2: meet(rows, 2, pairs, __VA_ARGS__); break; \
-        default: meet(rows, 3, pairs, __VA_ARGS__); \
+        case 1: micro_kernel(rows, 1, pairs, __VA_ARGS__); break; \
+        case 2: micro_kernel(rows, 2, pairs, __VA_ARGS__); break; \
+        default: micro_kernel(rows, 3, pairs, __VA_ARGS__); \
     }
 
 /* As many rows of x as there are, up to TALL, meet a panel. */
-static inline __attribute__((always_inline)) void meet_some(
+static inline __attribute__((always_inline)) void micro_kernels(
     int pairs, long rows, long vectors, const float *x, long x_row, long x_step, const float *panel, long panel_row, long depth,
     const float *onto, long onto_row, const __mmask16 *which, float *y, long y_row, const ahead *next
 ) {
     switch (rows) {
-        case 1: MEET(1, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
-        case 2: MEET(2, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
-        case 3: MEET(3, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
-        case 4: MEET(4, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
-        case 5: MEET(5, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
-        case 6: MEET(6, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
-        case 7: MEET(7, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
-        default: MEET(8, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next);
+        case 1: MICRO_KERNEL(1, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
+        case 2: MICRO_KERNEL(2, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
+        case 3: MICRO_KERNEL(3, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
+        case 4: MICRO_KERNEL(4, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
+        case 5: MICRO_KERNEL(5, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
+        case 6: MICRO_KERNEL(6, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
+        case 7: MICRO_KERNEL(7, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
+        default: MICRO_KERNEL(8, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next);
     }
 }
 
@@ -104,9 +104,9 @@ static inline __attribute__((always_inline)) void multiply_all(
                 else if (rows > 1 && left > PANEL)
                     after = part_of(&from, 0, c + PANEL);
                 if (turned)
-                    turn_together(here, stride, deep, left, panel);
+                    pack_turned(here, stride, deep, left, panel);
                 else if (left < PANEL)
-                    lay_together(here, stride, deep, which, panel);
+                    pack(here, stride, deep, which, panel);
                 else
                     own = here, panel_row = stride;
                 for (long block = 0; block < blocks; block++) {
@@ -114,7 +114,7 @@ static inline __attribute__((always_inline)) void multiply_all(
                     float *to = y + r * y_row + c;
                     ahead next = share_of(&from, after, block, blocks);
                     const float *added = d ? to : onto ? onto + r * onto_row + c : 0;
-                    meet_some(
+                    micro_kernels(
                         pairs, top + strip - r, vectors, x + r * x_row + d * x_step, x_row, x_step, own, panel_row, deep, added,
                         d ? y_row : onto_row, which, to, y_row, &next
                     );
