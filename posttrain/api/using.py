@@ -134,8 +134,8 @@ def serve(
     """Serves the winners of runs, saved candidates and bare models behind OpenAI's chat API, until interrupted.
 
     `precision` is that of local models: the fastest that answers as it was evaluated, or `int8`, which is faster still
-    where few are asking.  `deterministic`: an answer is the same to the bit whatever else they are asked; many at once
-    take longer.  `ready` is called with the URL and the names under which they answer.  Raises UserError.
+    where few are asking.  `deterministic`: an answer is the same to the bit whatever else they are asked; what prompts
+    share is read for each.  `ready` is called with the URL and the names under which they answer.  Raises UserError.
     """
     from posttrain.server.app import serve as serve_app  # noqa: PLC0415  (the web server: half a second to load)
 

@@ -67,6 +67,7 @@ def all_would_be_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampler, "WORTH_SHARING", 1)
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 def test_a_completion_is_the_same_to_the_bit(precision: Any, tiny_model_folder: Path) -> None:
     if precision == "bfloat16" and not rounded.is_native():
@@ -74,6 +75,25 @@ def test_a_completion_is_the_same_to_the_bit(precision: Any, tiny_model_folder: 
     engine = TorchEngine.open(str(tiny_model_folder), device="cpu", precision=precision, deterministic=True)
     by_itself, crowd = both_ways(engine)
     assert crowd == by_itself
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_rows_are_computed_together_where_products_are_ours(
+        precision: Any, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = TorchEngine.open(str(tiny_model_folder), device="cpu", precision=precision, deterministic=True)
+    if engine.network.decodes_apart:
+        engine.close()
+        pytest.skip("they are not")
+    rows, hidden = [], engine.network.decoder.hidden  # type: ignore[union-attr]
+
+    def noted(tokens: Sequence[int], layout: Any, *more: Any) -> Any:
+        rows.append(getattr(layout, "rows", 0))  # of a step of decoding
+        return hidden(tokens, layout, *more)
+
+    monkeypatch.setattr(engine.network.decoder, "hidden", noted)
+    by_itself, crowd = both_ways(engine)
+    assert crowd == by_itself
+    assert max(rows) > 4
 
 
 def test_so_are_constrained_ones(tiny_model_folder: Path) -> None:

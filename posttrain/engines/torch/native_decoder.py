@@ -59,18 +59,19 @@ class Placed(Protocol):
 class NativeDecoder:
     """The layers of a network, where all are of a kind that C computes."""
 
-    def __init__(self, body: Any, layers: Sequence[LlamaLayer], bank: AdapterBank) -> None:
-        self.body, self.layers, self.bank = body, layers, bank
+    def __init__(self, body: Any, layers: Sequence[LlamaLayer], bank: AdapterBank, *, apart: bool) -> None:
+        self.body, self.layers, self.bank, self.apart = body, layers, bank, apart
         self._told: dict[Precision, tuple[ctypes.Array[ToldLayer], list[Any]]] = {}
         self._deltas: OrderedDict[int, Deltas] = OrderedDict()
         self._lock = threading.Lock()  # several calls may go side by side
 
     @classmethod
-    def of(cls, body: Any, bank: AdapterBank) -> NativeDecoder | None:
-        """None when a layer is none that C computes."""
+    def of(cls, body: Any, bank: AdapterBank, *, apart: bool = False) -> NativeDecoder | None:
+        """None when a layer is none that C computes.  `apart`: what adapters add to a token shall have the same bits
+        whatever others there are; all else has, but in 8 bits and for what it attends to."""
         layers = llama_layers(body)
         alike = len({(layer.attention.size, layer.heads[1]) for layer in layers}) == 1
-        return cls(body, layers, bank) if alike and all(map(_computed, layers)) else None
+        return cls(body, layers, bank, apart=apart) if alike and all(map(_computed, layers)) else None
 
     def hidden(
         self, tokens: Sequence[int], layout: Placed, spans: Sequence[Span], wanted: Sequence[int]
@@ -87,7 +88,9 @@ class NativeDecoder:
         places = layout.places(len(layers), heads, size)
         acting = [(self._deltas_of(self.bank.get(name)), start, end) for name, start, end in spans if name]
         order = sorted({*wanted})
-        x = self.body.norm(through_layers(x[0], layers, places, acting, layout.positions, (cos[0], sin[0]), order))
+        turns = cos[0], sin[0]
+        x = through_layers(x[0], layers, places, acting, layout.positions, turns, order, apart=self.apart)
+        x = self.body.norm(x)
         return x if order == [*wanted] else x[torch.tensor([bisect_left(order, token) for token in wanted])]
 
     def _layers(self, tokens: int) -> ctypes.Array[ToldLayer] | None:

@@ -54,8 +54,9 @@ Prediction = tuple[int, int]
 class Network:
     """The base model, frozen, with its adapter bank.  Call it from the torch thread only.
 
-    With `deterministic`, what is read and written for one request is computed in calls of its own, so that its bits do
-    not depend on the others: libraries multiply few rows in other orders than many (in bfloat16, any number of rows).
+    With `deterministic`, the bits of what is read and written for one request do not depend on the others.  Prompts are
+    read in calls of their own for that, which share no prefix; steps of decoding only where products are not ours:
+    libraries multiply few rows in other orders than many (in bfloat16, any number of rows).
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Network:
         if precision == "float32" and device.type == "cpu":
             lay_out_for_products(model, used)
         cap = getattr(config, "final_logit_softcapping", None)
+        self.decoder: NativeDecoder | None = None
         self.output_head = OutputHead(model.get_output_embeddings(), self.bank, cap)
         self._refuse_unless_equal(expected)
         shorten_last_layer(self.body, self._wanted_come_out_right)
@@ -173,17 +175,14 @@ class Network:
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits [rows, vocabulary] of hidden states [rows, hidden]."""
-        pieces = hidden.split(1 if self.deterministic else len(hidden))
+        pieces = hidden.split(1 if self.decodes_apart else len(hidden))
         return torch.cat([self.output_head.rows(piece) for piece in pieces])
 
-    def calls(self, shares: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:
-        """What is computed side by side of numbered things, in their order, and of that what is computed in one call:
-        a share each; in deterministic mode one by one, and about as many by each thread."""
-        if not self.deterministic:
-            return [[share] for share in shares]
-        numbers = list(chain(*shares))
-        most = -(-len(numbers) // self.threads.most)
-        return [[[i] for i in numbers[start : start + most]] for start in range(0, len(numbers), most)]
+    @property
+    def decodes_apart(self) -> bool:
+        """Whether each row of a step of decoding is computed in a call of its own."""
+        head = self.output_head.frozen(torch.float32)
+        return self.deterministic and (self.decoder is None or not getattr(head, "rows_are_alike", False))
 
     def trained_logprobs(
         self, batch: Sequence[Datum], adapters: Sequence[str]
@@ -264,7 +263,10 @@ class Network:
     @torch.inference_mode()
     def _find_decoder(self) -> NativeDecoder | None:
         """The way through this model's layers in C, if tokens come out where they should."""
-        decoder = NativeDecoder.of(self.body, self.bank) if native.suits(next(self.body.parameters())) else None
+        apart = self.deterministic
+        decoder = (
+            NativeDecoder.of(self.body, self.bank, apart=apart) if native.suits(next(self.body.parameters())) else None
+        )
         try:
             with self.threads.alone():  # as it will compute
                 return decoder if decoder is not None and self._decoder_is_right(decoder) else None
@@ -305,7 +307,8 @@ class Network:
                 for call in calls
             ]
 
-        return _joined(chain(*self.threads.side_by_side([partial(read, calls) for calls in self.calls(shares)])))
+        calls = self.threads.calls(shares, apart=self.deterministic)
+        return _joined(chain(*self.threads.side_by_side([partial(read, some) for some in calls])))
 
     def _prefill(
         self, prompts: Sequence[Sequence[int]], adapters: Sequence[str], trunk: Trunk | None, ends: Sequence[int]

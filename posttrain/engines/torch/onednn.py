@@ -70,6 +70,11 @@ class OneDNNProduct:
         return multiply(gradient, self.weight.t(), None)
 
     @property
+    def rows_are_alike(self) -> bool:
+        """Whether on one thread the bits of a row do not depend on how many there are."""
+        return self._is_by_column and native.suits(self.weight)
+
+    @property
     def _is_by_column(self) -> bool:
         return self.weight.stride(0) == 1
 

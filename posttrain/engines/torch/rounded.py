@@ -48,6 +48,11 @@ class RoundedProduct:
             return self._native_transposed.multiply(gradient)
         return multiply(gradient, self._transposed, None)
 
+    @property
+    def rows_are_alike(self) -> bool:
+        """See onednn.OneDNNProduct."""
+        return self.native is not None
+
     @functools.cached_property
     def native(self) -> PairedWeight | None:
         """For the functions in C."""

@@ -146,7 +146,8 @@ class Sampler:
         def feed(calls: Sequence[Sequence[int]]) -> Tensor:
             return torch.cat([self._feed(call[0], [stems[i] for i in call]) for call in calls])
 
-        logits = threads.side_by_side([partial(feed, calls) for calls in self.network.calls(shares)])
+        calls = threads.calls(shares, apart=self.network.decodes_apart)
+        logits = threads.side_by_side([partial(feed, some) for some in calls])
         self._write(stems, torch.cat(logits))
 
     def _guess(self, stems: Sequence[Stem], free: int = 0) -> None:

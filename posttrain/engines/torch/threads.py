@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from itertools import chain
 from typing import TypeVar
 
 import torch
@@ -50,6 +51,15 @@ class Threads:
     def leave(self) -> None:
         """Gives the thread that opened the engine back as many as it had: the next engine counts them."""
         torch.set_num_threads(self._before)
+
+    def calls(self, shares: Sequence[Sequence[int]], *, apart: bool) -> list[list[Sequence[int]]]:
+        """What is computed side by side of numbered things, in their order, and of that what is computed in one call:
+        a share each; `apart` one by one, and about as many by each thread."""
+        if not apart:
+            return [[share] for share in shares]
+        numbers = list(chain(*shares))
+        most = -(-len(numbers) // self.most)
+        return [[[i] for i in numbers[start : start + most]] for start in range(0, len(numbers), most)]
 
     def side_by_side(self, parts: Sequence[Callable[[], Result]]) -> list[Result]:
         """The results of all parts, the first computed by this thread.  Raises what the first failing one raised."""

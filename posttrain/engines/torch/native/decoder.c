@@ -34,8 +34,8 @@ typedef struct { linear linears[LINEARS]; scaling before, between, queries, keys
 /* Where the keys and values of each token go, heads `head` apart, at which place [tokens] of them; and what is seen. */
 typedef struct { float *k, *v; int64_t head; const int64_t *at; const source *sources; int64_t count; } kept;
 
-/* Tokens [start, end) of those that go on, and who acts on them. */
-typedef struct { long start, end; const acting *who; long actors; long layer; } some;
+/* Tokens [start, end) of those that go on, and who acts on them; `apart`, as on each of them alone. */
+typedef struct { long start, end; const acting *who; long actors, layer, apart; } some;
 
 /* Tokens, what lies between whose products is near; fewer, which meet A one by one; numbers that an adapter narrows to. */
 enum { CHUNK = 256, FEW = 4, NEAR = 1 << 16 };
@@ -51,14 +51,14 @@ static void narrow_row(const float *x, long in, const delta *d, float *narrow) {
     }
 }
 
-static void add_delta(const delta *d, const float *x, long rows, long in, float *y, long y_row) {
+static void add_delta(const delta *d, const float *x, long rows, long in, long apart, float *y, long y_row) {
     long at_once = d->rank < NEAR ? NEAR / d->rank : 1;
     float narrow[at_once * d->rank];
     for (long top = 0; top < rows; top += at_once) {
         long count = rows - top < at_once ? rows - top : at_once;
         const float *from = x + top * in;
         float *to = y + top * y_row + d->first;
-        if (count < FEW)
+        if (apart || count < FEW)
             for (long r = 0; r < count; r++) narrow_row(from + r * in, in, d, narrow + r * d->rank);
         else
             multiply(from, in, 1, count, in, d->a, in, 1, 0, 0, narrow, d->rank, d->rank);
@@ -87,7 +87,7 @@ static void apply(const layer *l, int which, const some *tokens, const float *x,
         long start = who->start > tokens->start ? who->start : tokens->start;
         long end = who->end < tokens->end ? who->end : tokens->end, skip = start - tokens->start;
         for (long j = 0; start < end && j < added->count; j++)
-            add_delta(added->each + j, x + skip * in, end - start, in, y + skip * out, out);
+            add_delta(added->each + j, x + skip * in, end - start, in, tokens->apart, y + skip * out, out);
     }
 }
 
@@ -155,11 +155,11 @@ static void keep_actors(const int64_t *wanted, long count, const acting *who, lo
 
 /* x [tokens, hidden] goes through `count` layers, turned by cos and sin [tokens, size] of the positions [tokens]; of each
  * layer, what is seen and where keys and values go.  Adapters act on spans of tokens, in order.  From the last layer's
- * attention on, only `wanted` [asked] go on, in order, which are the first rows of x in the end.  Not 0 when there is no
- * memory. */
+ * attention on, only `wanted` [asked] go on, in order, which are the first rows of x in the end.  `apart`: the bits of none
+ * depend on the others, but for what it attends to.  Not 0 when there is no memory. */
 int through_layers(
     const layer *layers, long count, const kept *places, const acting *who, long actors, const int64_t *positions,
-    const float *cos, const float *sin, const int64_t *wanted, long asked, long tokens, float *x
+    const float *cos, const float *sin, const int64_t *wanted, long asked, long tokens, long apart, float *x
 ) {
     long width = 0, heads = 0, needed = 0, hidden = layers->linears[JOINED].in;
     for (long i = 0; i < count; i++) {
@@ -177,7 +177,7 @@ int through_layers(
         own.positions = positions;  /* the layers are those of other threads, too */
         long by_head = own.heads * own.size, size = own.size;
         for (long start = 0; start < tokens; start += CHUNK) {
-            some now = {start, start + CHUNK < tokens ? start + CHUNK : tokens, who, actors, i};
+            some now = {start, start + CHUNK < tokens ? start + CHUNK : tokens, who, actors, i, apart};
             project(l, places + i, &now, x + start * hidden, cos + start * size, sin + start * size, q + start * by_head, room);
         }
         strides lie = {by_head, size};
@@ -189,7 +189,7 @@ int through_layers(
             who = left, tokens = asked;
         }
         for (long start = 0; start < tokens; start += CHUNK) {
-            some now = {start, start + CHUNK < tokens ? start + CHUNK : tokens, who, actors, i};
+            some now = {start, start + CHUNK < tokens ? start + CHUNK : tokens, who, actors, i, apart};
             go_on(l, &now, seen + start * by_head, x + start * hidden, room);
         }
     }

@@ -126,12 +126,14 @@ def through_layers(
     positions: Tensor,
     turns: tuple[Tensor, Tensor],
     wanted: Sequence[int],
+    *,
+    apart: bool = False,
 ) -> Tensor:
     """Hidden states [tokens, hidden] after all layers, of the `wanted` tokens alone, which are in order; those given
     are overwritten.
 
     Adapters act on their spans of tokens.  Turned by cos and sin [tokens, size] of their positions, as many in int64.
-    Raises MemoryError.
+    `apart`: the bits of none depend on the others, but for what it attends to.  Raises MemoryError.
     """
     sources = [told_sources(place.sources) for place in places]
     kept = (_Kept * len(places))(*map(_told_place, places, sources))
@@ -139,7 +141,7 @@ def through_layers(
     cos, sin = (part.contiguous() for part in turns)
     asked = torch.tensor(wanted, dtype=torch.int64)
     given = positions.data_ptr(), cos.data_ptr(), sin.data_ptr(), asked.data_ptr(), len(asked)
-    if library().through_layers(layers, len(layers), kept, who, len(acting), *given, len(x), x.data_ptr()):
+    if library().through_layers(layers, len(layers), kept, who, len(acting), *given, len(x), apart, x.data_ptr()):
         raise MemoryError(f"no room for {len(x)} tokens between the layers")
     return x[: len(asked)]
 

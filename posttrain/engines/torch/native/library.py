@@ -44,7 +44,7 @@ SIGNATURES: Mapping[str, Sequence[Any]] = {
     "multiply": (_POINTER, *[_COUNT] * 4, _POINTER, _COUNT, _COUNT, _POINTER, _COUNT, _POINTER, _COUNT, _COUNT),
     "multiply_pairs": (_POINTER, *[_COUNT] * 3, _POINTER, _COUNT, _POINTER, _COUNT, _POINTER, _COUNT, _COUNT),
     "multiply_int8": (_POINTER, _COUNT, _COUNT, *[_POINTER] * 4, _COUNT),
-    "through_layers": (_POINTER, _COUNT, *[_POINTER] * 2, _COUNT, *[_POINTER] * 4, _COUNT, _COUNT, _POINTER),
+    "through_layers": (_POINTER, _COUNT, *[_POINTER] * 2, _COUNT, *[_POINTER] * 4, *[_COUNT] * 3, _POINTER),
     "attend": (_POINTER, _POINTER, _COUNT, _COUNT, *[_POINTER] * 6),
     "attend_backward": [_POINTER] * 15,
 }
