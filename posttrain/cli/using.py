@@ -145,7 +145,7 @@ def serve(
     deterministic: Annotated[
         bool,
         typer.Option(
-            "--deterministic", help="An answer is the same to the bit whatever else is asked; what prompts share is read for each."
+            "--deterministic", help="The same bits whatever else is asked; what prompts share is read for each."
         ),
     ] = False,
     data: Annotated[Path, typer.Option("--data", help="Folder of the runs.")] = places.RUNS,
