@@ -70,7 +70,8 @@ class TorchEngine:
         """Loads a hub name, a local folder or `smollm2`.  Raises UserError when it cannot be had.
 
         Device and precision are the fastest this machine has unless they are given.  `deterministic`: completions are
-        the same to the bit whatever else is written at the same time, or was before; what prompts share is read for each.
+        the same to the bit whatever else is written at the same time, or was before; what prompts share is read for
+        each.
         """
         chosen = torch.device(device) if device else base.choose_device()
         if precision == "int8" and chosen.type != "cpu":

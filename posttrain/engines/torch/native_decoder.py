@@ -118,12 +118,13 @@ class NativeDecoder:
         return self._told[precision][0]
 
     def _deltas_of(self, adapter: Adapter) -> Deltas:
-        """Where its tensors are, which stay where they are while it is not trained."""
+        """Where its tensors are, which stay where they are while it is not trained; they are not kept by it, so that an
+        adapter that is dropped leaves nothing.  (Its stamp never comes again.)"""
         with self._lock:
             found = self._deltas.pop(adapter.stamp, None)
             if found is None:
                 told = [[_told_deltas(linear, adapter) for linear in layer.linears] for layer in self.layers]
-                found = Deltas(told, adapter.parameters())
+                found = Deltas(told)
             self._deltas[adapter.stamp] = found  # the last used is the last to go
             if len(self._deltas) > MOST_ADAPTERS:
                 self._deltas.popitem(last=False)

@@ -96,10 +96,9 @@ class _Kept(ctypes.Structure):
 
 
 class Deltas:
-    """What an adapter adds: of each layer, of each of its linear layers; `tensors` are those that C reads."""
+    """What an adapter adds: of each layer, of each of its linear layers."""
 
-    def __init__(self, layers: Sequence[Sequence[Sequence[ToldDelta]]], tensors: Sequence[Tensor]) -> None:
-        self._tensors = tensors
+    def __init__(self, layers: Sequence[Sequence[Sequence[ToldDelta]]]) -> None:
         self._each = [(ToldDelta * len(deltas))(*deltas) for layer in layers for deltas in layer]
         told = [_Deltas(ctypes.addressof(each), len(each)) for each in self._each]
         self.table = (_Deltas * len(told))(*told)
