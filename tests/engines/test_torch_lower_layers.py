@@ -25,6 +25,7 @@ from torch_models import (
 
 from posttrain import losses
 from posttrain.engines.torch import lower_layers
+from posttrain.engines.torch.attention import ForestLayout
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
 from posttrain.optimisers import Adam
 from posttrain.types import LoRA, UserError
@@ -60,12 +61,17 @@ def trained(engine: TorchEngine, name: str = "upper") -> TorchPolicy:
     return policy
 
 
-def forwards(engine: TorchEngine, layer: int) -> list[int]:
+def forwards(monkeypatch: pytest.MonkeyPatch, layer: int) -> list[int]:
     """Counts the tokens that a layer's attention sees from now on."""
     seen: list[int] = []
-    attention = engine.network.lower.layers[layer].self_attn
-    attention.register_forward_pre_hook(
-        lambda _, arguments, named: seen.append((named.get("hidden_states", *arguments)).shape[1]), with_kwargs=True)
+    attend = ForestLayout.attend
+
+    def noted(layout: ForestLayout, number: int, q: Any, *more: Any) -> Any:
+        if number == layer:
+            seen.append(q.shape[2])
+        return attend(layout, number, q, *more)
+
+    monkeypatch.setattr(ForestLayout, "attend", noted)
     return seen
 
 
@@ -88,9 +94,10 @@ def test_loss_and_gradients_are_those_of_peft_with_layers_to_transform(
         assert relative_error(ours[name], parameter.grad) < 1e-4, name
 
 
-def test_lower_layers_are_computed_once_per_sequence(engine: TorchEngine) -> None:
+def test_lower_layers_are_computed_once_per_sequence(
+        engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     policy, data = engine.base().fork("once", UPPER), batch(3)
-    below = forwards(engine, 0)
+    below = forwards(monkeypatch, 0)
     first = logprobs(policy, data)
     assert below, "the first time, also to try whether the model can be entered"
     below.clear()

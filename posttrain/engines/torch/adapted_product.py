@@ -6,7 +6,7 @@ written once and added to in place, where separate operations would copy them fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -84,11 +84,19 @@ def _joined(tensors: Sequence[Tensor], dim: int) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat([*tensors], dim=dim)
 
 
-def adapted_product(x: Tensor, frozen: FrozenProduct, deltas: Sequence[Delta]) -> Tensor:
-    """x [rows, in] -> [rows, out] (arXiv:2106.09685, eq. 3)."""
+@dataclass(frozen=True)
+class Again:
+    """How x is computed again: it is `function` of `source`, which is kept for other reasons, but for its shape."""
+
+    function: Callable[[Tensor], Tensor]
+    source: Tensor
+
+
+def adapted_product(x: Tensor, frozen: FrozenProduct, deltas: Sequence[Delta], again: Again | None = None) -> Tensor:
+    """x [rows, in] -> [rows, out] (arXiv:2106.09685, eq. 3).  With `again`, x is not kept for the backward call."""
     tensors = [tensor for delta in deltas for pair in delta.pairs for tensor in (pair.a, pair.b)]
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *tensors)):
-        return _AdaptedProduct.apply(x, frozen, deltas, *tensors)
+        return _AdaptedProduct.apply(x, frozen, deltas, again, *tensors)
     return _forward(x, frozen, deltas)[0]
 
 
@@ -104,15 +112,18 @@ def _forward(x: Tensor, frozen: FrozenProduct, deltas: Sequence[Delta]) -> tuple
 
 class _AdaptedProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, frozen: FrozenProduct, deltas: Sequence[Delta], *_: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, frozen: FrozenProduct, deltas: Sequence[Delta], again: Again | None, *_: Tensor
+    ) -> Tensor:
         y, narrows = _forward(x, frozen, deltas)
-        ctx.frozen, ctx.deltas = frozen, deltas
-        ctx.save_for_backward(x, *narrows)
+        ctx.frozen, ctx.deltas, ctx.again = frozen, deltas, again.function if again else None
+        ctx.save_for_backward(again.source.detach() if again else x, *narrows)
         return y
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, *narrows = ctx.saved_tensors
+        kept, *narrows = ctx.saved_tensors
+        x = ctx.again(kept).view(len(gradient), -1) if ctx.again and narrows else kept
         of_x = ctx.frozen.product_with_transposed(gradient) if ctx.needs_input_grad[0] else None
         of_tensors: list[Tensor | None] = []
         for delta, narrow in zip(ctx.deltas, narrows, strict=True):
@@ -124,7 +135,7 @@ class _AdaptedProduct(torch.autograd.Function):
             if of_x is not None:
                 add_times_transposed(of_x[delta.rows], of_narrow, delta.a(x.dtype).t())
             of_tensors.extend(_of_pairs(delta, x[delta.rows], narrow, of_narrow, above))
-        return of_x, None, None, *of_tensors
+        return of_x, None, None, None, *of_tensors
 
 
 def _of_pairs(

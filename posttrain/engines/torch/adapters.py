@@ -14,7 +14,15 @@ from torch import Tensor, nn
 
 from posttrain.engines.stepping import take_step
 from posttrain.engines.torch import onednn
-from posttrain.engines.torch.adapted_product import ALL, Delta, FrozenProduct, Pair, PlainProduct, adapted_product
+from posttrain.engines.torch.adapted_product import (
+    ALL,
+    Again,
+    Delta,
+    FrozenProduct,
+    Pair,
+    PlainProduct,
+    adapted_product,
+)
 from posttrain.engines.torch.grouped import Group, Groups
 from posttrain.engines.torch.int8 import Int8Product
 from posttrain.engines.torch.lower_layers import layer_number
@@ -109,17 +117,17 @@ class FrozenLinear(nn.Module):
         """x [..., in] -> [..., out]."""
         return self.rows(x.reshape(-1, x.shape[-1])).contiguous().view(*x.shape[:-1], -1)
 
-    def rows(self, x: Tensor) -> Tensor:
-        """x [rows, in] -> [rows, out]."""
-        return self.product(x, self.frozen(x.dtype))
+    def rows(self, x: Tensor, again: Again | None = None) -> Tensor:
+        """x [rows, in] -> [rows, out]; see adapted_product."""
+        return self.product(x, self.frozen(x.dtype), again)
 
     def frozen(self, dtype: torch.dtype) -> FrozenProduct:
         """How this layer multiplies numbers of a type now."""
         return self._products[self.bank.precision if dtype == torch.float32 else "float32"]
 
-    def product(self, x: Tensor, frozen: FrozenProduct) -> Tensor:
+    def product(self, x: Tensor, frozen: FrozenProduct, again: Again | None = None) -> Tensor:
         """x [rows, in] -> [rows, out]."""
-        return adapted_product(x, frozen, [])
+        return adapted_product(x, frozen, [], again)
 
 
 class AdaptedLinear(FrozenLinear):
@@ -132,7 +140,7 @@ class AdaptedLinear(FrozenLinear):
         super().__init__(base, bank)
         self.columns = columns
 
-    def product(self, x: Tensor, frozen: FrozenProduct) -> Tensor:
+    def product(self, x: Tensor, frozen: FrozenProduct, again: Again | None = None) -> Tensor:
         acting = self.bank.acting
         if not (acting or x.requires_grad):
             return frozen.product(x)
@@ -141,7 +149,7 @@ class AdaptedLinear(FrozenLinear):
             group.add(self.columns, x, y)
             return y
         deltas = [Delta(start, end, self.pairs(adapter), adapter.scale) for adapter, start, end in acting]
-        return adapted_product(x, frozen, [delta for delta in deltas if delta.pairs])
+        return adapted_product(x, frozen, [delta for delta in deltas if delta.pairs], again)
 
     def pairs(self, adapter: Adapter) -> list[Pair]:
         """What an adapter adds here."""

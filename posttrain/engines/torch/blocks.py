@@ -7,11 +7,13 @@ A model's own layer is replaced when it gives the same numbers, else left as it 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from posttrain.engines.torch.adapted_product import Again
 from posttrain.engines.torch.adapters import AdaptedLinear, AdapterBank
 from posttrain.engines.torch.attention import Layout
 from posttrain.engines.torch.gate import gated
@@ -49,10 +51,17 @@ class Attention:
             return self.plain(hidden_states, position_embeddings=position_embeddings, layout=layout, **more)
         return self.module.o_proj(self.seen(hidden_states, position_embeddings, layout)), None
 
-    def seen(self, hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
-        """What the heads gather [1, tokens, heads * size], before it is projected.  Whole heads are turned."""
+    def seen(
+        self,
+        hidden_states: Tensor,
+        position_embeddings: tuple[Tensor, Tensor],
+        layout: Layout,
+        again: Again | None = None,
+    ) -> Tensor:
+        """What the heads gather [1, tokens, heads * size], before it is projected; `again` are the hidden states.
+        Whole heads are turned."""
         (cos, sin), tokens = position_embeddings, hidden_states.shape[1]
-        parts = self._turned(self.joined.rows(hidden_states.flatten(0, 1)), cos[0], sin[0])
+        parts = self._turned(self.joined.rows(hidden_states.flatten(0, 1), again), cos[0], sin[0])
         q, k, v = (part.view(1, tokens, -1, self.size).transpose(1, 2) for part in parts)
         out = layout.attend(self.module.layer_idx, q, k, v, self.manner)
         return out.transpose(1, 2).reshape(1, tokens, -1)
@@ -73,10 +82,11 @@ class Gated:
     def __init__(self, module: Any, joined: AdaptedLinear) -> None:
         self.module, self.joined = module, joined
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """x [..., hidden] -> the same."""
-        wide = gated(self.joined.rows(x.reshape(-1, x.shape[-1])), self.module.act_fn)
-        return self.module.down_proj(wide.view(*x.shape[:-1], -1))
+    def __call__(self, x: Tensor, again: Again | None = None) -> Tensor:
+        """x [..., hidden], which `again` computes -> the same."""
+        joined = self.joined.rows(x.reshape(-1, x.shape[-1]), again)
+        gate = partial(gated, activation=self.module.act_fn)
+        return self.module.down_proj.rows(gate(joined), Again(gate, joined)).view(*x.shape[:-1], -1)
 
 
 class _Recorder:

@@ -18,7 +18,7 @@ from posttrain.engines.torch.cache import SlotCache, Trunk
 from posttrain.engines.torch.decoding import DecodingLayout
 from posttrain.engines.torch.forest import SHORTEST_SHARED, Forest, plant, share_out
 from posttrain.engines.torch.head import OutputHead
-from posttrain.engines.torch.last_layer import shorten_last_layer
+from posttrain.engines.torch.lean_layers import LeanLayers
 from posttrain.engines.torch.lower_layers import LowerLayers
 from posttrain.engines.torch.native_decoder import NativeDecoder
 from posttrain.engines.torch.norms import replace_norms
@@ -91,8 +91,14 @@ class Network:
         cap = getattr(config, "final_logit_softcapping", None)
         self.decoder: NativeDecoder | None = None
         self.output_head = OutputHead(model.get_output_embeddings(), self.bank, cap)
-        self._refuse_unless_equal(expected)
-        shorten_last_layer(self.body, self._wanted_come_out_right)
+        lean = LeanLayers(self.body)
+        try:
+            self._refuse_unless_equal(expected)
+        except UserError:
+            if not lean.all:
+                raise
+            lean.leave()
+            self._refuse_unless_equal(expected)
         self.lower = LowerLayers(self.body, self._enters_exactly)
         self.bank.precision = precision
         self.decoder = self._find_decoder()
@@ -120,7 +126,7 @@ class Network:
         name, sequences = type(self.model).__name__, self._probe()
         try:
             difference = self._difference_with_an_adapter(sequences, expected)
-        except (RuntimeError, TypeError, AttributeError, IndexError, ValueError) as error:
+        except (RuntimeError, TypeError, AttributeError, LookupError, ValueError) as error:
             raise UserError(f"{name} cannot be run by this engine: {error}", remedy=REMEDY) from error
         allowed = 1e-3 if self.model.dtype == torch.float32 else 5e-2
         if not difference <= allowed:  # nan is no answer either
@@ -140,6 +146,8 @@ class Network:
             alone, _ = self.forest(plant([few], [PROBE]))
             forest = plant([*sequences, few], [*[BASE] * len(sequences), PROBE])
             together, _ = self.forest(forest)
+            wanted = [*range(0, len(together), 3)]
+            some, _ = self.forest(forest, wanted=wanted)
         finally:
             del self.bank.adapters[PROBE]
             self.bank.act([])
@@ -147,8 +155,8 @@ class Network:
         rounding = _relative(torch.cat(bare), hidden)
         if _relative(adapted, bare[0][: len(few)]) <= rounding:
             raise RuntimeError("an adapter changes nothing in it")
-        differences = rounding, _relative(adapted, alone), _relative(self.head(torch.cat(bare)), logits)
-        return float(torch.stack(differences).max())  # nan when one is
+        pairs = (adapted, alone), (some, together[wanted]), (self.head(torch.cat(bare)), logits)
+        return float(torch.stack([rounding, *(_relative(*pair) for pair in pairs)]).max())  # nan when one is
 
     def forward(self, tokens: Sequence[int], layout: Layout, positions: Tensor) -> Tensor:
         """Hidden states [tokens, hidden] of one ragged call."""
@@ -251,14 +259,6 @@ class Network:
             except (RuntimeError, TypeError, AttributeError, IndexError, ValueError):
                 return False
             return bool(_relative(entered, whole) <= ENTERED_ROUNDING)
-
-    @torch.inference_mode()
-    def _wanted_come_out_right(self) -> bool:
-        """Whether a last layer for wanted tokens alone gives of them what it gives with all the others."""
-        forest = plant(self._probe(), [BASE, BASE])
-        whole, _ = self.forest(forest)
-        wanted = [*range(0, len(whole), 3)]
-        return bool(_relative(self.forest(forest, wanted=wanted)[0], whole[wanted]) <= ENTERED_ROUNDING)
 
     @torch.inference_mode()
     def _find_decoder(self) -> NativeDecoder | None:

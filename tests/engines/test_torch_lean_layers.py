@@ -1,4 +1,4 @@
-"""The last layer for wanted tokens alone: what it gives of them, and what is learnt from them, is what all would give."""
+"""Layers that keep less, the last for wanted tokens alone: what they give, and what is learnt, is what the model's own give."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ import torch
 from torch_models import EXACT, batch, gradients, logprobs, make, moved, open_engine, relative_error
 
 from posttrain import losses
+from posttrain.engines.torch import memory
 from posttrain.engines.torch.forest import plant
-from posttrain.engines.torch.last_layer import LastLayer
+from posttrain.engines.torch.lean_layers import LeanLayer
 from posttrain.engines.torch.network import Network
 from posttrain.types import LoRA
 
 SHORTENED = {"llama", "llama_biased", "qwen2", "qwen3", "mistral"}
 
 
-def last_of(network: Network) -> LastLayer | None:
+def last_of(network: Network) -> LeanLayer | None:
     """What computes the last layer of a network, behind the gate of lower_layers.py."""
     forward = getattr(network.lower.layers[-1].forward, "__closure__", None) or ()
-    return next((cell.cell_contents for cell in forward if isinstance(cell.cell_contents, LastLayer)), None)
+    return next((cell.cell_contents for cell in forward if isinstance(cell.cell_contents, LeanLayer)), None)
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_which_models_have_one(name: str, tiny_tokenizer: Any) -> None:
+def test_which_models_have_them(name: str, tiny_tokenizer: Any) -> None:
     engine = open_engine(make(name), tiny_tokenizer)
     assert (last_of(engine.network) is not None) == (name in SHORTENED)
     engine.close()
@@ -58,19 +59,22 @@ def test_fewer_tokens_go_through_it_and_the_same_is_learnt(
     rows: list[int] = []
     wide = last.layer.wide
 
-    def numbers() -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+    def numbers() -> tuple[list[torch.Tensor], dict[str, torch.Tensor], int]:
         asyncio.run(policy.forward_backward(batch(), losses.cross_entropy, normaliser=10))
         found = gradients(engine, policy)
         for parameter in engine.network.bank.get(policy.adapter).parameters():
             parameter.grad = None
-        return logprobs(policy, batch()), found
+        kept = engine.thread.submit(lambda: memory.kept_bytes(engine.network)).result()
+        return logprobs(policy, batch()), found, kept
 
     monkeypatch.setattr(type(wide), "__call__", _counting(type(wide).__call__, wide, rows))
     found = numbers()
-    monkeypatch.setattr(LastLayer, "__call__", lambda self, *given, **named: self.plain(*given, **named))
+    del rows[1:-1]  # those that are only measured
+    monkeypatch.setattr(LeanLayer, "__call__", lambda self, *given, **named: self.plain(*given, **named))
     wanted = numbers()
-    fewer, _, all_of_them, _ = rows
-    assert rows == [fewer, fewer, all_of_them, all_of_them] and fewer < all_of_them
+    fewer, again, all_of_them, *_, last = rows
+    assert fewer == again < all_of_them == last
+    assert found[2] < wanted[2], "and less is kept of a token"
     assert all(relative_error(*pair) < 1e-5 for pair in zip(found[0], wanted[0], strict=True))
     assert all(relative_error(found[1][name], value) < 1e-4 for name, value in wanted[1].items())
     engine.close()
@@ -78,10 +82,10 @@ def test_fewer_tokens_go_through_it_and_the_same_is_learnt(
 
 def _counting(plain: Any, counted: Any, rows: list[int]) -> Any:
     """The call of a wide layer, that notes how many tokens go through one of them."""
-    def call(wide: Any, x: torch.Tensor) -> torch.Tensor:
+    def call(wide: Any, x: torch.Tensor, *more: Any) -> torch.Tensor:
         if wide is counted:
             rows.append(x.shape[1])
-        return plain(wide, x)
+        return plain(wide, x, *more)
 
     return call
 
