@@ -78,7 +78,7 @@ class Gradient:
     """What one call of forward_backward adds to the gradient of an adapter, gathered from its `pieces`."""
 
     def __init__(self, pieces: int) -> None:
-        self.pieces = self.missing = pieces
+        self.missing = pieces
         self.sums: list[Tensor | None] = []
 
     def add(self, parts: Sequence[Sequence[Tensor | None]]) -> None:
@@ -91,7 +91,6 @@ class Gradient:
         """Adds all of it to the adapter's."""
         for parameter, total in zip(adapter.parameters(), self.sums, strict=True):
             parameter.grad = _sum(parameter.grad, total)
-        self.sums = []  # they are the adapter's now, to be used up
 
 
 def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
@@ -118,17 +117,17 @@ class FrozenLinear(nn.Module):
         """x [..., in] -> [..., out]."""
         return self.rows(x.reshape(-1, x.shape[-1])).contiguous().view(*x.shape[:-1], -1)
 
-    def rows(self, x: Tensor) -> Tensor:
-        """x [rows, in] -> [rows, out]."""
-        return self.product(x, self.frozen(x.dtype))
+    def rows(self, x: Tensor, again: Again | None = None) -> Tensor:
+        """x [rows, in] -> [rows, out]; see adapted_product."""
+        return self.product(x, self.frozen(x.dtype), again)
 
     def frozen(self, dtype: torch.dtype) -> FrozenProduct:
         """How this layer multiplies numbers of a type now."""
         return self._products[self.bank.precision if dtype == torch.float32 else "float32"]
 
-    def product(self, x: Tensor, frozen: FrozenProduct) -> Tensor:
+    def product(self, x: Tensor, frozen: FrozenProduct, again: Again | None = None) -> Tensor:
         """x [rows, in] -> [rows, out]."""
-        return adapted_product(x, frozen, [])
+        return adapted_product(x, frozen, [], again)
 
 
 class AdaptedLinear(FrozenLinear):
@@ -140,10 +139,6 @@ class AdaptedLinear(FrozenLinear):
     def __init__(self, base: nn.Linear, columns: Mapping[str, slice], bank: AdapterBank) -> None:
         super().__init__(base, bank)
         self.columns = columns
-
-    def rows(self, x: Tensor, again: Again | None = None) -> Tensor:
-        """x [rows, in] -> [rows, out]; see adapted_product."""
-        return self.product(x, self.frozen(x.dtype), again)
 
     def product(self, x: Tensor, frozen: FrozenProduct, again: Again | None = None) -> Tensor:
         acting = self.bank.acting

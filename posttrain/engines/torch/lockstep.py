@@ -13,9 +13,6 @@ from posttrain.types import Metrics
 
 Waiting = tuple[Lesson, "asyncio.Future[Metrics]"]
 
-Learn = Callable[[Sequence[Lesson], Callable[[int, Metrics], None]], Awaitable[None]]
-"""See training.Trainer.learn."""
-
 
 class Lockstep:
     """Members, by adapter, that wait for one another with each lesson, and `learn` them together (training.Trainer).
@@ -23,13 +20,13 @@ class Lockstep:
     That all wait, and not only for whom happens to be there, makes a seed give the same bits.
     """
 
-    def __init__(self, adapters: Iterable[str], learn: Learn) -> None:
+    def __init__(self, adapters: Iterable[str], learn: Callable[[Sequence[Lesson]], Awaitable[list[Metrics]]]) -> None:
         self.members, self._learn = set(adapters), learn
         self._waiting: dict[str, Waiting] = {}
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def learn(self, lesson: Lesson) -> Metrics:
-        """The lesson's metrics, once all members have come to their next lesson or have left, and it is learnt.
+        """The lesson's metrics, once all members have come to their next lesson or have left.
 
         Raises RuntimeError when the member still waits with another one.
         """
@@ -59,17 +56,9 @@ class Lockstep:
 
     async def _learn_together(self, together: Sequence[Waiting]) -> None:
         wanted = [(lesson, future) for lesson, future in together if lesson.wanted]
-        left = dict(enumerate(wanted))
-
-        def learnt(number: int, metrics: Metrics) -> None:
-            _, future = left.pop(number)
-            if not future.done():
-                future.set_result(metrics)
-
         failed = False
         try:
-            if wanted:
-                await self._learn([lesson for lesson, _ in wanted], learnt)
+            found = await self._learn([lesson for lesson, _ in wanted]) if wanted else []
         except Exception as error:
             if len(wanted) == 1 and not wanted[0][1].done():
                 wanted[0][1].set_exception(error)
@@ -79,5 +68,9 @@ class Lockstep:
                 future.cancel()
             raise
         if failed and len(wanted) > 1:  # each by itself, then: it shall concern only whom it does
-            for one in left.values():
+            for one in wanted:
                 await self._learn_together([one])
+        elif not failed:
+            for (_, future), metrics in zip(wanted, found, strict=True):
+                if not future.done():
+                    future.set_result(metrics)

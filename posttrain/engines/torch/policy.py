@@ -168,9 +168,8 @@ class TorchPolicy:
         lesson = Lesson(self.adapter, data, loss, normaliser)
         if self._lockstep:
             return await self._lockstep.learn(lesson)
-        found: list[Metrics] = []
-        await self.engine.trainer.learn([lesson], lambda _, metrics: found.append(metrics))
-        return found[0]
+        (metrics,) = await self.engine.trainer.learn([lesson])
+        return metrics
 
     def keep_step(self, others: Sequence[TorchPolicy]) -> Callable[[TorchPolicy], None]:
         """See types.Policy."""

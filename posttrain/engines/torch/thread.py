@@ -100,18 +100,11 @@ class TorchThread:
         """Runs a job without blocking the event loop."""
         return await asyncio.wrap_future(self.submit(work, adapter, changes=changes))
 
-    async def run_all(
-        self,
-        pieces: Sequence[Callable[[], Result]],
-        adapter: str,
-        done: Callable[[Result], None] = lambda _: None,
-    ) -> None:
-        """Runs jobs of one adapter with none other of it in between; `done` is told what each gave.  When one fails the
-        rest is given up."""
+    async def run_all(self, pieces: Sequence[Callable[[], Result]], adapter: str) -> list[Result]:
+        """Runs jobs of one adapter with none other of it in between.  When one fails the rest is given up."""
         futures = [self.submit(piece, adapter) for piece in pieces]
         try:
-            for future in futures:
-                done(await asyncio.wrap_future(future))
+            return [await asyncio.wrap_future(future) for future in futures]
         finally:
             for future in futures:
                 future.cancel()  # of no effect on those that are done

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain, groupby
@@ -38,7 +37,7 @@ class Lesson:
         return sorted(groups, key=lambda members: members[0].tokens)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Piece:
     """The groups of a lesson that are computed in one call."""
 
@@ -69,28 +68,14 @@ class Trainer:
         """As many as fit into the memory that is free when they are first asked for."""
         return self.thread.submit(partial(memory.trained_tokens, self.network)).result()
 
-    async def learn(self, lessons: Sequence[Lesson], learnt: Callable[[int, Metrics], None]) -> None:
-        """Adds to the gradient of each lesson's adapter, no two of which are the same.
-
-        As soon as a lesson is `learnt`, that is told its number and its metrics, sums over its data: its adapter may
-        take its step, which uses the gradient up, before the others have theirs.  When any part fails, or the call is
-        cancelled, the gradients of the other lessons are what they were before.
+    async def learn(self, lessons: Sequence[Lesson]) -> list[Metrics]:
+        """Adds to the gradient of each lesson's adapter, no two of which are the same; the metrics of each lesson, sums
+        over its data.  When any part fails, or the call is cancelled, all gradients are what they were before.
         """
-        found: dict[int, list[Metrics]] = {number: [] for number in range(len(lessons))}
-
-        def told(of_batch: Mapping[Piece, Metrics]) -> None:
-            for piece, metrics in of_batch.items():
-                found[piece.number].append(metrics)
-                if len(found[piece.number]) == piece.gradient.pieces:
-                    learnt(piece.number, _summed(found[piece.number]))
-
-        jobs = [partial(self._backward, batch) for batch in self._micro_batches(lessons)]
-        try:
-            await self.thread.run_all(jobs, lessons[0].adapter, told)
-        except asyncio.CancelledError:
-            for lesson in lessons:
-                lesson.wanted = False
-            raise
+        batches = list(self._micro_batches(lessons))
+        jobs = [partial(self._backward, batch) for batch in batches]
+        per_batch = await self.thread.run_all([*jobs, partial(self._reach_adapters, batches)], lessons[0].adapter)
+        return [_summed([found[i] for found in per_batch if i in found]) for i in range(len(lessons))]
 
     def _micro_batches(self, lessons: Sequence[Lesson]) -> Iterator[list[Piece]]:
         """Pieces to be computed together: of several lessons as many as fit, but one of each."""
@@ -115,19 +100,25 @@ class Trainer:
 
     # ---- on the thread
 
-    def _backward(self, batch: Sequence[Piece]) -> dict[Piece, Metrics]:
-        """The metrics of each piece of a micro-batch, whose parts are computed side by side.  A lesson that is
-        complete, and still wanted, reaches its adapter."""
+    def _backward(self, batch: Sequence[Piece]) -> dict[int, Metrics]:
+        """The metrics by lesson of one micro-batch, whose parts are computed side by side."""
         parts = self._share_out(batch)
         done = self.network.threads.side_by_side([partial(self._backward_of_part, part) for part in parts])
         metrics = {}
         for piece in batch:
             own = [found[piece.number] for found in done if piece.number in found]
             piece.gradient.add([gradient for gradient, _ in own])
-            metrics[piece] = _summed([metrics for _, metrics in own])
-            if not piece.gradient.missing and piece.lesson.wanted:
-                piece.gradient.reach(self.network.bank.get(piece.lesson.adapter))
+            metrics[piece.number] = _summed([metrics for _, metrics in own])
         return metrics
+
+    def _reach_adapters(self, batches: Sequence[Sequence[Piece]]) -> dict[int, Metrics]:
+        """When nothing failed, every lesson that is still wanted reaches its adapter."""
+        lessons = {piece.number: piece for piece in chain(*batches)}.values()
+        if not any(piece.gradient.missing for piece in lessons):
+            for piece in lessons:
+                if piece.lesson.wanted:
+                    piece.gradient.reach(self.network.bank.get(piece.lesson.adapter))
+        return {}
 
     def _share_out(self, batch: Sequence[Piece]) -> list[list[Piece]]:
         """A micro-batch in parts of about equal size: lessons stay whole unless there is but one."""
