@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from posttrain.engines.torch.onednn import add_times_transposed, contiguous_where_copied, times_transposed
 
@@ -86,7 +87,7 @@ def _joined(tensors: Sequence[Tensor], dim: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Again:
-    """How x is computed again: it is `function` of `source`, which is kept for other reasons, but for its shape."""
+    """How x is computed again: it is `function` of `source`, but for its shape; what computed it has kept that."""
 
     function: Callable[[Tensor], Tensor]
     source: Tensor
@@ -116,15 +117,20 @@ class _AdaptedProduct(torch.autograd.Function):
         ctx: Any, x: Tensor, frozen: FrozenProduct, deltas: Sequence[Delta], again: Again | None, *_: Tensor
     ) -> Tensor:
         y, narrows = _forward(x, frozen, deltas)
+        again = again if again and again.source.requires_grad else None  # else nobody keeps the source
         ctx.frozen, ctx.deltas, ctx.again = frozen, deltas, again.function if again else None
-        ctx.save_for_backward(again.source.detach() if again else x, *narrows)
+        kept = again.source.detach() if again else x
+        ctx.save_for_backward(*([kept, *narrows] if deltas else []))
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        kept, *narrows = ctx.saved_tensors
-        x = ctx.again(kept).view(len(gradient), -1) if ctx.again and narrows else kept
         of_x = ctx.frozen.product_with_transposed(gradient) if ctx.needs_input_grad[0] else None
+        if not ctx.deltas:
+            return of_x, None, None, None
+        kept, *narrows = ctx.saved_tensors
+        x = ctx.again(kept).view(len(gradient), -1) if ctx.again else kept
         of_tensors: list[Tensor | None] = []
         for delta, narrow in zip(ctx.deltas, narrows, strict=True):
             above = [contiguous_where_copied(gradient[delta.rows, pair.columns]) for pair in delta.pairs]

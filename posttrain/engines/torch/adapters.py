@@ -117,17 +117,17 @@ class FrozenLinear(nn.Module):
         """x [..., in] -> [..., out]."""
         return self.rows(x.reshape(-1, x.shape[-1])).contiguous().view(*x.shape[:-1], -1)
 
-    def rows(self, x: Tensor, again: Again | None = None) -> Tensor:
-        """x [rows, in] -> [rows, out]; see adapted_product."""
-        return self.product(x, self.frozen(x.dtype), again)
+    def rows(self, x: Tensor) -> Tensor:
+        """x [rows, in] -> [rows, out]."""
+        return self.product(x, self.frozen(x.dtype))
 
     def frozen(self, dtype: torch.dtype) -> FrozenProduct:
         """How this layer multiplies numbers of a type now."""
         return self._products[self.bank.precision if dtype == torch.float32 else "float32"]
 
-    def product(self, x: Tensor, frozen: FrozenProduct, again: Again | None = None) -> Tensor:
+    def product(self, x: Tensor, frozen: FrozenProduct) -> Tensor:
         """x [rows, in] -> [rows, out]."""
-        return adapted_product(x, frozen, [], again)
+        return adapted_product(x, frozen, [])
 
 
 class AdaptedLinear(FrozenLinear):
@@ -139,6 +139,10 @@ class AdaptedLinear(FrozenLinear):
     def __init__(self, base: nn.Linear, columns: Mapping[str, slice], bank: AdapterBank) -> None:
         super().__init__(base, bank)
         self.columns = columns
+
+    def rows(self, x: Tensor, again: Again | None = None) -> Tensor:
+        """x [rows, in] -> [rows, out]; see adapted_product."""
+        return self.product(x, self.frozen(x.dtype), again)
 
     def product(self, x: Tensor, frozen: FrozenProduct, again: Again | None = None) -> Tensor:
         acting = self.bank.acting

@@ -78,7 +78,7 @@ class ForestLayout:
     """A forest, its tokens preceded by an optional trunk of cached keys and values that all of them see.
 
     With `store`, the keys and values of every layer are kept in `kept` (prefill).  With `wanted`, which are in order,
-    the hidden states of those tokens alone are asked for (last_layer.py).
+    the hidden states of those tokens alone are asked for (lean_layers.py).
     """
 
     def __init__(

@@ -18,7 +18,7 @@ from posttrain.engines.torch.cache import SlotCache, Trunk
 from posttrain.engines.torch.decoding import DecodingLayout
 from posttrain.engines.torch.forest import SHORTEST_SHARED, Forest, plant, share_out
 from posttrain.engines.torch.head import OutputHead
-from posttrain.engines.torch.lean_layers import LeanLayers
+from posttrain.engines.torch.lean_layers import replace_layers
 from posttrain.engines.torch.lower_layers import LowerLayers
 from posttrain.engines.torch.native_decoder import NativeDecoder
 from posttrain.engines.torch.norms import replace_norms
@@ -91,14 +91,8 @@ class Network:
         cap = getattr(config, "final_logit_softcapping", None)
         self.decoder: NativeDecoder | None = None
         self.output_head = OutputHead(model.get_output_embeddings(), self.bank, cap)
-        lean = LeanLayers(self.body)
-        try:
-            self._refuse_unless_equal(expected)
-        except UserError:
-            if not lean.all:
-                raise
-            lean.leave()
-            self._refuse_unless_equal(expected)
+        self._refuse_unless_equal(expected)
+        replace_layers(self.body, self._probe_states)
         self.lower = LowerLayers(self.body, self._enters_exactly)
         self.bank.precision = precision
         self.decoder = self._find_decoder()
@@ -146,8 +140,6 @@ class Network:
             alone, _ = self.forest(plant([few], [PROBE]))
             forest = plant([*sequences, few], [*[BASE] * len(sequences), PROBE])
             together, _ = self.forest(forest)
-            wanted = [*range(0, len(together), 3)]
-            some, _ = self.forest(forest, wanted=wanted)
         finally:
             del self.bank.adapters[PROBE]
             self.bank.act([])
@@ -155,8 +147,8 @@ class Network:
         rounding = _relative(torch.cat(bare), hidden)
         if _relative(adapted, bare[0][: len(few)]) <= rounding:
             raise RuntimeError("an adapter changes nothing in it")
-        pairs = (adapted, alone), (some, together[wanted]), (self.head(torch.cat(bare)), logits)
-        return float(torch.stack([rounding, *(_relative(*pair) for pair in pairs)]).max())  # nan when one is
+        differences = rounding, _relative(adapted, alone), _relative(self.head(torch.cat(bare)), logits)
+        return float(torch.stack(differences).max())  # nan when one is
 
     def forward(self, tokens: Sequence[int], layout: Layout, positions: Tensor) -> Tensor:
         """Hidden states [tokens, hidden] of one ragged call."""
@@ -259,6 +251,14 @@ class Network:
             except (RuntimeError, TypeError, AttributeError, IndexError, ValueError):
                 return False
             return bool(_relative(entered, whole) <= ENTERED_ROUNDING)
+
+    @torch.inference_mode()
+    def _probe_states(self) -> Tensor:
+        """Hidden states of the probe's tokens, and of some of them alone."""
+        forest = plant(self._probe(), [BASE, BASE])
+        whole, _ = self.forest(forest)
+        some, _ = self.forest(forest, wanted=[*range(0, len(whole), 3)])
+        return torch.cat([whole, some])
 
     @torch.inference_mode()
     def _find_decoder(self) -> NativeDecoder | None:
