@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import json
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -252,7 +254,10 @@ def test_a_dropped_adapter_leaves_nothing_behind_and_says_so(engine: TorchEngine
     policy, prompts = engine.base().fork("gone"), [(*range(3, 60), last) for last in (3, 4)]
     asyncio.run(policy.sample(prompts, sampling=Sampling(2)))
     assert engine.sampler.trunks.trunks and engine.sampler.trunks.latest
+    tensors = [weakref.ref(tensor) for tensor in engine.network.bank.get(policy.adapter).parameters()]
     policy.drop()
+    gc.collect()
+    assert not any(tensor() is not None for tensor in tensors), "nor its weights, which C was told of"
     assert not engine.sampler.trunks.trunks and not engine.sampler.trunks.latest
     for verb in (policy.sample(prompts, sampling=Sampling(2)), policy.logprobs(batch()), policy.optim_step(Adam(0.1)),
                  policy.forward_backward(batch(), losses.cross_entropy)):

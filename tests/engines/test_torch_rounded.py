@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(choose_precision(torch.device("cpu")) != "bfloat
 def test_products_and_gradients_are_those_of_torch(
         shape: tuple[int, int], bias: bool, in_c: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if in_c and not products.has_pairs():
-        pytest.skip("no C compiler, or a processor that multiplies bfloat16 otherwise")
+        pytest.skip("no C compiler, or a processor that has no pairs of bfloat16, or matrices of them, too")
     if not in_c:
         monkeypatch.setattr(products, "has_pairs", lambda: False)
     torch.manual_seed(0)

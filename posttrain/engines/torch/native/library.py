@@ -1,7 +1,7 @@
 """The functions in C, compiled for this machine and kept (see cache_folder.py).
 
 They are called through ctypes, with the addresses of tensors: no header of torch or Python is needed, so compiling
-takes two seconds, and one compiler is as good as another.
+takes a few seconds, and one compiler is as good as another.
 """
 
 from __future__ import annotations
