@@ -38,7 +38,9 @@ class Training(Protocol):
     @property
     def trained_tokens(self) -> int: ...
 
-    async def begin(self) -> None: ...
+    async def begin(self, beside: Sequence[Any] = ()) -> None:
+        """Looks at what is to be learnt; `beside` are trainings of the same candidate that have done so."""
+        ...
 
     async def round(self) -> bool:
         """Trains and judges; False when there is nothing more to do."""
@@ -94,7 +96,10 @@ class Sweep:
         if self.state.exists():  # killed: it goes on, and each training from its own checkpoint
             kept = read_json(self.state)
             self.alive, self.rounds = kept["alive"], kept["rounds"]
-        await asyncio.gather(*(training.begin() for training in self.trainings.values()))
+        begun: list[Training] = []
+        for training in self.trainings.values():
+            await training.begin(begun)
+            begun.append(training)
         self.drop_all_but(self.alive)
         running = list(self.alive)
         while running:

@@ -168,10 +168,15 @@ class Training:
         self.steps_per_epoch = math.ceil(len(data) / self.batch_size)
         self.checkpoints = Checkpoints(run, self.policy)
 
-    async def begin(self) -> None:
-        """Goes on from the newest checkpoint, or looks at what is to be learnt."""
-        kept = await self.checkpoints.restore()
-        self.seen = Seen(**kept) if kept else await self.look_first()
+    async def begin(self, beside: Sequence[Training] = ()) -> None:
+        """Goes on from the newest checkpoint, or looks at what is to be learnt; unless one of those `beside`, whose
+        adapters began as this one, has looked at the same."""
+        if kept := await self.checkpoints.restore():
+            self.seen = Seen(**kept)
+            return
+        alike = next((other.seen for other in beside if other.lessons == self.lessons), None)
+        self.seen = Seen(alike.before, alike.judging_seconds) if alike else await self.look_first()
+        self.run.log(epoch=0, step=0, judged_loss=self.seen.before)
 
     async def round(self) -> bool:
         """An epoch, then a judgement; False when the epochs, the patience or the budget are used up."""
@@ -224,7 +229,6 @@ class Training:
         started = self.run.seconds
         before = await self.loss()
         judging = (self.run.seconds - started) * (1 + ANSWERS_COST * len(self.judged) / len(self.lessons))
-        self.run.log(epoch=0, step=0, judged_loss=before)
         return Seen(before, judging)
 
     async def one_epoch(self) -> bool:

@@ -14,9 +14,10 @@ import torch
 from torch_crowd import data, run, tensors
 
 from posttrain import losses
+from posttrain.engines.torch import heap
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
 from posttrain.optimisers import Adam
-from posttrain.types import LoRA, Metrics
+from posttrain.types import LoRA, Metrics, Sampling
 
 ANSWERS = ("yes", "no", "yes no", "no yes no")
 SHAPES = (LoRA(4), LoRA(8, alpha=4), LoRA(2, layers=0.5), LoRA(4, layers=0.5))
@@ -188,6 +189,26 @@ def test_nobody_waits_for_who_has_left(engine: TorchEngine, calls: list[list[str
         assert calls == [sorted([short.adapter, long.adapter]), [long.adapter], [long.adapter]]
         await learn(short, "yes", steps=1)
         assert calls[-1] == [short.adapter]
+
+    run(in_step())
+
+
+def test_what_lessons_took_goes_back_before_they_are_judged(
+        engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once: when the first is asked for answers."""
+    given: list[bool] = []
+    monkeypatch.setattr(heap, "give_back", lambda: given.append(engine.sampler.busy))
+
+    async def in_step() -> None:
+        policies = forks(engine, [LoRA(4)] * 3)
+        policies[0].keep_step(policies[1:])
+
+        async def learn_and_answer(policy: TorchPolicy) -> None:
+            await learn(policy, "yes", steps=2)
+            await policy.sample([(1, 2, 3)], sampling=Sampling(2))
+
+        assert await all_of([learn_and_answer(policy) for policy in policies]) == [None] * 3
+        assert given == [False]
 
     run(in_step())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from torch_crowd import data
 from torch_models import make, open_engine
 
 from posttrain import losses
-from posttrain.engines.torch import memory
+from posttrain.engines.torch import cache, memory
 from posttrain.engines.torch.adapters import Adapter
+from posttrain.engines.torch.cache import SlotCache
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.engines.torch.forest import plant
 from posttrain.types import LoRA
@@ -43,6 +45,44 @@ def test_what_a_token_keeps_is_what_a_forward_call_leaves_allocated(architecture
         assert [*network.bank.adapters] == ["learns"]
     finally:
         engine.close()
+
+
+def test_measuring_what_a_token_keeps_leaves_nothing_behind(tiny_tokenizer: Any) -> None:
+    """A graph that holds tensors of its own in Python is never let go of, nor found by a garbage collection."""
+    engine = open_engine(make("llama"), tiny_tokenizer)
+
+    def measured() -> int:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+            memory.kept_bytes(engine.network)
+        return sum(event.self_cpu_memory_usage for event in seen.key_averages())
+
+    try:
+        kept = engine.thread.submit(lambda: memory.kept_bytes(engine.network)).result()
+        assert engine.thread.submit(measured).result() < kept * memory.PROBED
+    finally:
+        engine.close()
+
+
+def test_slots_that_are_outgrown_go_back_to_the_system() -> None:
+    """Those of a real model are large; the first ones keep what they hold, and what is new is zero."""
+    slots, heads, size = SlotCache(), 3, 64
+    slots.reserve(2, 64, [(torch.zeros(1, heads, 1, size), torch.zeros(1, heads, 1, size))] * 2)
+    slots.write(1, 0, torch.ones(heads, 5, size), torch.ones(heads, 5, size))
+    (before, _), *_ = slots.layers
+    assert before.nbytes < cache.LARGE
+    slots.reserve(64, 64)
+    (keys, values), *_ = slots.layers
+    assert keys.nbytes >= cache.LARGE and keys.shape == (64, heads, 64, size)
+    assert keys[1, :, :5].eq(1).all() and values.sum() == keys.sum() == heads * 5 * size
+
+
+def test_a_loaded_model_is_not_searched_for_garbage(tiny_model_folder: Path) -> None:
+    engine = TorchEngine.open(str(tiny_model_folder), device="cpu", precision="float32")
+    try:
+        assert gc.get_freeze_count() > 100_000
+    finally:
+        engine.close()
+    assert not gc.get_freeze_count()
 
 
 def test_a_micro_batch_has_as_many_tokens_as_fit_into_free_memory(

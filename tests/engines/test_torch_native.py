@@ -106,6 +106,32 @@ def test_rows(out: int, size: int, rows: int) -> None:
 
 
 @needs_c
+@pytest.mark.parametrize("rows", [1, 9, 130, 775])
+@pytest.mark.parametrize("out, size", [(48, 40), (63, 33), (200, 1700)])
+def test_additions(out: int, size: int, rows: int) -> None:
+    """On parts that begin and end within a panel and a block of rows, overlap, or are empty; deeper than a panel; in
+    bfloat16, where only the weights are rounded.  To the bit as when they are added afterwards."""
+    x, weight, bias = torch.randn(rows, size), torch.randn(size, out).t(), torch.randn(out)
+    whole, some, half = slice(None), slice(5, out - 3), slice(rows // 2, rows)
+    parts = [(whole, whole, 16), (half, some, 5), (half, slice(7, 8), 2100), (slice(0, 0), whole, 3), (whole, some, 1)]
+    additions = []
+    for at, columns, rank in parts:
+        count, width = len(range(rows)[at]), len(range(out)[columns])
+        wide = torch.randn(width, rank) if rank % 2 else torch.randn(rank, width).t()
+        additions.append(products.Addition(at, columns, torch.randn(count, rank + 3)[:, 2 : rank + 2], wide))
+    ways = [lambda *more: products.multiply(x, weight, bias, *more)]
+    if paired := products.PairedWeight.suiting(weight):
+        ways.append(lambda *more: paired.multiply(x, bias, *more))
+    for multiply in ways:
+        wanted = multiply()
+        for each in additions:
+            products.add_product(wanted[each.rows, each.columns], each.narrow, each.wide)
+        assert torch.equal(multiply(additions), wanted)
+    with pytest.raises(RuntimeError, match="do not make"):
+        products.multiply(x, weight, bias, [products.Addition(whole, some, torch.randn(rows, 4), torch.randn(out, 4))])
+
+
+@needs_c
 def test_a_product_of_no_depth_is_zero() -> None:
     x, weight, y = torch.empty(3, 0), torch.empty(5, 0), torch.full((3, 5), 7.0)
     products.add_product(y, x, weight)

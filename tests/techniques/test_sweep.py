@@ -88,6 +88,26 @@ def test_what_cannot_be_swept_is_refused(tmp_path: Path) -> None:
         asyncio.run(chain.teach("sft", base(task), task, Run(tmp_path, budget=Budget(minutes=0)), last=CONFIGS))
 
 
+def test_what_they_all_begin_with_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, task, look_first = [], only(reviews(), 8), sft.Training.look_first
+
+    async def noted(training: sft.Training) -> sft.Seen:
+        looks.append(training.run.folder.name)
+        return await look_first(training)
+
+    monkeypatch.setattr(sft.Training, "look_first", noted)
+    configs = {
+        "a": sft.Config(learning_rate=1e-3, epochs=1),
+        "b": sft.Config(learning_rate=1e-2, epochs=1),
+        "long": sft.Config(learning_rate=1e-2, epochs=1, brief=False),  # other prompts
+    }
+    run = Run(tmp_path)
+    asyncio.run(_sweep.teach(sft, base(task), task, run, configs))
+    first = {name: run.child(name).metrics()[0] for name in configs}
+    assert first["a"]["epoch"] == 0 and first["a"]["judged_loss"] == first["b"]["judged_loss"]
+    assert looks == (["a", "long"] if sft.brief(task.output) else ["a"])
+
+
 def test_trainings_of_one_engine_keep_step(tiny_model_folder: Path, tmp_path: Path,
                                            monkeypatch: pytest.MonkeyPatch) -> None:
     engine = TorchEngine.open(str(tiny_model_folder), device="cpu", precision="float32")

@@ -16,18 +16,19 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from posttrain.engines.torch.onednn import add_times_transposed, contiguous_where_copied, times_transposed
+from posttrain.engines.torch.native.products import Addition
+from posttrain.engines.torch.onednn import contiguous_where_copied, times_transposed, with_additions
 
 
 class FrozenProduct(Protocol):
     """Products with frozen weights [out, in]."""
 
-    def product(self, x: Tensor) -> Tensor:
-        """x [rows, in] -> x @ weight.T + bias [rows, out], a fresh tensor."""
+    def product(self, x: Tensor, additions: Sequence[Addition] = ()) -> Tensor:
+        """x [rows, in] -> x @ weight.T + bias, and the additions [rows, out], a fresh tensor."""
         ...
 
-    def product_with_transposed(self, gradient: Tensor) -> Tensor:
-        """What reaches x of the gradient [rows, out]: gradient @ weight [rows, in], a fresh tensor."""
+    def product_with_transposed(self, gradient: Tensor, additions: Sequence[Addition] = ()) -> Tensor:
+        """What reaches x of the gradient [rows, out]: gradient @ weight, and additions [rows, in], a fresh tensor."""
         ...
 
 
@@ -37,11 +38,11 @@ class PlainProduct:
     def __init__(self, linear: nn.Linear) -> None:
         self.weight, self.bias = linear.weight, linear.bias
 
-    def product(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self.weight, self.bias)
+    def product(self, x: Tensor, additions: Sequence[Addition] = ()) -> Tensor:
+        return with_additions(nn.functional.linear(x, self.weight, self.bias), additions)
 
-    def product_with_transposed(self, gradient: Tensor) -> Tensor:
-        return gradient @ self.weight
+    def product_with_transposed(self, gradient: Tensor, additions: Sequence[Addition] = ()) -> Tensor:
+        return with_additions(gradient @ self.weight, additions)
 
 
 ALL = slice(None)
@@ -102,13 +103,14 @@ def adapted_product(x: Tensor, frozen: FrozenProduct, deltas: Sequence[Delta], a
 
 
 def _forward(x: Tensor, frozen: FrozenProduct, deltas: Sequence[Delta]) -> tuple[Tensor, list[Tensor]]:
-    y, narrows = frozen.product(x), []
-    for delta in deltas:
-        # scaled where it is narrowest
-        narrows.append(times_transposed(x[delta.rows], delta.a(x.dtype)).mul_(delta.scale))
-        for pair, ranks in zip(delta.pairs, delta.ranks, strict=True):
-            add_times_transposed(y[delta.rows, pair.columns], narrows[-1][:, ranks], pair.b.to(x.dtype))
-    return y, narrows
+    # scaled where it is narrowest
+    narrows = [times_transposed(x[delta.rows], delta.a(x.dtype)).mul_(delta.scale) for delta in deltas]
+    additions = [
+        Addition(delta.rows, pair.columns, narrow[:, ranks], pair.b.to(x.dtype))
+        for delta, narrow in zip(deltas, narrows, strict=True)
+        for pair, ranks in zip(delta.pairs, delta.ranks, strict=True)
+    ]
+    return frozen.product(x, additions), narrows
 
 
 class _AdaptedProduct(torch.autograd.Function):
@@ -126,21 +128,21 @@ class _AdaptedProduct(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        of_x = ctx.frozen.product_with_transposed(gradient) if ctx.needs_input_grad[0] else None
         if not ctx.deltas:
-            return of_x, None, None, None
+            return ctx.frozen.product_with_transposed(gradient), None, None, None
         kept, *narrows = ctx.saved_tensors
         x = ctx.again(kept).view(len(gradient), -1) if ctx.again else kept
         of_tensors: list[Tensor | None] = []
+        additions: list[Addition] = []
         for delta, narrow in zip(ctx.deltas, narrows, strict=True):
             above = [contiguous_where_copied(gradient[delta.rows, pair.columns]) for pair in delta.pairs]
             narrow_parts = [
                 times_transposed(part, pair.b.to(x.dtype).t()) for part, pair in zip(above, delta.pairs, strict=True)
             ]
             of_narrow = _joined(narrow_parts, dim=1).mul_(delta.scale)
-            if of_x is not None:
-                add_times_transposed(of_x[delta.rows], of_narrow, delta.a(x.dtype).t())
+            additions.append(Addition(delta.rows, ALL, of_narrow, delta.a(x.dtype).t()))
             of_tensors.extend(_of_pairs(delta, x[delta.rows], narrow, of_narrow, above))
+        of_x = ctx.frozen.product_with_transposed(gradient, additions) if ctx.needs_input_grad[0] else None
         return of_x, None, None, None, *of_tensors
 
 

@@ -6,15 +6,15 @@ a prefix that several prompts share (instructions, demonstrations); it is stored
 
 from __future__ import annotations
 
-import ctypes
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from posttrain.engines.torch import heap
 from posttrain.engines.torch.attention import KeysValues
 from posttrain.engines.torch.forest import common_prefix
 
@@ -24,8 +24,12 @@ SHORTEST_TRUNK = 24
 MOST_TRUNKS = 8
 """Kept at once; and prompts of an adapter that are remembered, for one of them to be the beginning of the next."""
 
-WORTH_GIVING_BACK = 256 * 2**20
+WORTH_GIVING_BACK = 64 * 2**20
 """Bytes of slots that are given back to the system when they are released; glibc may keep fewer."""
+
+LARGE = 2**20
+"""Bytes of a layer's slots from which on they are taken from the system: else each size that they outgrow stays with
+this process, a hole that the next does not fit into."""
 
 
 @dataclass(eq=False)
@@ -178,17 +182,16 @@ class SlotCache:
         held = sum(tensor.nbytes for layer in self.layers for tensor in layer)
         self.layers = []
         if held >= WORTH_GIVING_BACK:
-            _give_back()
-
-
-def _give_back() -> None:
-    """Lets the system have what was freed: glibc keeps it for the thread that did (80 ms for 1.2 GB)."""
-    with suppress(AttributeError, OSError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
+            heap.give_back()
 
 
 def _resized(old: Tensor, slots: int, capacity: int) -> Tensor:
-    new = old.new_zeros(slots, old.shape[1], capacity, old.shape[3])
+    shape = (slots, old.shape[1], capacity, old.shape[3])
+    size = math.prod(shape) * old.itemsize
+    if old.device.type == "cpu" and size >= LARGE:
+        new = heap.huge_pages(size).view(old.dtype).view(shape)
+    else:
+        new = old.new_zeros(shape)
     slots, capacity = min(slots, old.shape[0]), min(capacity, old.shape[2])
     new[:slots, :, :capacity] = old[:slots, :, :capacity]
     return new

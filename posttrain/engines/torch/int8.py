@@ -9,12 +9,13 @@ evaluate --precision int8`.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from posttrain.engines.torch import rounded
-from posttrain.engines.torch.native.products import Int8Weight
+from posttrain.engines.torch import onednn, rounded
+from posttrain.engines.torch.native.products import Addition, Int8Weight
 
 LARGEST = 127
 
@@ -37,7 +38,10 @@ class Int8Product:
     def __init__(self, linear: nn.Linear) -> None:
         self.linear = linear
 
-    def product(self, x: Tensor) -> Tensor:
+    def product(self, x: Tensor, additions: Sequence[Addition] = ()) -> Tensor:
+        return onednn.with_additions(self._product(x), additions)
+
+    def _product(self, x: Tensor) -> Tensor:
         weight, scales = self._quantised
         few = FEW_ROWS if self.native is None else FEW_ROWS_NATIVELY
         if len(x) > few and self._laid_out is not None:
@@ -48,7 +52,7 @@ class Int8Product:
             y = torch._weight_int8pack_mm(x.bfloat16(), weight, scales).float()
         return y if self.linear.bias is None else y.add_(self.linear.bias)
 
-    def product_with_transposed(self, gradient: Tensor) -> Tensor:  # noqa: ARG002
+    def product_with_transposed(self, gradient: Tensor, additions: Sequence[Addition] = ()) -> Tensor:  # noqa: ARG002
         raise RuntimeError("weights in 8 bits are not learnt with")
 
     @functools.cached_property

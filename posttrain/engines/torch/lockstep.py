@@ -22,6 +22,7 @@ class Lockstep:
 
     def __init__(self, adapters: Iterable[str], learn: Callable[[Sequence[Lesson]], Awaitable[list[Metrics]]]) -> None:
         self.members, self._learn = set(adapters), learn
+        self._size = len(self.members)
         self._waiting: dict[str, Waiting] = {}
         self._under_way: set[asyncio.Task[None]] = set()
 
@@ -40,6 +41,11 @@ class Lockstep:
         except asyncio.CancelledError:
             lesson.wanted = False
             raise
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nobody has left yet."""
+        return len(self.members) == self._size
 
     def leave(self, adapter: str) -> None:
         """This member is waited for no more."""

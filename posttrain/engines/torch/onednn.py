@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from posttrain.engines.torch import native
+from posttrain.engines.torch.native.products import Addition
 from posttrain.engines.torch.weights import WHOLE
 
 OPERATIONS = torch.ops.mkldnn
@@ -48,9 +50,12 @@ class OneDNNProduct:
     def __init__(self, linear: nn.Linear) -> None:
         self.linear, self.weight, self.bias = linear, linear.weight, linear.bias
 
-    def product(self, x: Tensor) -> Tensor:
+    def product(self, x: Tensor, additions: Sequence[Addition] = ()) -> Tensor:
         if self._is_by_column and native.suits_here(x):
-            return native.products.multiply(x, self.weight, self.bias)
+            return native.products.multiply(x, self.weight, self.bias, additions)
+        return with_additions(self._product(x), additions)
+
+    def _product(self, x: Tensor) -> Tensor:
         whole = self._whole
         if whole is not None:
             y = multiply(x, whole, None)[..., : self.linear.out_features]
@@ -59,9 +64,12 @@ class OneDNNProduct:
             return nn.functional.linear(x, self.weight, self.bias)
         return multiply(x, self.weight, self.bias)
 
-    def product_with_transposed(self, gradient: Tensor) -> Tensor:
+    def product_with_transposed(self, gradient: Tensor, additions: Sequence[Addition] = ()) -> Tensor:
         if self._is_by_column and len(gradient) >= FEW_ROWS and native.suits_here(gradient):
-            return native.products.multiply(gradient, self.weight.t())
+            return native.products.multiply(gradient, self.weight.t(), None, additions)
+        return with_additions(self._product_with_transposed(gradient), additions)
+
+    def _product_with_transposed(self, gradient: Tensor) -> Tensor:
         whole = self._whole
         if whole is not None:
             return multiply(pad(gradient, (0, len(whole) - gradient.shape[-1])), whole.t(), None)
@@ -104,6 +112,13 @@ def add_times_transposed(z: Tensor, x: Tensor, y: Tensor) -> None:
         native.products.add_product(z, x, y)
     else:
         z.addmm_(x, y.t())
+
+
+def with_additions(y: Tensor, additions: Sequence[Addition]) -> Tensor:
+    """A product with what is added to parts of it, in its place."""
+    for each in additions:
+        add_times_transposed(y[each.rows, each.columns], each.narrow, each.wide)
+    return y
 
 
 def contiguous_where_copied(x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from posttrain.engines.torch import memory
+from posttrain.engines.torch import heap, memory
 from posttrain.engines.torch.adapter_files import read_adapter, read_optimiser, write_adapter, write_optimiser
 from posttrain.engines.torch.adapters import BASE, Adapter, Precision
 from posttrain.engines.torch.forest import cut, share_out
@@ -183,6 +183,8 @@ class TorchPolicy:
     def _leave_step(self) -> None:
         lockstep, self._lockstep = self._lockstep, None
         if lockstep:
+            if lockstep.is_whole:  # what their lessons took goes back before there are keys of all of them to hold
+                self.engine.thread.submit(heap.give_back)
             lockstep.leave(self.adapter)
 
     def _check_data(self, data: Sequence[Datum]) -> None:

@@ -8,12 +8,13 @@ long to read): one token through SmolLM2-135M took 55 ms of products before, and
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from posttrain.engines.torch import native, onednn
-from posttrain.engines.torch.native.products import PairedWeight
+from posttrain.engines.torch.native.products import Addition, PairedWeight
 
 
 def is_native() -> bool:
@@ -38,15 +39,15 @@ class RoundedProduct:
     def __init__(self, linear: nn.Linear) -> None:
         self.linear = linear
 
-    def product(self, x: Tensor) -> Tensor:
+    def product(self, x: Tensor, additions: Sequence[Addition] = ()) -> Tensor:
         if native.suits_here(x) and self.native is not None:
-            return self.native.multiply(x, self.linear.bias)
-        return multiply(x, self._weight, self._bias)
+            return self.native.multiply(x, self.linear.bias, additions)
+        return onednn.with_additions(multiply(x, self._weight, self._bias), additions)
 
-    def product_with_transposed(self, gradient: Tensor) -> Tensor:
+    def product_with_transposed(self, gradient: Tensor, additions: Sequence[Addition] = ()) -> Tensor:
         if native.suits_here(gradient) and self._native_transposed is not None:
-            return self._native_transposed.multiply(gradient)
-        return multiply(gradient, self._transposed, None)
+            return self._native_transposed.multiply(gradient, None, additions)
+        return onednn.with_additions(multiply(gradient, self._transposed, None), additions)
 
     @property
     def rows_are_alike(self) -> bool:

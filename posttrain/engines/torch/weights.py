@@ -5,8 +5,6 @@ All are views of what is laid out, so a model's own layers have the numbers they
 
 from __future__ import annotations
 
-import contextlib
-import mmap
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from posttrain.engines.torch.heap import huge_pages
 
 QUERIES = "q_proj"
 
@@ -136,15 +136,3 @@ def _to_lay_out(model: nn.Module, joined: Collection[Joined]) -> Iterator[nn.Lin
             if linear not in seen:
                 seen.add(linear)
                 yield linear
-
-
-def huge_pages(count: int) -> Tensor:
-    """So many bytes [count], in pages of 2 MB instead of 4 kB where that can be asked for."""
-    if not count:
-        return torch.empty(0, dtype=torch.uint8)
-    if not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty(count, dtype=torch.uint8)
-    memory = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with contextlib.suppress(OSError):  # a kernel without them
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=torch.uint8)

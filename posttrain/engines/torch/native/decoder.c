@@ -61,9 +61,9 @@ static void add_delta(const delta *d, const float *x, long rows, long in, long a
         if (apart || count < FEW)
             for (long r = 0; r < count; r++) narrow_row(from + r * in, in, d, narrow + r * d->rank);
         else
-            multiply(from, in, 1, count, in, d->a, in, 1, 0, 0, narrow, d->rank, d->rank);
+            multiply(from, in, 1, count, in, d->a, in, 1, 0, 0, narrow, d->rank, d->rank, 0, 0);
         for (long i = 0; i < count * d->rank; i++) narrow[i] *= d->scale;
-        multiply(narrow, d->rank, 1, count, d->rank, d->b, d->rank, 1, to, y_row, to, y_row, d->columns);
+        multiply(narrow, d->rank, 1, count, d->rank, d->b, d->rank, 1, to, y_row, to, y_row, d->columns, 0, 0);
     }
 }
 
@@ -76,9 +76,9 @@ static void apply(const layer *l, int which, const some *tokens, const float *x,
         multiply_int8(x, rows, in, w->weight, w->scales, w->sums, onto ? room : y, out);
         for (long i = 0; onto && i < rows * out; i++) y[i] += room[i];
     } else if (w->pairs)
-        multiply_pairs(x, in, rows, in, w->weight, w->stride, onto ? y : w->bias, onto ? out : 0, y, out, out);
+        multiply_pairs(x, in, rows, in, w->weight, w->stride, onto ? y : w->bias, onto ? out : 0, y, out, out, 0, 0);
     else
-        multiply(x, in, 1, rows, in, w->weight, w->stride, 0, onto ? y : w->bias, onto ? out : 0, y, out, out);
+        multiply(x, in, 1, rows, in, w->weight, w->stride, 0, onto ? y : w->bias, onto ? out : 0, y, out, out, 0, 0);
     for (long r = 0; w->bias && (onto || w->scales) && r < rows; r++)
         for (long i = 0; i < out; i++) y[r * out + i] += w->bias[i];
     for (long i = 0; i < tokens->actors; i++) {

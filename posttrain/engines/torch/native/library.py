@@ -41,8 +41,14 @@ SIGNATURES: Mapping[str, Sequence[Any]] = {
     "gate": (_POINTER, _COUNT, _POINTER, _COUNT, _COUNT),
     "gate_backward": (_POINTER, _COUNT, _POINTER, _POINTER, _COUNT, _COUNT),
     "turn": (_POINTER, _COUNT, _POINTER, _POINTER, _NUMBER, _POINTER, *[_COUNT] * 4),
-    "multiply": (_POINTER, *[_COUNT] * 4, _POINTER, _COUNT, _COUNT, _POINTER, _COUNT, _POINTER, _COUNT, _COUNT),
-    "multiply_pairs": (_POINTER, *[_COUNT] * 3, _POINTER, _COUNT, _POINTER, _COUNT, _POINTER, _COUNT, _COUNT),
+    "multiply": (
+        *(_POINTER, *[_COUNT] * 4, _POINTER, _COUNT, _COUNT),
+        *(_POINTER, _COUNT, _POINTER, _COUNT, _COUNT, _POINTER, _COUNT),
+    ),
+    "multiply_pairs": (
+        *(_POINTER, *[_COUNT] * 3, _POINTER, _COUNT),
+        *(_POINTER, _COUNT, _POINTER, _COUNT, _COUNT, _POINTER, _COUNT),
+    ),
     "multiply_int8": (_POINTER, _COUNT, _COUNT, *[_POINTER] * 4, _COUNT),
     "through_layers": (_POINTER, _COUNT, *[_POINTER] * 2, _COUNT, *[_POINTER] * 4, *[_COUNT] * 3, _POINTER),
     "attend": (_POINTER, _POINTER, _COUNT, _COUNT, *[_POINTER] * 6),

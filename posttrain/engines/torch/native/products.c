@@ -84,60 +84,89 @@ static ahead share_of(const weights *next, const float *from, long block, long b
     return (ahead){from + first_line * across, lines, across, next->stride, next->turned ? LANES : LANES * next->stride};
 }
 
+/* `rows` of x meet the first columns of weights, at most PANEL of the `left` that there are.  What comes `after` is asked
+ * for meanwhile, if anything does. */
+static inline __attribute__((always_inline)) void meet_panel(
+    int pairs, const float *x, long x_row, long x_step, long rows, long depth, const weights *from, long left,
+    const float *after, const float *onto, long onto_row, float *y, long y_row, float *panel
+) {
+    long vectors = left < PANEL ? (left + LANES - 1) / LANES : WIDE, blocks = (rows + TALL - 1) / TALL;
+    __mmask16 which[WIDE];
+    for (int t = 0; t < WIDE; t++) which[t] = first(left - t * LANES);
+    for (long d = 0; d == 0 || d < depth; d += DEPTH) {  /* of no depth: zeros */
+        long deep = depth - d < DEPTH ? depth - d : DEPTH, panel_row = PANEL;
+        const float *own = panel, *here = part_of(from, d, 0), *ask_for = after;
+        if (d + DEPTH < depth) ask_for = rows > 1 ? part_of(from, d + DEPTH, 0) : 0;
+        if (from->turned)
+            pack_turned(here, from->stride, deep, left, panel);
+        else if (left < PANEL)
+            pack(here, from->stride, deep, which, panel);
+        else
+            own = here, panel_row = from->stride;
+        for (long block = 0; block < blocks; block++) {
+            long r = block * TALL;
+            float *to = y + r * y_row;
+            ahead next = share_of(from, ask_for, block, blocks);
+            const float *added = d ? to : onto ? onto + r * onto_row : 0;
+            micro_kernels(
+                pairs, rows - r, vectors, x + r * x_row + d * x_step, x_row, x_step, own, panel_row, deep, added,
+                d ? y_row : onto_row, which, to, y_row, &next
+            );
+        }
+    }
+}
+
+/* What one of `additions` adds to columns [c, end) of rows [top, bottom) of y, which begins at its row `skipped`. */
+static void add(const addition *one, long skipped, long top, long bottom, long c, long end, float *y, long y_row, float *panel) {
+    if (top < one->top - skipped) top = one->top - skipped;
+    if (bottom > one->bottom - skipped) bottom = one->bottom - skipped;
+    if (c < one->first) c = one->first;
+    if (end > one->end) end = one->end;
+    if (top >= bottom || c >= end) return;
+    weights all_of_it = {one->wide, one->stride, one->turned};
+    weights from = {part_of(&all_of_it, 0, c - one->first), one->stride, one->turned};
+    const float *narrow = one->narrow + (top + skipped - one->top) * one->narrow_row;
+    float *to = y + top * y_row + c;
+    meet_panel(0, narrow, one->narrow_row, 1, bottom - top, one->depth, &from, end - c, 0, to, y_row, to, y_row, panel);
+}
+
 static inline __attribute__((always_inline)) void multiply_all(
     int pairs, const float *x, long x_row, long x_step, long rows, long depth, const float *w, long stride, long turned,
-    const float *onto, long onto_row, float *y, long y_row, long columns
+    const float *onto, long onto_row, float *y, long y_row, long columns, const addition *additions, long count, long skipped
 ) {
     float panel[DEPTH * PANEL] __attribute__((aligned(64)));
-    weights from = {w, stride, turned};
+    weights all_of_them = {w, stride, turned};
     for (long top = 0; top < rows; top += STRIP)
         for (long c = 0; c < columns; c += PANEL) {
-            long strip = rows - top < STRIP ? rows - top : STRIP, left = columns - c, blocks = (strip + TALL - 1) / TALL;
-            long vectors = left < PANEL ? (left + LANES - 1) / LANES : WIDE;
-            __mmask16 which[WIDE];
-            for (int t = 0; t < WIDE; t++) which[t] = first(left - t * LANES);
-            for (long d = 0; d == 0 || d < depth; d += DEPTH) {  /* of no depth: zeros */
-                long deep = depth - d < DEPTH ? depth - d : DEPTH, panel_row = PANEL;
-                const float *own = panel, *here = part_of(&from, d, c), *after = 0;
-                if (rows > 1 && d + DEPTH < depth)  /* a single row takes all that memory gives */
-                    after = part_of(&from, d + DEPTH, c);
-                else if (rows > 1 && left > PANEL)
-                    after = part_of(&from, 0, c + PANEL);
-                if (turned)
-                    pack_turned(here, stride, deep, left, panel);
-                else if (left < PANEL)
-                    pack(here, stride, deep, which, panel);
-                else
-                    own = here, panel_row = stride;
-                for (long block = 0; block < blocks; block++) {
-                    long r = top + block * TALL;
-                    float *to = y + r * y_row + c;
-                    ahead next = share_of(&from, after, block, blocks);
-                    const float *added = d ? to : onto ? onto + r * onto_row + c : 0;
-                    micro_kernels(
-                        pairs, top + strip - r, vectors, x + r * x_row + d * x_step, x_row, x_step, own, panel_row, deep, added,
-                        d ? y_row : onto_row, which, to, y_row, &next
-                    );
-                }
-            }
+            long strip = rows - top < STRIP ? rows - top : STRIP, left = columns - c;
+            weights from = {part_of(&all_of_them, 0, c), stride, turned};
+            const float *after = rows > 1 && left > PANEL ? part_of(&all_of_them, 0, c + PANEL) : 0;  /* one row takes all that memory gives */
+            meet_panel(
+                pairs, x + top * x_row, x_row, x_step, strip, depth, &from, left, after,
+                onto ? onto + top * onto_row + c : 0, onto_row, y + top * y_row + c, y_row, panel
+            );
+            for (long i = 0; i < count; i++)  /* these columns are still near */
+                add(additions + i, skipped, top, top + strip, c, left < PANEL ? columns : c + PANEL, y, y_row, panel);
         }
 }
 
 /* x [rows, depth], its numbers `x_row` and `x_step` apart, times w [depth, columns], or `turned` [columns, depth], whose
  * rows lie `stride` apart -> y [rows, columns], rows `y_row` apart.  It is added to `onto` [rows, columns], rows
- * `onto_row` apart (0: one for all rows), if there is one; that may be y. */
+ * `onto_row` apart (0: one for all rows), if there is one; that may be y.  Then each of the `additions` is added. */
 void multiply(
     const float *x, long x_row, long x_step, long rows, long depth, const float *w, long stride, long turned,
-    const float *onto, long onto_row, float *y, long y_row, long columns
+    const float *onto, long onto_row, float *y, long y_row, long columns, const addition *additions, long count
 ) {
-    multiply_all(0, x, x_row, x_step, rows, depth, w, stride, turned, onto, onto_row, y, y_row, columns);
+    multiply_all(
+        0, x, x_row, x_step, rows, depth, w, stride, turned, onto, onto_row, y, y_row, columns, additions, count, 0
+    );
 }
 
 /* The same, rounded: x [rows, in], rows `x_row` apart, becomes pairs of bfloat16, and w [half of in, columns] is of such
- * pairs, one behind the other of what is multiplied with the same. */
+ * pairs, one behind the other of what is multiplied with the same.  What is added is not rounded. */
 void multiply_pairs(
     const float *x, long x_row, long rows, long in, const float *w, long stride, const float *onto, long onto_row, float *y,
-    long y_row, long columns
+    long y_row, long columns, const addition *additions, long count
 ) {
     float pairs[AT_ONCE * PAIRS];
     for (long top = 0; top < rows; top += AT_ONCE)
@@ -152,7 +181,7 @@ void multiply_pairs(
             const float *added = start ? y + top * y_row : onto ? onto + top * onto_row : 0;
             multiply_all(
                 1, pairs, depth, 1, some, depth, w + start / 2 * stride, stride, 0, added, start ? y_row : onto_row,
-                y + top * y_row, y_row, columns
+                y + top * y_row, y_row, columns, additions, start + wide < in ? 0 : count, top
             );
         }
 }

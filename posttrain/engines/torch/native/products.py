@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from posttrain.engines.torch.heap import huge_pages
 from posttrain.engines.torch.native.layers import by_row
 from posttrain.engines.torch.native.library import has_pairs, has_vnni, library
-from posttrain.engines.torch.weights import huge_pages, stored_columns
+from posttrain.engines.torch.weights import stored_columns
 
 BYTES = 64
 """Weights in 8 bits are read so many at a time."""
@@ -21,11 +24,21 @@ MOST_IN = 32768
 """Weights of a row; sums of more might not fit."""
 
 
-def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x [rows, in] @ weight [out, in].T + bias [out], the weight lying by row or by column."""
+@dataclass(frozen=True)
+class Addition:
+    """What is added to a part of a product: narrow [those rows, rank] @ wide [those columns, rank].T."""
+
+    rows: slice
+    columns: slice
+    narrow: Tensor
+    wide: Tensor
+
+
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None, additions: Sequence[Addition] = ()) -> Tensor:
+    """x [rows, in] @ weight [out, in].T + bias [out], the weight lying by row or by column; and the additions."""
     y = x.new_empty(len(x), len(weight))
     start = (None, 0) if bias is None else (bias.data_ptr(), 0)
-    _multiply(x, weight, start, y)
+    _multiply(x, weight, start, y, additions)
     return y
 
 
@@ -36,13 +49,36 @@ def add_product(y: Tensor, x: Tensor, weight: Tensor) -> None:
     _multiply(x, weight, (y.data_ptr(), y.stride(0)), y)
 
 
-def _multiply(x: Tensor, weight: Tensor, start: tuple[int | None, int], y: Tensor) -> None:
+def _multiply(
+    x: Tensor, weight: Tensor, start: tuple[int | None, int], y: Tensor, additions: Sequence[Addition] = ()
+) -> None:
     if 1 not in weight.stride():
         weight = weight.contiguous()
+    given = x.data_ptr(), x.stride(0), x.stride(1), len(x), weight.shape[1], weight.data_ptr(), *_lying(weight)
+    added = _told(additions, y)
+    library().multiply(*given, *start, y.data_ptr(), y.stride(0), len(weight), added.buffer_info()[0], len(additions))
+
+
+def _lying(weight: Tensor) -> tuple[int, bool]:
+    """How far its rows (or columns) lie apart, and whether it is `turned`: by row."""
     turned = weight.stride(1) == 1
-    (out, size), stride = weight.shape, weight.stride(0 if turned else 1)
-    given = x.data_ptr(), x.stride(0), x.stride(1), len(x), size, weight.data_ptr(), stride, turned
-    library().multiply(*given, *start, y.data_ptr(), y.stride(0), out)
+    return weight.stride(0 if turned else 1), turned
+
+
+def _told(additions: Sequence[Addition], y: Tensor) -> array[int]:
+    """As products.h has them."""
+    numbers = array("q")
+    for each in additions:
+        top, bottom, _ = each.rows.indices(len(y))
+        first, end, _ = each.columns.indices(y.shape[1])
+        narrow, wide = each.narrow, each.wide
+        if narrow.shape != (bottom - top, wide.shape[1]) or len(wide) != end - first:
+            raise RuntimeError(f"{[*narrow.shape]} and {[*wide.shape]} do not make {bottom - top} by {end - first}")
+        if narrow.stride(1) != 1 or 1 not in wide.stride():
+            raise RuntimeError("what is added must lie by row")
+        at = narrow.data_ptr(), narrow.stride(0), wide.shape[1], wide.data_ptr()
+        numbers.extend((top, bottom, first, end, *at, *_lying(wide)))
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -68,13 +104,16 @@ class PairedWeight:
             laid[-1, :out, 0] = weight[:, -1]
         return cls(laid, out, size)
 
-    def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """x [rows, in] in fp32, rounded -> x @ weight.T + bias [rows, out] in fp32."""
+    def multiply(self, x: Tensor, bias: Tensor | None = None, additions: Sequence[Addition] = ()) -> Tensor:
+        """x [rows, in] in fp32, rounded -> x @ weight.T + bias [rows, out] in fp32, and additions, which are not."""
         x = by_row(x)
         y = x.new_empty(len(x), self.out)
         onto = (None, 0) if bias is None else (bias.data_ptr(), 0)
         given = x.data_ptr(), x.stride(0), len(x), self.size, self.weight.data_ptr(), self.weight.shape[1]
-        library().multiply_pairs(*given, *onto, y.data_ptr(), self.out, self.out)
+        added = _told(additions, y)
+        library().multiply_pairs(
+            *given, *onto, y.data_ptr(), self.out, self.out, added.buffer_info()[0], len(additions)
+        )
         return y
 
 
