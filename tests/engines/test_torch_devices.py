@@ -23,7 +23,7 @@ from torch_models import (
 )
 
 from posttrain import losses
-from posttrain.engines.torch import attention
+from posttrain.engines.torch import attention, fused
 from posttrain.engines.torch.base import choose_device, choose_precision, load
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.engines.torch.flex_attention import FlexAttention
@@ -76,8 +76,11 @@ def test_with_flex_attention_as_on_cuda(name: str, tiny_tokenizer: Any, monkeypa
         engine.close()
 
 
-def test_a_model_in_bfloat16_scores_and_learns(tiny_tokenizer: Any) -> None:
-    """As they are loaded on CUDA: rounded throughout, adapters in fp32."""
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_model_in_bfloat16_scores_and_learns(
+        compiled: bool, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they are loaded on CUDA: rounded throughout, adapters in fp32; norms and gates compiled."""
+    monkeypatch.setattr(fused, "COMPILED", ("cpu",) if compiled else ())
     model, data = make("llama").bfloat16(), batch(3)
     engine = opened(model, tiny_tokenizer)
     try:

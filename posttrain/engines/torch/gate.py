@@ -13,6 +13,7 @@ from torch.nn.functional import silu
 from transformers.activations import SiLUActivation
 
 from posttrain.engines.torch import native
+from posttrain.engines.torch.fused import fused
 
 
 def gated(joined: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
@@ -26,10 +27,23 @@ def gated(joined: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def _forward(joined: Tensor) -> Tensor:
-    if native.suits(joined):
-        return native.layers.gate(joined)
+    return native.layers.gate(joined) if native.suits(joined) else _by_torch(joined)
+
+
+@fused
+def _by_torch(joined: Tensor) -> Tensor:
     gate, up = joined.chunk(2, dim=1)
     return silu(gate).mul_(up)
+
+
+@fused
+def _gradient_by_torch(gradient: Tensor, joined: Tensor) -> Tensor:
+    gate, up = joined.chunk(2, dim=1)
+    of_joined = torch.empty_like(joined)
+    of_gate, of_up = of_joined.chunk(2, dim=1)
+    of_up.copy_(silu(gate)).mul_(gradient)
+    of_gate.copy_(torch.ops.aten.silu_backward(gradient * up, gate))
+    return of_joined
 
 
 class _Gated(torch.autograd.Function):
@@ -44,10 +58,4 @@ class _Gated(torch.autograd.Function):
         (joined,) = ctx.saved_tensors
         if native.suits(gradient):
             return native.layers.gate_backward(joined, gradient)
-        gate, up = joined.chunk(2, dim=1)
-        of_joined = torch.empty_like(joined)
-        of_gate, of_up = of_joined.chunk(2, dim=1)
-        torch.ops.aten.silu.out(gate, out=of_up)
-        of_up.mul_(gradient)
-        torch.ops.aten.silu_backward.grad_input(gradient * up, gate, grad_input=of_gate)
-        return of_joined
+        return _gradient_by_torch(gradient, joined)
