@@ -286,8 +286,8 @@ class Training:
     async def judge(self) -> None:
         """How good the adapter is after this epoch: logged, and kept when it is the best."""
         seen, started = self.seen, self.run.seconds
+        loss = await self.loss()  # first: what it takes is free again when there are keys of completions to hold
         score, value = await quick_score(self.learner, self.task, self.judged)
-        loss = await self.loss()
         seen.judging_seconds = self.run.seconds - started
         self.run.log(epoch=seen.epoch, step=seen.step, judged_loss=loss, judged_score=score, judged_value=value)
         seen.lowest = loss if seen.lowest is None else min(seen.lowest, loss)
