@@ -22,6 +22,7 @@ TYPES = [torch.float32, torch.bfloat16]
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     monkeypatch.setattr(fused, "COMPILED", ("cpu",))
     monkeypatch.setattr(native, "suits", lambda _: False)

@@ -68,8 +68,8 @@ def root_mean_square_norm(x: Tensor, scale: Tensor, epsilon: float) -> Tensor:
     """x [..., size] / sqrt(mean(x^2) + epsilon) * scale [size], in fp32 and then like x.  Only x gets a gradient."""
     if torch.is_grad_enabled() and x.requires_grad:
         return _Norm.apply(x, scale, epsilon)
-    single = x.numel() == len(scale) and x.is_cpu and x.dtype == scale.dtype  # of a single token every operation is felt
-    if single and not native.suits(x):
+    single = x.numel() == len(scale) and x.is_cpu and x.dtype == scale.dtype
+    if single and not native.suits(x):  # every operation is felt
         inverse = (float(torch.dot(x.flatten(), x.flatten())) / len(scale) + epsilon) ** -0.5
         return (x * scale).mul_(inverse)
     return _normed(x, scale, epsilon)[0]
