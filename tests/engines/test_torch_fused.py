@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch_models import make
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from posttrain.engines.torch import fused, native
+from posttrain.engines.torch import fused, native, norms
 from posttrain.engines.torch.gate import gated
 from posttrain.engines.torch.norms import Norm, replace_norms, root_mean_square_norm
 
@@ -25,6 +25,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     monkeypatch.setattr(fused, "COMPILED", ("cpu",))
+    monkeypatch.setattr(fused, "_failed", set())
     monkeypatch.setattr(native, "suits", lambda _: False)
 
 
@@ -83,7 +84,11 @@ def test_elsewhere_norms_in_half_precision_are_left_alone() -> None:
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_what_cannot_be_compiled_is_computed_as_it_is(
         monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    def no_compiler(*_: Any) -> None:
+    """And is told of once.  Norms in half precision are the model's own then."""
+    tried: list[Any] = []
+
+    def no_compiler(*given: Any) -> None:
+        tried.append(given)
         raise OSError("there is no compiler")
 
     monkeypatch.setattr(torch, "compile", lambda function, **_: torch._dynamo.optimize(no_compiler)(function))
@@ -97,4 +102,16 @@ def test_what_cannot_be_compiled_is_computed_as_it_is(
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             assert torch.equal(doubled(torch.ones(3)), torch.full((3,), 2.0))
-    assert calls == [3, 3] and [record.message.count("doubled is slower") for record in caplog.records] == [1]
+        assert not replace_norms(nn.Sequential(LlamaRMSNorm(8)).bfloat16().requires_grad_(False))
+    assert calls == [3, 3] and len(tried) == 1
+    assert [record.getMessage().count("torch.compile failed on") for record in caplog.records] == [1]
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_a_norm_that_finds_no_compiler_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_compiler(*_: Any, **__: Any) -> None:
+        raise OSError("there is no compiler")
+
+    monkeypatch.setattr(norms, "_by_torch", fused.fused(norms._by_torch.__wrapped__))
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    assert not replace_norms(nn.Sequential(LlamaRMSNorm(8)).bfloat16().requires_grad_(False))

@@ -195,13 +195,14 @@ def test_nobody_waits_for_who_has_left(engine: TorchEngine, calls: list[list[str
 
 def test_what_lessons_took_goes_back_before_they_are_judged(
         engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once: when the first is asked for answers."""
+    """Once: when the first is asked for answers, and not when one leaves before."""
     given: list[bool] = []
     monkeypatch.setattr(heap, "give_back", lambda: given.append(engine.sampler.busy))
 
     async def in_step() -> None:
-        policies = forks(engine, [LoRA(4)] * 3)
-        policies[0].keep_step(policies[1:])
+        *policies, failed = forks(engine, [LoRA(4)] * 4)
+        leave = policies[0].keep_step([*policies[1:], failed])
+        leave(failed)
 
         async def learn_and_answer(policy: TorchPolicy) -> None:
             await learn(policy, "yes", steps=2)

@@ -25,10 +25,10 @@ MOST_TRUNKS = 8
 """Kept at once; and prompts of an adapter that are remembered, for one of them to be the beginning of the next."""
 
 WORTH_GIVING_BACK = 64 * 2**20
-"""Bytes of slots that are given back to the system when they are released; glibc may keep fewer."""
+"""Bytes of slots; when so many are released, there was much else that the heap still keeps, and it is given back."""
 
 LARGE = 2**20
-"""Bytes of a layer's slots from which on they are taken from the system: else each size that they outgrow stays with
+"""Bytes of a layer's keys from which on they are taken from the system: else each size that they outgrow stays with
 this process, a hole that the next does not fit into."""
 
 
@@ -179,7 +179,7 @@ class SlotCache:
                 tensor.nan_to_num_(0.0, 0.0, 0.0)
 
     def release(self) -> None:
-        held = sum(tensor.nbytes for layer in self.layers for tensor in layer)
+        held = sum(tensor.nbytes for layer in self.layers for tensor in layer if tensor.is_cpu)
         self.layers = []
         if held >= WORTH_GIVING_BACK:
             heap.give_back()

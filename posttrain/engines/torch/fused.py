@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import subprocess
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -18,29 +19,37 @@ Result = TypeVar("Result")
 COMPILED = ("cuda",)
 """Kinds of devices (ROCm is `cuda` to torch).  On a CPU these chains are in C."""
 
+MOST_VARIANTS = 32
+"""Of a function: with and without gradients, of one row and of more, of hidden states and of heads."""
+
+FAILURES = (torch._dynamo.exc.TorchDynamoException, OSError, subprocess.SubprocessError)
+"""Of compilers that are not there, or cannot do it."""
+
 _log = logging.getLogger(__name__)
+_failed: set[str] = set()  # names of functions
 
 
 def compiles(x: Tensor) -> bool:
-    """Whether what is done with this tensor is compiled."""
-    return x.device.type in COMPILED
+    """Whether what is done with this tensor is compiled, as far as is known by now."""
+    return x.device.type in COMPILED and not _failed
 
 
 def fused(function: Callable[..., Result]) -> Callable[..., Result]:
     """The function of tensors, compiled when it is first called on a GPU, for any number of tokens; elsewhere, and
-    where compiling fails, as it is."""
-    compiled = torch.compile(function, dynamic=True)
-    failed = False
+    where compiling has failed, as it is."""
+
+    @functools.cache
+    def compiled() -> Callable[..., Result]:
+        return torch.compile(function, dynamic=True, recompile_limit=MOST_VARIANTS)
 
     @functools.wraps(function)
     def call(x: Tensor, *more: Any) -> Result:
-        nonlocal failed
-        if compiles(x) and not failed:
+        if compiles(x):
             try:
-                return compiled(x, *more)
-            except torch._dynamo.exc.TorchDynamoException as error:
-                failed = True
-                _log.warning("torch.compile failed; %s is slower than it could be: %s", function.__name__, error)
+                return compiled()(x, *more)
+            except FAILURES as error:
+                _failed.add(function.__qualname__)
+                _log.warning("torch.compile failed on %s; norms and gates are slower: %s", function.__qualname__, error)
         return function(x, *more)
 
     return call

@@ -22,7 +22,7 @@ class Lockstep:
 
     def __init__(self, adapters: Iterable[str], learn: Callable[[Sequence[Lesson]], Awaitable[list[Metrics]]]) -> None:
         self.members, self._learn = set(adapters), learn
-        self._size = len(self.members)
+        self._judged = False
         self._waiting: dict[str, Waiting] = {}
         self._under_way: set[asyncio.Task[None]] = set()
 
@@ -42,10 +42,10 @@ class Lockstep:
             lesson.wanted = False
             raise
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether nobody has left yet."""
-        return len(self.members) == self._size
+    def is_first_judged(self) -> bool:
+        """Whether this is the first time that it is asked, as the first of them is judged."""
+        judged, self._judged = self._judged, True
+        return not judged
 
     def leave(self, adapter: str) -> None:
         """This member is waited for no more."""

@@ -41,8 +41,12 @@ def _replace(module: nn.Module, weight: Tensor, epsilon: float) -> bool:
     generator = torch.Generator().manual_seed(0)  # not the global one: that is the user's
     x = torch.randn(3, len(weight), generator=generator).to(weight)
     wanted, rounding = module(x), ROUNDING.get(weight.dtype, COARSE)
+    if wanted.dtype != weight.dtype:
+        return False
     for scale in (weight.float(), 1 + weight.float()):  # as Llama has it, and Gemma
         if torch.allclose(root_mean_square_norm(x, scale, epsilon), wanted, rtol=rounding, atol=rounding):
+            if weight.dtype != torch.float32 and not compiles(weight):  # that was found out just now
+                return False
             module.forward = Norm(module.forward, scale, epsilon, weight.dtype)
             return True
     return False

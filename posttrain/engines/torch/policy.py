@@ -78,7 +78,10 @@ class TorchPolicy:
         self, prompts: Sequence[Prompt], *, n: int = 1, sampling: Sampling, on_text: OnText | None = None
     ) -> list[list[Completion]]:
         """See types.Policy.  Raises UserError for a prompt that leaves no room for an answer."""
+        lockstep = self._lockstep
         self._leave_step()  # its lessons are over for now, if it is one of several: it is being judged
+        if lockstep and lockstep.is_first_judged():  # what lessons took goes back before there are keys of all to hold
+            await self.engine.thread.run(heap.give_back)
         loop = asyncio.get_running_loop()
         asked = _tokens(prompts)
         for prompt in asked:
@@ -183,8 +186,6 @@ class TorchPolicy:
     def _leave_step(self) -> None:
         lockstep, self._lockstep = self._lockstep, None
         if lockstep:
-            if lockstep.is_whole:  # what their lessons took goes back before there are keys of all of them to hold
-                self.engine.thread.submit(heap.give_back)
             lockstep.leave(self.adapter)
 
     def _check_data(self, data: Sequence[Datum]) -> None:

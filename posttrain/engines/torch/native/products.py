@@ -74,8 +74,8 @@ def _told(additions: Sequence[Addition], y: Tensor) -> array[int]:
         narrow, wide = each.narrow, each.wide
         if narrow.shape != (bottom - top, wide.shape[1]) or len(wide) != end - first:
             raise RuntimeError(f"{[*narrow.shape]} and {[*wide.shape]} do not make {bottom - top} by {end - first}")
-        if narrow.stride(1) != 1 or 1 not in wide.stride():
-            raise RuntimeError("what is added must lie by row")
+        if narrow.stride(1) != 1 or 1 not in wide.stride() or not narrow.dtype == wide.dtype == y.dtype:
+            raise RuntimeError("what is added must lie by row and be of the product's type")
         at = narrow.data_ptr(), narrow.stride(0), wide.shape[1], wide.data_ptr()
         numbers.extend((top, bottom, first, end, *at, *_lying(wide)))
     return numbers
@@ -98,7 +98,6 @@ class PairedWeight:
         (out, size), pairs = weight.shape, -(-weight.shape[1] // 2)
         columns = stored_columns(out, PAIR)
         laid = huge_pages(pairs * columns * PAIR).view(torch.bfloat16).view(pairs, columns, 2)
-        laid.zero_()
         laid[: size // 2, :out] = weight[:, : size // 2 * 2].t().unflatten(0, (-1, 2)).transpose(1, 2)
         if size % 2:
             laid[-1, :out, 0] = weight[:, -1]
