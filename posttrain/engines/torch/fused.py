@@ -40,7 +40,8 @@ def fused(function: Callable[..., Result]) -> Callable[..., Result]:
 
     @functools.cache
     def compiled() -> Callable[..., Result]:
-        return torch.compile(function, dynamic=True, recompile_limit=MOST_VARIANTS)
+        limited = torch._dynamo.config.patch(recompile_limit=MOST_VARIANTS)
+        return limited(torch.compile(function, dynamic=True))
 
     @functools.wraps(function)
     def call(x: Tensor, *more: Any) -> Result:
