@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Collection, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,19 +104,39 @@ def test_what_waits_for_a_slot_begins_on_the_new_weights(engine: TorchEngine) ->
 
 
 @pytest.mark.parametrize("how", ["fails", "is cancelled"])
-def test_a_step_that_is_not_taken_holds_nobody_back(engine: TorchEngine, how: str) -> None:
+def test_a_step_that_is_not_taken_holds_nobody_back(
+        engine: TorchEngine, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    free, steps, plain = threading.Event(), threading.Semaphore(0), engine.sampler.step
+
+    def one_by_one(held: Collection[str]) -> None:
+        while not (free.is_set() or steps.acquire(timeout=0.001)):
+            pass
+        plain(held)
+
+    monkeypatch.setattr(engine.sampler, "step", one_by_one)
+
     async def crowd() -> None:
         policy, sampling = engine.base().fork("patient"), Sampling(60, temperature=2.0, seed=4)
+        free.set()
         wanted = await texts(policy, sampling)
-        first = asyncio.ensure_future(texts(policy, sampling))
-        await asyncio.sleep(0.02)
         if how == "is cancelled":
             await policy.forward_backward(data(engine), losses.cross_entropy)
+        free.clear()
+        first = asyncio.ensure_future(texts(policy, sampling))
+        steps.release()
+        while not engine.sampler.rows:
+            await asyncio.sleep(0.001)
         step = asyncio.ensure_future(policy.optim_step(Adam(0.1)))  # without a gradient it fails
         second = asyncio.ensure_future(texts(policy, sampling))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.001)
+        steps.release(3)  # in which the second is held back
+        while steps.acquire(blocking=False):
+            steps.release()
+            await asyncio.sleep(0.001)
+        assert engine.sampler.rows and len(engine.sampler.waiting) == sum(map(len, wanted))
         if how == "is cancelled":
             step.cancel()
+        free.set()
         results = await asyncio.gather(first, second, step, return_exceptions=True)
         assert results[:2] == [wanted, wanted]
         assert isinstance(results[2], UserError if how == "fails" else asyncio.CancelledError)
