@@ -15,7 +15,7 @@ from torch_crowd import data
 from torch_models import make, open_engine
 
 from posttrain import losses
-from posttrain.engines.torch import cache, memory
+from posttrain.engines.torch import cache, heap, memory
 from posttrain.engines.torch.adapters import Adapter
 from posttrain.engines.torch.cache import SlotCache
 from posttrain.engines.torch.engine import TorchEngine
@@ -63,16 +63,19 @@ def test_measuring_what_a_token_keeps_leaves_nothing_behind(tiny_tokenizer: Any)
         engine.close()
 
 
-def test_slots_that_are_outgrown_go_back_to_the_system() -> None:
-    """Those of a real model are large; the first ones keep what they hold, and what is new is zero."""
+def test_large_slots_are_taken_from_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that they go back when they are outgrown; the first ones keep what they hold, and what is new is zero."""
+    taken: list[int] = []
+    huge_pages = heap.huge_pages
+    monkeypatch.setattr(heap, "huge_pages", lambda count: taken.append(count) or huge_pages(count))
     slots, heads, size = SlotCache(), 3, 64
     slots.reserve(2, 64, [(torch.zeros(1, heads, 1, size), torch.zeros(1, heads, 1, size))] * 2)
     slots.write(1, 0, torch.ones(heads, 5, size), torch.ones(heads, 5, size))
     (before, _), *_ = slots.layers
-    assert before.nbytes < cache.LARGE
+    assert before.nbytes < cache.LARGE and not taken
     slots.reserve(64, 64)
     (keys, values), *_ = slots.layers
-    assert keys.nbytes >= cache.LARGE and keys.shape == (64, heads, 64, size)
+    assert taken == [keys.nbytes] * 4 and keys.shape == (64, heads, 64, size)
     assert keys[1, :, :5].eq(1).all() and values.sum() == keys.sum() == heads * 5 * size
 
 

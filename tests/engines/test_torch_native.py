@@ -110,7 +110,7 @@ def test_rows(out: int, size: int, rows: int) -> None:
 @pytest.mark.parametrize("out, size", [(48, 40), (63, 33), (200, 1700)])
 def test_additions(out: int, size: int, rows: int) -> None:
     """On parts that begin and end within a panel and a block of rows, overlap, or are empty; deeper than a panel; in
-    bfloat16, where only the weights are rounded.  To the bit as when they are added afterwards."""
+    bfloat16, where what is added is not rounded.  To the bit as when they are added afterwards."""
     x, weight, bias = torch.randn(rows, size), torch.randn(size, out).t(), torch.randn(out)
     whole, some, half = slice(None), slice(5, out - 3), slice(rows // 2, rows)
     parts = [(whole, whole, 16), (half, some, 5), (half, slice(7, 8), 2100), (slice(0, 0), whole, 3), (whole, some, 1)]

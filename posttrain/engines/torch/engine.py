@@ -88,7 +88,7 @@ class TorchEngine:
             deterministic=deterministic,
         )
         gc.collect()
-        gc.freeze()  # a model and its libraries are 300,000 objects: to look for garbage there took 2 to 4 % of a step
+        gc.freeze()  # a model and its libraries are 400,000 objects: to look for garbage there took 2 to 4 % of a step
         return engine
 
     @property

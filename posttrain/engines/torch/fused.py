@@ -1,4 +1,4 @@
-"""Norms and gates as one kernel each on a GPU, where every operation reads and writes memory for itself.
+"""Norms and gates compiled on a GPU, where every operation reads and writes memory for itself.
 
 Rotations are left as they are: they are three operations, and took torch 2.13 a minute to compile for a CPU.
 """
