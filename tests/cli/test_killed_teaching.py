@@ -67,6 +67,18 @@ def kill(process: subprocess.Popen[str], folder: Path, *, after: float, writing:
     return False
 
 
+def training_seconds(process: subprocess.Popen[str], folder: Path) -> float:
+    """From what it logs first to what it logs last."""
+    changed, before = [], 0
+    while process.poll() is None:
+        if (now := logged_bytes(folder)) != before:
+            changed.append(time.monotonic())
+            before = now
+        time.sleep(0.01)
+    to_the_end(process)
+    return changed[-1] - changed[0]
+
+
 def digests(run: Path) -> dict[str, str]:
     """Of the final adapter, and of the newest checkpoints' adapters and optimisers."""
     newest = [path for path in run.glob("teaching/*/checkpoints/*") if path.suffix != ".partial"]
@@ -86,11 +98,12 @@ def logged(run: Path) -> dict[str, list[dict[str, object]]]:
 
 
 def killed_again_and_again(
-        arguments: Sequence[str], tmp_path: Path, *, kills: int, of_these_writing: int, longest: float) -> None:
+        arguments: Sequence[str], tmp_path: Path, *, kills: int, of_these_writing: int) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         folder.mkdir()
-    to_the_end(begin(arguments, whole))
+    seconds = training_seconds(begin(arguments, whole), whole)
+    longest = 0.7 * seconds / kills  # so that it is not at its end before the last
     draw, done = random.Random(0), {True: 0, False: 0}
     wanted = [True] * of_these_writing + [False] * (kills - of_these_writing)
     draw.shuffle(wanted)
@@ -119,7 +132,7 @@ TINY = {
 def test_a_killed_training_ends_in_the_same_bytes(technique: str, tiny_model_folder: Path, tmp_path: Path) -> None:
     lay_out(tmp_path)
     arguments = [technique, str(tmp_path / "tickets.csv"), "--model", str(tiny_model_folder), *TINY[technique]]
-    killed_again_and_again(arguments, tmp_path, kills=1, of_these_writing=1, longest=0.2)
+    killed_again_and_again(arguments, tmp_path, kills=1, of_these_writing=1)
 
 
 REAL = {
@@ -137,7 +150,7 @@ def test_a_killed_training_of_the_real_model(technique: str, kills: int, writing
     source, *settings = REAL[technique]
     source = str(tmp_path / source) if (tmp_path / source).exists() else source
     arguments = [technique, source, *settings]
-    killed_again_and_again(arguments, tmp_path, kills=kills, of_these_writing=writing, longest=6)
+    killed_again_and_again(arguments, tmp_path, kills=kills, of_these_writing=writing)
 
 
 def test_a_run_that_has_ended_or_whose_task_has_changed_does_not_go_on(
