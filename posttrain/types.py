@@ -340,7 +340,8 @@ class Policy(Protocol):
 
     def keep_step(self, others: Sequence[Policy]) -> Callable[[Policy], None]:
         """From here on a forward_backward of these policies, to be awaited, may wait for the others', to be one batch.
-        A policy that samples leaves, as with what is given back: it will wait for none, and none for it."""
+        A policy that samples leaves, and its answers may wait until all have; or one leaves by what is given back: then
+        it will wait for none, and none for it."""
 
     async def optim_step(self, settings: Optimiser) -> Metrics:
         """Takes one step along the gradient, which is used up."""

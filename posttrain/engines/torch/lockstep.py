@@ -1,4 +1,5 @@
-"""Trainings in lockstep: what several policies learn from at one time is computed as one batch.
+"""Trainings in lockstep: what several policies learn from at one time is computed as one batch, and what they are asked
+after their lessons is begun at one time.
 
 Eight small batches of eight adapters take less time as one than one by one, above all on a GPU.
 """
@@ -6,8 +7,9 @@ Eight small batches of eight adapters take less time as one than one by one, abo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 
+from posttrain.engines.torch.stems import Slotted
 from posttrain.engines.torch.training import Lesson
 from posttrain.types import Metrics
 
@@ -16,13 +18,19 @@ Waiting = tuple[Lesson, "asyncio.Future[Metrics]"]
 
 class Lockstep:
     """Members, by adapter, that wait for one another with each lesson, and `learn` them together (training.Trainer).
+    Who wants completions has had its lessons; when all have, or have left, `ask` is given all that are wanted.
 
     That all wait, and not only for whom happens to be there, makes a seed give the same bits.
     """
 
-    def __init__(self, adapters: Iterable[str], learn: Callable[[Sequence[Lesson]], Awaitable[list[Metrics]]]) -> None:
-        self.members, self._learn = set(adapters), learn
-        self._judged = False
+    def __init__(
+        self,
+        adapters: Iterable[str],
+        learn: Callable[[Sequence[Lesson]], Awaitable[list[Metrics]]],
+        ask: Callable[[Sequence[Slotted]], Awaitable[None]],
+    ) -> None:
+        self.members, self._learn, self._ask = set(adapters), learn, ask
+        self._asked: list[Slotted] = []
         self._waiting: dict[str, Waiting] = {}
         self._under_way: set[asyncio.Task[None]] = set()
 
@@ -42,10 +50,10 @@ class Lockstep:
             lesson.wanted = False
             raise
 
-    def is_first_judged(self) -> bool:
-        """Whether this is the first time that it is asked, as the first of them is judged."""
-        judged, self._judged = self._judged, True
-        return not judged
+    def want(self, adapter: str, writings: Sequence[Slotted]) -> None:
+        """Completions that a member wants, which leaves with this."""
+        self._asked += writings
+        self.leave(adapter)
 
     def leave(self, adapter: str) -> None:
         """This member is waited for no more."""
@@ -56,9 +64,22 @@ class Lockstep:
         if self._waiting and self.members <= self._waiting.keys():
             together = [self._waiting[adapter] for adapter in sorted(self._waiting)]
             self._waiting = {}
-            task = asyncio.get_running_loop().create_task(self._learn_together(together))
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+            self._begin(self._learn_together(together))
+        elif self._asked and not self.members:
+            asked, self._asked = self._asked, []
+            self._begin(self._ask_together(sorted(asked, key=lambda writing: writing.adapter)))
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def _ask_together(self, asked: Sequence[Slotted]) -> None:
+        try:
+            await self._ask(asked)
+        except Exception as error:
+            for writing in asked:
+                writing.done(error)
 
     async def _learn_together(self, together: Sequence[Waiting]) -> None:
         wanted = [(lesson, future) for lesson, future in together if lesson.wanted]

@@ -74,24 +74,52 @@ class NativeDecoder:
         return cls(body, layers, bank, apart=apart) if alike and all(map(_computed, layers)) else None
 
     def hidden(
-        self, tokens: Sequence[int], layout: Placed, spans: Sequence[Span], wanted: Sequence[int]
+        self,
+        tokens: Sequence[int],
+        layout: Placed,
+        spans: Sequence[Span],
+        wanted: Sequence[int],
+        entering: tuple[int, Tensor] | None = None,
     ) -> Tensor | None:
-        """The hidden states of the `wanted` tokens; None where C does not compute them now."""
+        """The hidden states of the `wanted` tokens, maybe from a layer on, given what enters it [tokens, hidden], which
+        is overwritten; None where C does not compute them now."""
+        order = sorted({*wanted})
+        depth, x = entering or (0, None)
+        x = self._through(range(depth, len(self.layers)), x, tokens, layout, spans, order)
+        if x is None:
+            return None
+        x = self.body.norm(x)
+        return x if order == [*wanted] else x[torch.tensor([bisect_left(order, token) for token in wanted])]
+
+    def below(self, depth: int, tokens: Sequence[int], layout: Placed) -> Tensor | None:
+        """What enters layer `depth` [tokens, hidden], of the base alone; None as above."""
+        return self._through(range(depth), None, tokens, layout, (), range(len(tokens)))
+
+    def _through(
+        self,
+        numbers: range,
+        x: Tensor | None,
+        tokens: Sequence[int],
+        layout: Placed,
+        spans: Sequence[Span],
+        wanted: Sequence[int],
+    ) -> Tensor | None:
+        """x [tokens, hidden], or the tokens' own embeddings, through layers of these numbers; that of `wanted` ones."""
         layers = self._layers(len(tokens))
         if layers is None:
             return None
         (_, heads), size = self.layers[0].heads, self.layers[0].attention.size
-        x = self.body.embed_tokens(torch.tensor([tokens]))
+        if x is None:
+            x = self.body.embed_tokens(torch.tensor([tokens]))[0]
         cos, sin = self.body.rotary_emb(x, position_ids=layout.positions)
         if cos.shape[2] != size or x.dtype != torch.float32:
             return None
-        places = layout.places(len(layers), heads, size)
+        places = layout.places(len(numbers), heads, size)
         acting = [(self._deltas_of(self.bank.get(name)), start, end) for name, start, end in spans if name]
-        order = sorted({*wanted})
         turns = cos[0], sin[0]
-        x = through_layers(x[0], layers, places, acting, layout.positions, turns, order, apart=self.apart)
-        x = self.body.norm(x)
-        return x if order == [*wanted] else x[torch.tensor([bisect_left(order, token) for token in wanted])]
+        return through_layers(
+            x, layers, places, acting, layout.positions, turns, wanted, first=numbers.start, apart=self.apart
+        )
 
     def _layers(self, tokens: int) -> ctypes.Array[ToldLayer] | None:
         """As C has them, in the precision of now, for so many tokens."""

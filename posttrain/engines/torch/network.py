@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -12,16 +12,17 @@ from torch import Tensor
 
 from posttrain.engines.torch import native, native_decoder, onednn
 from posttrain.engines.torch.adapters import BASE, AdapterBank, Precision
-from posttrain.engines.torch.attention import NAME, ForestLayout, KeysValues, Layout
+from posttrain.engines.torch.attention import NAME, ForestLayout, Layout
 from posttrain.engines.torch.blocks import replace_blocks
 from posttrain.engines.torch.cache import SlotCache, Trunk
 from posttrain.engines.torch.decoding import DecodingLayout
-from posttrain.engines.torch.forest import SHORTEST_SHARED, Forest, plant, share_out
+from posttrain.engines.torch.forest import SHORTEST_SHARED, Forest, plant
 from posttrain.engines.torch.head import OutputHead
 from posttrain.engines.torch.lean_layers import replace_layers
 from posttrain.engines.torch.lower_layers import LowerLayers
 from posttrain.engines.torch.native_decoder import NativeDecoder
 from posttrain.engines.torch.norms import replace_norms
+from posttrain.engines.torch.prefill import Read, prefill
 from posttrain.engines.torch.threads import Threads
 from posttrain.engines.torch.weights import join_siblings, lay_out_for_products
 from posttrain.types import Datum, LoRA, Tokens, UserError
@@ -221,9 +222,13 @@ class Network:
         places = torch.tensor([choices.index(target) for _, target in predictions], device=self.device)
         return self.output_head.choice_logprobs(hidden[sources], torch.tensor(choices, device=self.device), places)
 
+    def depth(self, adapters: Sequence[str]) -> int:
+        """How many of the lowest layers none of these adapters acts on; 0 with the base, which is never trained."""
+        return min(self.lower.depth(self.bank.get(adapter).tensors) if adapter else 0 for adapter in {*adapters})
+
     def _entry(self, sequences: Sequence[Tokens], forest: Forest, adapters: Sequence[str]) -> tuple[int, Tensor] | None:
         """(The lowest layer that an adapter acts on, what enters it); None when that is the lowest there is."""
-        depth = min(self.lower.depth(self.bank.get(adapter).tensors) if adapter else 0 for adapter in {*adapters})
+        depth = self.depth(adapters)
         if depth == 0:
             return None
         kept: dict[Tokens, Tensor] = {}
@@ -296,39 +301,9 @@ class Network:
 
     def prefill(
         self, prompts: Sequence[Sequence[int]], adapters: Sequence[str], trunk: Trunk | None, ends: Sequence[int]
-    ) -> tuple[Tensor, list[list[KeysValues]]]:
-        """(hidden states [sum of ends, hidden] at the last `ends[i]` tokens of each prompt, keys and values as
-        [layer][prompt]), each through its adapter."""
-        shares = share_out([[prompt] for prompt in prompts], self.threads.most)
-
-        def read(calls: Sequence[Sequence[int]]) -> list[tuple[Tensor, list[list[KeysValues]]]]:
-            return [
-                self._prefill([prompts[i] for i in call], [adapters[i] for i in call], trunk, [ends[i] for i in call])
-                for call in calls
-            ]
-
-        calls = self.threads.calls(shares, apart=self.deterministic)
-        return _joined(chain(*self.threads.side_by_side([partial(read, some) for some in calls])))
-
-    def _prefill(
-        self, prompts: Sequence[Sequence[int]], adapters: Sequence[str], trunk: Trunk | None, ends: Sequence[int]
-    ) -> tuple[Tensor, list[list[KeysValues]]]:
-        first = len(trunk.tokens) if trunk else 0
-        forest = plant(prompts, adapters, first_position=first)
-        layout = ForestLayout(forest, self.device, trunk=trunk.layers if trunk else (), store=True)
-        last = [place for i, end in enumerate(ends) for place in forest.index(i)[-end:]]
-        hidden = self._written(forest.tokens, layout, forest.adapters, last)
-        if len({*adapters}) > 1 and not hidden.isfinite().all():  # one that has diverged spoils its neighbours
-            alone = zip(prompts, adapters, ends, strict=True)
-            return _joined(self._prefill([prompt], [adapter], trunk, [end]) for prompt, adapter, end in alone)
-        places = [self._place(forest, i) for i in range(len(prompts))]
-        keys_values = [[(k[:, :, place], v[:, :, place]) for place in places] for k, v in layout.kept]
-        return hidden, keys_values
-
-    def _place(self, forest: Forest, sequence: int) -> slice | Tensor:
-        """Where a sequence lies in the layout: in one piece, which is not copied, if it shares nothing."""
-        spans = forest.spans[sequence]
-        return slice(*spans[0]) if len(spans) == 1 else torch.tensor(forest.index(sequence), device=self.device)
+    ) -> Read:
+        """See prefill.py."""
+        return prefill(self, prompts, adapters, trunk, ends)
 
     def feed(
         self, tokens: Sequence[int], layout: DecodingLayout, owners: Sequence[tuple[str, int]], wanted: Sequence[int]
@@ -343,36 +318,43 @@ class Network:
                 spans[-1] = (adapter, spans[-1][1], end)
             else:
                 spans.append((adapter, start, end))
-        return self._written(tokens, layout, spans, wanted)
+        return self.written(tokens, layout, spans, wanted)
 
-    def _written(
+    def written(
         self,
         tokens: Sequence[int],
         layout: ForestLayout | DecodingLayout,
         spans: Sequence[tuple[str, int, int]],
         wanted: Sequence[int],
+        entering: tuple[int, Tensor] | None = None,
     ) -> Tensor:
-        """Hidden states [wanted, hidden] of a call in which nothing is learnt: in C, unless on several threads."""
+        """Hidden states [wanted, hidden] of a call in which nothing is learnt: in C, unless on several threads.  Maybe
+        from a layer on, given what enters it [tokens, hidden]."""
         self.threads.take(len(tokens))
         if self.decoder is not None and torch.get_num_threads() == 1:
-            found = self.decoder.hidden(tokens, layout, spans, wanted)
+            found = self.decoder.hidden(tokens, layout, spans, wanted, entering)
             if found is not None:
                 return found
         rows = torch.tensor(wanted, dtype=torch.int64, device=self.device)
         self.bank.act(spans)
         try:
-            return self.forward(tokens, layout, layout.positions)[rows]
+            with self.lower.entered(entering and (entering[0], entering[1][None])):
+                return self.forward(tokens, layout, layout.positions)[rows]
         finally:
             self.bank.act([])  # nothing is held of what has acted
 
+    def below(self, depth: int, tokens: Sequence[int], layout: ForestLayout) -> Tensor:
+        """What enters layer `depth` [tokens, hidden] of the base, in such a call."""
+        self.threads.take(len(tokens))
+        if self.decoder is not None and torch.get_num_threads() == 1:
+            found = self.decoder.below(depth, tokens, layout)
+            if found is not None:
+                return found
+        self.bank.act([])
+        return self.lower.leave(depth, lambda: self.forward(tokens, layout, layout.positions))[0]
+
     def detokenise(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-
-
-def _joined(parts: Iterable[tuple[Tensor, list[list[KeysValues]]]]) -> tuple[Tensor, list[list[KeysValues]]]:
-    """What several calls gave (see Network.prefill) as that of one."""
-    hidden, keys_values = zip(*parts, strict=True)
-    return torch.cat(hidden), [list(chain(*layer)) for layer in zip(*keys_values, strict=True)]
 
 
 def _context_length(config: Any) -> int:

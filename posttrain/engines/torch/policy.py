@@ -78,10 +78,6 @@ class TorchPolicy:
         self, prompts: Sequence[Prompt], *, n: int = 1, sampling: Sampling, on_text: OnText | None = None
     ) -> list[list[Completion]]:
         """See types.Policy.  Raises UserError for a prompt that leaves no room for an answer."""
-        lockstep = self._lockstep
-        self._leave_step()  # its lessons are over for now, if it is one of several: it is being judged
-        if lockstep and lockstep.is_first_judged():  # what lessons took goes back before there are keys of all to hold
-            await self.engine.thread.run(heap.give_back)
         loop = asyncio.get_running_loop()
         asked = _tokens(prompts)
         for prompt in asked:
@@ -103,19 +99,35 @@ class TorchPolicy:
                     )
                 )
 
-        def enqueue() -> None:
-            if self.adapter:
-                self._weights()  # else everybody's next step would fail for want of them
-            self.engine.sampler.waiting.extend(writings)
-
+        lockstep, self._lockstep = self._lockstep, None
         try:
-            await self.engine.thread.run(enqueue)
+            if lockstep:  # its lessons are over for now: it is judged, and so are the others
+                lockstep.want(self.adapter, writings)
+            else:
+                await self._ask(writings)
             completions = await asyncio.gather(*futures)
         except BaseException:  # cancelled, or one of them failed: nobody waits for the others
             for writing in writings:
                 writing.cancelled = True
             raise
         return [list(completions[i * n : (i + 1) * n]) for i in range(len(asked))]
+
+    async def _ask(self, writings: Sequence[Slotted], *, after_lessons: bool = False) -> None:
+        """Hands completions in that are to be written, not all of them of this adapter."""
+        engine = self.engine
+
+        def enqueue() -> None:
+            if after_lessons:  # what these took goes back before there are keys of all to hold
+                heap.give_back()
+            for writing in writings:
+                try:
+                    if writing.adapter:  # else everybody's next step would fail for want of it
+                        engine.network.bank.get(writing.adapter)
+                    engine.sampler.waiting.append(writing)
+                except RuntimeError as error:
+                    writing.done(error)
+
+        await engine.thread.run(enqueue)
 
     def _check_prompt(self, prompt: Tokens, sampling: Sampling) -> None:
         if not prompt or not self._are_known(prompt):
@@ -177,7 +189,8 @@ class TorchPolicy:
     def keep_step(self, others: Sequence[TorchPolicy]) -> Callable[[TorchPolicy], None]:
         """See types.Policy."""
         members = [self, *others]
-        lockstep = Lockstep([member.adapter for member in members], self.engine.trainer.learn)
+        ask = partial(self._ask, after_lessons=True)
+        lockstep = Lockstep([member.adapter for member in members], self.engine.trainer.learn, ask)
         for member in members:
             member._leave_step()
             member._lockstep = lockstep

@@ -101,7 +101,11 @@ class Deltas:
     def __init__(self, layers: Sequence[Sequence[Sequence[ToldDelta]]]) -> None:
         self._each = [(ToldDelta * len(deltas))(*deltas) for layer in layers for deltas in layer]
         told = [_Deltas(ctypes.addressof(each), len(each)) for each in self._each]
-        self.table = (_Deltas * len(told))(*told)
+        self._table = (_Deltas * len(told))(*told)
+
+    def of_layer(self, number: int) -> _Deltas:
+        """Those of a layer and of all above it, in memory."""
+        return _Deltas.from_buffer(self._table, number * LINEARS * ctypes.sizeof(_Deltas))
 
 
 @dataclass(frozen=True)
@@ -126,21 +130,23 @@ def through_layers(
     turns: tuple[Tensor, Tensor],
     wanted: Sequence[int],
     *,
+    first: int = 0,
     apart: bool = False,
 ) -> Tensor:
-    """Hidden states [tokens, hidden] after all layers, of the `wanted` tokens alone, which are in order; those given
-    are overwritten.
+    """Hidden states [tokens, hidden] after as many layers as there are places, from the `first` on, of the `wanted`
+    tokens alone, which are in order; those given are overwritten.
 
     Adapters act on their spans of tokens.  Turned by cos and sin [tokens, size] of their positions, as many in int64.
     `apart`: the bits of none depend on the others, but for what it attends to.  Raises MemoryError.
     """
     sources = [told_sources(place.sources) for place in places]
     kept = (_Kept * len(places))(*map(_told_place, places, sources))
-    who = (_Acting * len(acting))(*(_Acting(ctypes.addressof(each.table), *span) for each, *span in acting))
+    who = (_Acting * len(acting))(*(_Acting(ctypes.addressof(each.of_layer(first)), *span) for each, *span in acting))
+    begin = ctypes.byref(layers, first * ctypes.sizeof(ToldLayer))
     cos, sin = (part.contiguous() for part in turns)
     asked = torch.tensor(wanted, dtype=torch.int64)
     given = positions.data_ptr(), cos.data_ptr(), sin.data_ptr(), asked.data_ptr(), len(asked)
-    if library().through_layers(layers, len(layers), kept, who, len(acting), *given, len(x), apart, x.data_ptr()):
+    if library().through_layers(begin, len(places), kept, who, len(acting), *given, len(x), apart, x.data_ptr()):
         raise MemoryError(f"no room for {len(x)} tokens between the layers")
     return x[: len(asked)]
 
