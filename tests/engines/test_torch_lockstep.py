@@ -193,23 +193,80 @@ def test_nobody_waits_for_who_has_left(engine: TorchEngine, calls: list[list[str
     run(in_step())
 
 
+async def learn_and_answer(policy: TorchPolicy) -> int:
+    """How many tokens it answers."""
+    await learn(policy, "yes", steps=1)
+    ((completion,),) = await policy.sample([(1, 2, 3)], sampling=Sampling(2))
+    return completion.completion_tokens
+
+
+def asked_together(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The adapters of each call in which prompts are read."""
+    found: list[list[str]] = []
+    prefill = engine.network.prefill
+
+    def noted(prompts: Any, adapters: Sequence[str], *rest: Any) -> Any:
+        found.append(sorted(adapters))
+        return prefill(prompts, adapters, *rest)
+
+    monkeypatch.setattr(engine.network, "prefill", noted)
+    return found
+
+
 def test_what_lessons_took_goes_back_before_they_are_judged(
         engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once: when the first is asked for answers, and not when one leaves before."""
+    """Once: when all ask; and they ask together, though one leaves and one has shorter lessons."""
     given: list[bool] = []
     monkeypatch.setattr(heap, "give_back", lambda: given.append(engine.sampler.busy))
+    reads = asked_together(engine, monkeypatch)
 
     async def in_step() -> None:
-        *policies, failed = forks(engine, [LoRA(4)] * 4)
-        leave = policies[0].keep_step([*policies[1:], failed])
+        *policies, short, failed = forks(engine, [LoRA(4)] * 4)
+        leave = policies[0].keep_step([*policies[1:], short, failed])
         leave(failed)
+        asks = asyncio.ensure_future(short.sample([(1, 2, 3)], sampling=Sampling(2)))
+        await asyncio.sleep(0.05)
+        assert not reads, "it waits for the others"
+        assert await all_of([learn_and_answer(policy) for policy in policies]) == [2] * 2
+        assert len((await asks)[0][0].tokens) == 2
+        assert given == [False] and reads == [sorted(policy.adapter for policy in (*policies, short))]
+        await learn_and_answer(short)  # by itself
+        assert given == [False] and reads[1:] == [[short.adapter]]
 
-        async def learn_and_answer(policy: TorchPolicy) -> None:
-            await learn(policy, "yes", steps=2)
-            await policy.sample([(1, 2, 3)], sampling=Sampling(2))
+    run(in_step())
 
-        assert await all_of([learn_and_answer(policy) for policy in policies]) == [None] * 3
-        assert given == [False]
+
+def test_nobody_waits_to_ask_for_who_is_gone(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = asked_together(engine, monkeypatch)
+
+    async def in_step() -> None:
+        asks, cancelled, dropped, left = forks(engine, [LoRA(4)] * 4)
+        leave = asks.keep_step([cancelled, dropped, left])
+        waiting = [asyncio.ensure_future(learn_and_answer(policy)) for policy in (asks, cancelled, dropped)]
+        learns = asyncio.ensure_future(learn(left, "no", steps=1))
+        await all_of([learns])
+        await asyncio.sleep(0.05)
+        waiting[1].cancel()
+        dropped.drop()
+        assert not reads
+        leave(left)
+        answered, *others = await all_of(waiting)
+        assert answered == 2 and reads == [[asks.adapter]]
+        assert isinstance(others[0], asyncio.CancelledError) and "was dropped" in str(others[1])
+
+    run(in_step())
+
+
+def test_who_asks_in_step_is_told_that_the_engine_was_closed(engine: TorchEngine) -> None:
+    async def in_step() -> None:
+        asks, late = forks(engine, [LoRA(4)] * 2)
+        leave = asks.keep_step([late])
+        waits = asyncio.ensure_future(asks.sample([(1, 2, 3)], sampling=Sampling(2)))
+        await asyncio.sleep(0)
+        engine.close()
+        leave(late)
+        (told,) = await all_of([waits])
+        assert "closed" in str(told)
 
     run(in_step())
 
