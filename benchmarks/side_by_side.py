@@ -73,6 +73,9 @@ class Pair:
 SAME = ("threads", "trained_tokens")
 LEARNT = ("losses", "gradient_norms")
 
+SAME_MEMORY = 0.001
+"""Two processes that have loaded the same model hold the same to about half of that: peaks nearer are called equal."""
+
 
 def pairs(
     ours: Side, peer: Side, count: int, work: str, *, same: Sequence[str] = SAME, equal: Sequence[str] = LEARNT,
@@ -139,8 +142,9 @@ def record(
         print(f"  {name}: " + ", ".join(f"{count:,.0f} {what.replace('_', ' ')}" for what, count in counted.items()))
     held = [counted.get("peak_bytes", 0) for counted in answer["counts"].values()]
     if all(held):
-        print(f"  peak memory {held[0] / 1e9:.1f} GB, the peer's {held[1] / 1e9:.1f}: "
-              f"{'not above it' if held[0] <= held[1] else 'ABOVE it'}", flush=True)
+        more = held[0] / held[1] - 1
+        said = "not above it" if more <= 0 else "equal" if more < SAME_MEMORY else "ABOVE it"
+        print(f"  peak memory {held[0] / 1e9:.1f} GB, the peer's {held[1] / 1e9:.1f} ({more:+.3%}): {said}", flush=True)
     return answer
 
 
