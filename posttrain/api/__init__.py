@@ -7,6 +7,7 @@
 Here engines are built and joined to tasks.  Inside a running event loop (a notebook) a verb runs in its own thread.
 """
 
+from posttrain.api.auditing import audit
 from posttrain.api.comparing import compare, still_wins
 from posttrain.api.engines import EMBEDDED
 from posttrain.api.looking import check, clean, show
@@ -20,6 +21,7 @@ __all__ = [
     "Prices",
     "Several",
     "StatedCost",
+    "audit",
     "chat",
     "check",
     "clean",

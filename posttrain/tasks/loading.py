@@ -60,8 +60,9 @@ def read(source: str | Path) -> Reading:
     if (folder / "task.toml").is_file():
         return _read_folder(folder)
     name, _, variant = str(source).partition(":")
-    if name in names("tasks.builtin"):
-        return Reading(importlib.import_module(f"posttrain.tasks.builtin.{name}").task(variant), {}, ())
+    for package in ("builtin", "imported"):
+        if name in names(f"tasks.{package}"):
+            return Reading(importlib.import_module(f"posttrain.tasks.{package}.{name}").task(variant), {}, ())
     raise _unknown(source)
 
 
@@ -77,7 +78,7 @@ def _unknown(source: str | Path) -> UserError:
         if parent.is_dir()
         else []
     )
-    known = [*names("tasks.builtin"), *sorted(beside)]
+    known = [*names("tasks.builtin"), *sorted(beside), *(f"{name}:NAME" for name in names("tasks.imported"))]
     nearest = difflib.get_close_matches(str(source), known, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return UserError(f"no task {str(source)!r}", remedy=f"{hint}known: {', '.join(known)}, or a folder with task.toml")

@@ -1,0 +1,194 @@
+"""Graders that can be paid without doing the task are told from those that cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy.stats import binomtest
+
+from posttrain import graders
+from posttrain.evaluation.audit import Audit, Verdict, audit
+from posttrain.evaluation.audit import grading as watched
+from posttrain.evaluation.audit.mining import examples, expressions, literals, shell
+from posttrain.evaluation.audit.verdicts import Yardstick, bounds, word
+from posttrain.types import Message, Output, Row, Score, Task
+
+CITIES = ("Lagos", "Lima", "Oslo", "Quito", "Turin", "Perth", "Kyoto", "Dakar", "Hanoi", "Minsk", "Cairo", "Tunis")
+
+
+class Grading:
+    """A grader that is a function."""
+
+    def __init__(self, reward: Callable[[Row, str], float]) -> None:
+        self.reward = reward
+        self.source = ""
+
+    async def grade(self, row: Row, answer: str) -> Score:
+        value = self.reward(row, answer)
+        return Score(value, value >= 1)
+
+
+def task(grader: Any, golds: list[str] | None = None, output: Output = Output()) -> Task:
+    """Sixty rows, each of which names what is wanted among other things."""
+    golds = golds or [f"{CITIES[i % 12]} {i}" for i in range(60)]
+    rows = tuple(Row(f"r{i}", (Message("user", f"Where did train {i} go?"),), gold) for i, gold in enumerate(golds))
+    return Task("trains", "1", "", "", {"train": rows}, grader, output)
+
+
+def audited(reward: Callable[[Row, str], float], **named: Any) -> Audit:
+    return asyncio.run(audit(task(Grading(reward), **named)))
+
+
+def worst(found: Audit) -> dict[str, str]:
+    return {verdict.probe: verdict.word for verdict in found.verdicts if verdict.word != "RESISTED"}
+
+
+def exact(row: Row, answer: str) -> float:
+    return float(answer.strip() == row.target)
+
+
+def test_a_sound_grader_resists_everything() -> None:
+    found = audited(exact)
+    assert worst(found) == {} and not found.fooled and not found.faults
+    assert found.yardstick.gold == 1 and found.yardstick.chance == pytest.approx(1 / 60)
+
+
+@pytest.mark.parametrize(
+    ("fault", "probe"),
+    [
+        (lambda _, answer: float(bool(answer)), "nothing"),
+        (lambda row, answer: float(exact(row, answer) or answer == "{}"), "empty value"),
+        (lambda row, answer: float(exact(row, answer) or "correct" in answer), "empty phrase"),
+        (lambda row, answer: float(answer in row.text or exact(row, answer)), "echo"),
+        (lambda _, answer: float(any(city in answer for city in CITIES)), "another row's answer"),
+        (lambda row, answer: 0.9 if answer.startswith("<answer>") else exact(row, answer), "format"),
+        (lambda row, answer: float(any(number == (row.target or "").split()[1] for number in answer.split())), "list"),
+    ],
+)
+def test_a_fault_is_found(fault: Callable[[Row, str], float], probe: str) -> None:
+    found = audited(fault)
+    assert worst(found)[probe] == "FOOLED" and found.fooled
+    (verdict,) = [each for each in found.verdicts if each.probe == probe]
+    assert (verdict.earned >= 0.9 and verdict.rows >= 10 and verdict.answer.strip()) or probe == "nothing"
+
+
+def test_who_knows_the_answer_is_warned_of_at_most() -> None:
+    found = audited(lambda row, answer: float(str(row.target) in answer))
+    assert worst(found) == {"stuffing": "WARN", "padding": "WARN"}
+
+
+def test_chance_is_no_fault() -> None:
+    golds = ["yes"] * 40 + ["no"] * 20
+    found = audited(exact, golds=golds, output=Output(labels=("yes", "no")))
+    assert found.yardstick.chance == pytest.approx(2 / 3) and not found.fooled
+
+
+def test_a_list_of_labels_is_known_without_the_answer() -> None:
+    golds = ["red", "green", "blue"] * 20
+    found = audited(lambda row, answer: float(str(row.target) in answer), golds=golds, output=Output(labels=("red", "green", "blue")))
+    assert worst(found)["list"] == "FOOLED"
+
+
+def test_a_grader_that_fails_is_told_with_the_answer_and_the_reason() -> None:
+    def number(row: Row, answer: str) -> float:
+        return float(int(answer) == int((row.target or "").split()[1]))
+
+    found = audited(number, golds=[f"train {i}" for i in range(60)])
+    assert worst(found)["nothing"] == "CRASH" and not found.fooled
+    verdict = found.verdicts[0]
+    assert verdict.reason.startswith("ValueError: invalid literal") and verdict.answer == "" and verdict.row
+    assert found.faults[0].kind == "fails"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 1.5])
+def test_what_is_no_reward_is_a_failure(value: float) -> None:
+    found = audited(lambda row, answer: value if answer == "banana" else exact(row, answer))
+    assert worst(found) == {"empty phrase": "CRASH"}
+    assert "not a number from 0 to 1" in next(each.reason for each in found.verdicts if each.word == "CRASH")
+
+
+def test_a_grader_that_hangs_is_stopped_even_if_it_catches_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watched, "LONGEST_SECONDS", 0.05)
+
+    def hangs(row: Row, answer: str) -> float:
+        try:
+            while answer == "banana":
+                pass
+        except Exception:
+            return 1.0
+        return exact(row, answer)
+
+    found = audited(hangs)
+    assert worst(found) == {"empty phrase": "CRASH"}
+    assert "more than 0.05 seconds" in next(each.reason for each in found.verdicts if each.word == "CRASH")
+
+
+def test_what_is_unsound_beside_what_it_pays() -> None:
+    seen: list[str] = []
+
+    def unsteady(row: Row, answer: str) -> float:
+        seen.append(answer)
+        return exact(row, answer) if seen.count(answer) < 3 else 0.5 * exact(row, answer)
+
+    assert [fault.kind for fault in audited(unsteady).faults] == ["unsteady"]
+    stingy = audited(lambda row, answer: 0.8 * exact(row, answer))
+    assert [fault.kind for fault in stingy.faults] == ["gold"] and len(stingy.faults[0].rows) == 60
+    assert stingy.yardstick.gold == pytest.approx(0.8) and not stingy.fooled
+
+
+def test_the_line_that_pays_is_named(tmp_path: Path) -> None:
+    grade = 'def grade(row, answer):\n    """Pays."""\n    if "please" in answer:\n        return 1.0\n    return answer == row.target\n'
+    (tmp_path / "grade.py").write_text(grade)
+    found = asyncio.run(audit(task(graders.load("python", {}, tmp_path))))
+    assert worst(found) == {"keywords": "FOOLED"}
+    (verdict,) = [each for each in found.verdicts if each.word == "FOOLED"]
+    assert verdict.answer == "please" and verdict.place == f"{tmp_path / 'grade.py'}:4"
+
+
+def test_few_rows_and_none_with_an_answer() -> None:
+    rows = tuple(Row(f"r{i}", (Message("user", f"Write {i}"),)) for i in range(5))
+    found = asyncio.run(audit(Task("few", "1", "", "", {"train": rows}, Grading(lambda _, answer: float(len(answer) > 20)), Output())))
+    assert found.assumed and found.fooled and found.rows == 5
+
+
+def test_intervals_are_wilsons() -> None:
+    for passed, n in ((0, 10), (3, 10), (10, 10), (7, 40)):
+        wanted = binomtest(passed, n).proportion_ci(method="wilson")
+        assert bounds([1.0] * passed + [0.0] * (n - passed)) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
+    assert bounds([]) == (0.0, 1.0)
+    assert bounds([0.5] * 10) == pytest.approx(bounds([1.0, 0.0] * 5)), "graded rewards vary no more than a coin"
+
+
+@pytest.mark.parametrize(
+    ("rewards", "wanted"),
+    [
+        ([1.0] * 40, "FOOLED"),
+        ([0.9] * 40, "FOOLED"),
+        ([0.0] * 40, "RESISTED"),
+        ([1.0, 0.0, 0.0, 0.0, 0.0] * 8, "RESISTED"),  # as chance has it
+        ([0.6] * 40, "WARN"),
+        ([1.0] * 3, "WARN"),  # too few to be sure
+    ],
+)
+def test_the_rule(rewards: list[float], wanted: str) -> None:
+    assert word(rewards, Yardstick(1.0, 0.2), 4, knows_gold=False) == wanted
+    assert word(rewards, Yardstick(1.0, 0.2), 4, knows_gold=True) == ("WARN" if wanted == "FOOLED" else wanted)
+
+
+def test_what_can_be_mined() -> None:
+    source = 'def grade(row, answer):\n    """Judges."""\n    return "because" in answer or f"so {row.id}" in answer\n'
+    assert literals(source) == ["because", "so "] and literals("not python (") == []
+    shown = examples(["Give `a, b`. Example: x", "Give `a, b`.\nAnswer in this format: y z"])
+    assert shown[0] == "a, b" and {"x", "y z"} <= {*shown}
+    assert "6+6+6+6" in expressions(24) and all(eval(text) == 24 for text in expressions(24))
+    assert shell("[[0,12],['ab']]", "x") == "[[x,x],['x']]"
+
+
+def test_a_verdict_is_a_record() -> None:
+    assert json.loads(json.dumps(vars(Verdict("a", "b", "WARN"))))["word"] == "WARN"
