@@ -22,6 +22,7 @@ from posttrain.rollouts import play
 from posttrain.runs import Run
 from posttrain.techniques import _groups
 from posttrain.techniques._adapter import as_it_is, dropped_on_failure, trainable
+from posttrain.techniques._audited import Fooled, audited
 from posttrain.techniques._best import Best
 from posttrain.techniques._checkpoint import Checkpoints
 from posttrain.techniques._curriculum import Curriculum
@@ -67,6 +68,9 @@ class Config(Stepping, _groups.Choices):
     on at half the rate; from then on only what is better beyond chance takes its place.  A reward that is mere noise
     moves the weights as far as any other (Adam divides by its size).
 
+    Before the first step the grader is audited (evaluation/audit): where an answer that does not do the task is paid,
+    `fooled` says whether training stops or warns.
+
     With `focus` rows come more often from slices in which most is to be gained: see Curriculum.
 
     Steps are few and each is one update, so the rate (see Stepping) is high and falls to a tenth (a tenth of what LoRA
@@ -87,6 +91,7 @@ class Config(Stepping, _groups.Choices):
     evaluate_every: int = 10
     dev_rows: int = 40
     rollouts_every: int = 10
+    fooled: Fooled = "stop"
     patience_without_signal: int = 8  # batches without a group with signal before giving up
 
 
@@ -116,13 +121,14 @@ async def teach(
     candidate: PolicyCandidate, task: Task, run: Run, config: Config = Config(), rewards: Rewards = graded_rewards
 ) -> PolicyCandidate:
     """The candidate with a trained adapter.  Raises UserError when nothing could be, or was, learnt."""
+    told_by_audit = await audited(task, run, config.fooled)
     policy = trainable(candidate, "grpo", config.lora, run)
     learner = replace(candidate, policy=policy, kind="weights")
     with dropped_on_failure(policy), as_it_is(candidate.policy) if config.kl else nullcontext() as reference:
         training = Training(learner, task, run, config, rewards, reference)
         await training.run_steps()
     seen = training.seen
-    details = {**candidate.details, "training": training.summary()}
+    details = {**candidate.details, "audit": told_by_audit, "training": training.summary()}
     details |= told(seen.ended, seen.cut_off, run.metrics(), learner.output.max_tokens, config.cut_off)
     low, high = seen.best.gain
     if low <= 0:

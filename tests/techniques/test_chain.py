@@ -126,7 +126,8 @@ def test_slow_links_share_the_time(tmp_path: Path) -> None:
 
 def test_what_goes_on_does_not_add_to_old_logs(tmp_path: Path) -> None:
     task = rewarded(lambda answer: float(answer[:1].isalpha()))
-    config = grpo.Config(steps=12, rows_per_step=8, learning_rate=3e-2, evaluate_every=4, rollouts_every=4)
+    config = grpo.Config(steps=12, rows_per_step=8, learning_rate=3e-2, evaluate_every=4, rollouts_every=4,
+                         fooled="warn")
     logs = []
     for _ in range(2):  # the second start finds what a killed one left behind
         asyncio.run(chain.teach("base+grpo", base(task), task, Run(tmp_path), last=config))

@@ -19,7 +19,8 @@ from posttrain.runs import Budget, Run
 from posttrain.techniques import _groups, grpo
 from posttrain.types import Rollout, RolloutError, UserError
 
-QUICK = grpo.Config(steps=24, rows_per_step=8, group_size=8, learning_rate=3e-2, evaluate_every=8, dev_rows=8)
+QUICK = grpo.Config(steps=24, rows_per_step=8, group_size=8, learning_rate=3e-2, evaluate_every=8, dev_rows=8,
+                    fooled="warn")
 
 
 def rewards_of(folder: Path) -> list[float]:
@@ -251,3 +252,15 @@ def test_the_rate_of_grpo_falls_with_the_steps_or_the_time(tmp_path: Path) -> No
 def test_advantages_by_hand() -> None:
     assert _groups.advantages([1.0, 0.0, 0.0, 1.0]) == pytest.approx([1, -1, -1, 1], abs=1e-5)
     assert _groups.advantages([1.0, 0.0, 0.0, 0.0]) == pytest.approx([1.7320, -0.5773, -0.5773, -0.5773], abs=1e-3)
+
+
+def test_a_grader_that_pays_for_nothing_is_not_trained_on(tmp_path: Path) -> None:
+    task = rewarded(lambda answer: float(answer[:1].isalpha()))
+    with pytest.raises(UserError, match="does not do the task earns") as caught:
+        teach(grpo, base(task), task, tmp_path / "stops", replace(QUICK, fooled="stop"))
+    assert "banana" in caught.value.message and "fooled=warn" in caught.value.remedy
+    assert not (tmp_path / "stops" / "metrics.jsonl").exists()
+    learnt = teach(grpo, base(task), task, tmp_path / "warns", replace(QUICK, patience_without_signal=100))
+    assert learnt.details["audit"].startswith("FOOLED empty phrase")
+    record = json.loads((tmp_path / "warns" / "audit.json").read_text())
+    assert record["told"] == learnt.details["audit"] and any(each["word"] == "FOOLED" for each in record["verdicts"])

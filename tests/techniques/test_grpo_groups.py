@@ -64,7 +64,7 @@ def test_answers_that_never_stop_are_told(max_tokens: int, tmp_path: Path) -> No
     """A reward that looks at the beginning alone is earned by answers that are all cut off."""
     task = rewarded(lambda answer: float(answer[:1].isalpha()))
     task = replace(task, output=Output(max_tokens=max_tokens))
-    config = grpo.Config(steps=8, rows_per_step=8, learning_rate=3e-2, evaluate_every=4)
+    config = grpo.Config(steps=8, rows_per_step=8, learning_rate=3e-2, evaluate_every=4, fooled="warn")
     learnt = asyncio.run(grpo.teach(base(task), task, Run(tmp_path), config))
     assert ("never stops" in learnt.details) == (max_tokens == 1)
     if max_tokens == 1:
@@ -74,7 +74,8 @@ def test_answers_that_never_stop_are_told(max_tokens: int, tmp_path: Path) -> No
 @pytest.mark.parametrize("cut_off", ["graded", "wrong"])
 def test_what_became_of_answers_that_were_cut_off_is_told(cut_off: str, tmp_path: Path) -> None:
     task = replace(rewarded(lambda answer: float(answer[:1].isalpha())), output=Output(max_tokens=3))
-    config = grpo.Config(steps=6, rows_per_step=8, learning_rate=3e-2, evaluate_every=3, cut_off=cut_off)
+    config = grpo.Config(steps=6, rows_per_step=8, learning_rate=3e-2, evaluate_every=3, cut_off=cut_off,
+                         fooled="warn")
     told = asyncio.run(grpo.teach(base(task), task, Run(tmp_path), config)).details["cut off"]
     assert "of 384 answers sampled ran into 3 tokens" in told
     assert told.endswith(f"{_cut_off.BECAME[cut_off]}: cut_off={cut_off}")
@@ -123,7 +124,7 @@ def test_where_those_cut_off_are_wrong_their_reward_is_nothing(tmp_path: Path) -
     task = rewarded(lambda _: 1.0)
     task = replace(task, output=Output(max_tokens=2))
     for cut_off, reward in (("graded", 1.0), ("wrong", 0.0)):
-        config = grpo.Config(steps=1, rows_per_step=2, group_size=2, cut_off=cut_off)
+        config = grpo.Config(steps=1, rows_per_step=2, group_size=2, cut_off=cut_off, fooled="warn")
         with pytest.raises(UserError):
             asyncio.run(grpo.teach(base(task), task, Run(tmp_path / cut_off), config))
         rewards = [record["reward"] for record in Run(tmp_path / cut_off).metrics() if "reward" in record]
