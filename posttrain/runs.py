@@ -26,12 +26,14 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the work at hand is: shown as a bar on a terminal, as an event by the server."""
+    """How far the work at hand is: shown as a bar on a terminal, as an event by the server.  `told` is a sentence to be
+    kept, and then there is nothing else."""
 
     description: str
     done: float
     total: float
     detail: str = ""
+    told: str = ""
 
 
 def silent(_: Progress) -> None:
@@ -112,6 +114,10 @@ class Run:
 
     def progress(self, description: str, done: float, total: float, detail: str = "") -> None:
         self.on_progress(Progress(description, done, total, detail))
+
+    def tell(self, sentence: str) -> None:
+        """Says something that whoever waits wants to know."""
+        self.on_progress(Progress("", 0, 0, told=sentence))
 
     def begin_again(self) -> None:
         """Forgets what was logged by an attempt that was stopped: what starts over must not be logged twice."""

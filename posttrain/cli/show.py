@@ -37,6 +37,8 @@ class Shown:
         self.description, self.written = "", time.monotonic()
 
     def __call__(self, progress: Progress) -> None:
+        if progress.told:
+            return
         if errors.is_terminal:
             if progress.description != self.description:
                 self.bars.reset(self.work)

@@ -72,7 +72,7 @@ def teach(
     stopped = "Nothing was learnt by then; its log is in {run}."
     with voice.until_the_end(stopped), show.progress(quiet=as_json) as shown, at_the_next_step() as stop:
         if resume:
-            lesson = verbs.go_on(resume, runs=runs, on_progress=shown, began=voice.begin, stop=stop)
+            lesson = verbs.go_on(resume, runs=runs, on_progress=voice.hearing(shown), began=voice.begin, stop=stop)
         else:
             lesson = api.teach(
                 technique,
@@ -83,7 +83,7 @@ def teach(
                 runs=runs,
                 seed=seed,
                 settings=_settings(settings or [], sweep or []),
-                on_progress=shown,
+                on_progress=voice.hearing(shown),
                 began=voice.begin,
                 stop=stop,
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from posttrain.cli import show
-from posttrain.runs import disk_errors
+from posttrain.runs import Progress, disk_errors
 from posttrain.types import UserError
 
 LOG = "log.txt"
@@ -29,6 +29,17 @@ class Voice:
         """From now on there is a run to keep what was and is said."""
         self.folder = folder
         self._write("")
+
+    def hearing(self, shown: Callable[[Progress], None]) -> Callable[[Progress], None]:
+        """A listener that says what is told, and shows all else."""
+
+        def listen(progress: Progress) -> None:
+            if progress.told:
+                self.say(progress.told, markup=False, style="dim", soft_wrap=True)
+            else:
+                shown(progress)
+
+        return listen
 
     def say(self, *objects: Any, **style: Any) -> None:
         """As rich's Console.print."""

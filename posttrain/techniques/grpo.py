@@ -24,6 +24,7 @@ from posttrain.techniques import _groups
 from posttrain.techniques._adapter import as_it_is, dropped_on_failure, trainable
 from posttrain.techniques._audited import Fooled, audited
 from posttrain.techniques._best import Best
+from posttrain.techniques._bulletin import Bulletin
 from posttrain.techniques._checkpoint import Checkpoints
 from posttrain.techniques._curriculum import Curriculum
 from posttrain.techniques._cut_off import told
@@ -122,6 +123,7 @@ async def teach(
 ) -> PolicyCandidate:
     """The candidate with a trained adapter.  Raises UserError when nothing could be, or was, learnt."""
     told_by_audit = await audited(task, run, config.fooled)
+    run.tell(f"audit: {told_by_audit}")
     policy = trainable(candidate, "grpo", config.lora, run)
     learner = replace(candidate, policy=policy, kind="weights")
     with dropped_on_failure(policy), as_it_is(candidate.policy) if config.kl else nullcontext() as reference:
@@ -129,6 +131,7 @@ async def teach(
         await training.run_steps()
     seen = training.seen
     details = {**candidate.details, "audit": told_by_audit, "training": training.summary()}
+    details |= {"readiness": seen.readiness} if seen.readiness else {}
     details |= told(seen.ended, seen.cut_off, run.metrics(), learner.output.max_tokens, config.cut_off)
     low, high = seen.best.gain
     if low <= 0:
@@ -151,6 +154,7 @@ class Seen:
     cut_off: int = 0
     updates: int = 0
     trained_tokens: int = 0
+    readiness: str = ""
     best: Best = field(default_factory=Best)
     curriculum: dict[str, list[Any]] = field(default_factory=dict)
 
@@ -165,6 +169,7 @@ class Training:
         self.rewards, self.reference = rewards, reference
         self.curriculum = Curriculum(task.rows("train"), run.seed, focus=config.focus)
         self.checkpoints = Checkpoints(run, learner.policy)
+        self.bulletin = Bulletin(run)
         self.seen = Seen()
 
     async def run_steps(self) -> None:
@@ -220,6 +225,9 @@ class Training:
         if self.seen.step % self.config.rollouts_every == 0:
             write_rollouts(self.run, self.seen.step, played, [group.rewards for group in groups])
         self._count(groups)
+        if not self.seen.readiness and (ready := self.bulletin.sampled([group.rewards for group in groups])):
+            self.seen.readiness = ready
+            self.run.tell(f"readiness: {ready}")
         record = self._record(groups)
         record["failed"] = 1 - sum(len(group.rollouts) for group in groups) / sum(map(len, played))
         taught = sorted((group for group in groups if group.lessons), key=lambda group: not group.has_signal)
@@ -227,6 +235,7 @@ class Training:
             record |= await self._learn(taught[: self.config.rows_per_step])
         self.run.log(step=self.seen.step, **record)
         self.run.progress("grpo", self.seen.step + 1, self.config.steps, f"reward {record['reward']:.2f}")
+        self.bulletin.step(self.seen.step + 1, self.config.steps, record["reward"], self.seen.best.score[0])
 
     async def _sample(self) -> tuple[list[list[Rollout]], list[Group]]:
         """What was played, and what it is worth, group by group: of as many rows as a step has, and of as many again
@@ -322,7 +331,9 @@ class Training:
     async def _judge(self) -> None:
         """Scores the policy on dev: the best is kept, and gone back to from one that is worse beyond chance."""
         rows = drawn(self.task.rows("dev"), self.config.dev_rows)
-        scores = [group[0].score for group in await play(self.learner, rows, self.task)]
+        judged = [rollout for rollout, *_ in await play(self.learner, rows, self.task)]
+        self.bulletin.judged(judged)
+        scores = [rollout.score for rollout in judged]
         score, outcomes = score_and_grade(scores, self.task), scored_outcomes(scores, self.task)
         best = self.run.folder / "best"
         record: dict[str, Any] = {"dev_score": score[0], "dev_value": score[1]}
