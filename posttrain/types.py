@@ -142,7 +142,10 @@ ScoredBy = Literal["right", "grade"]
 
 @dataclass(frozen=True)
 class Task:
-    """What is wanted and how to tell.  Knows nothing of models.  `hash` covers rows, grader and documents."""
+    """What is wanted and how to tell.  Knows nothing of models.  `hash` covers rows, grader and documents.
+
+    `gold` is a second grader that nothing is trained on: it tells whether what the first one pays for is still wanted.
+    """
 
     name: str
     version: str
@@ -154,6 +157,7 @@ class Task:
     scored_by: ScoredBy = "right"
     environment: str = "single_turn"
     documents: tuple[Document, ...] = ()
+    gold: Grader | None = None
     ceiling: float | None = None  # agreement of independent labellers with the gold answer, share of rows
     folder: Path | None = None
     notes: tuple[str, ...] = ()  # what was guessed, in words, when the task was made from a bare file

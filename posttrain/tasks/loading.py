@@ -95,12 +95,16 @@ def _read_folder(folder: Path) -> Reading:
         except UserError as error:
             problems.append(error)
     judged = {"name": settings.grader, "options": settings.options, "source": getattr(grader, "source", "")}
+    gold = graders.load(settings.gold, settings.gold_options, folder, settings.output) if settings.gold else None
+    if gold:
+        judged["gold"] = [settings.gold, settings.gold_options, getattr(gold, "source", "")]
     task = Task(
         name=settings.name,
         version=settings.version,
         instructions=settings.instructions,
         splits=splits,
         grader=grader,
+        gold=gold,
         output=settings.output,
         scored_by=settings.scored_by,
         environment=settings.environment,

@@ -21,6 +21,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "instructions": str,
     "splits": dict,
     "grader": dict,
+    "gold": dict,
     "scored_by": str,
     "output": dict,
     "documents": str,
@@ -52,6 +53,8 @@ class Settings:
     splits: Mapping[str, Source] = field(default_factory=dict)
     grader: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    gold: str = ""
+    gold_options: Mapping[str, Any] = field(default_factory=dict)
     output: Output = field(default_factory=Output)
     scored_by: ScoredBy = "right"
     environment: str = "single_turn"
@@ -71,6 +74,9 @@ def read_settings(path: Path) -> Settings:
     name = grader.pop("name", "choice" if output.labels else "json" if output.schema else "")
     if not isinstance(name, str) or not name:
         raise UserError("no grader", place=str(path), remedy='add [grader] with name = "exact", for instance')
+    gold = dict(table.get("gold", {}))
+    if gold and not isinstance(gold.get("name"), str):
+        raise check.error("a hidden grader without a name", "gold", 'add name = "exact", for instance')
     environment = table.get("environment", "single_turn")
     if environment not in (known := names("environments")):
         raise check.error(f"no environment {environment!r}", "environment", f"known: {', '.join(known)}")
@@ -91,6 +97,8 @@ def read_settings(path: Path) -> Settings:
         instructions=table.get("instructions", "").strip(),
         grader=name,
         options=grader,
+        gold=gold.pop("name", ""),
+        gold_options=gold,
         output=output,
         scored_by=scored_by,
         environment=environment,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from posttrain.rollouts import sampled
-from posttrain.types import Datum, Rollout
+from posttrain.types import Datum, Rollout, Score
 
 Average = Literal["tokens", "answers", "constant"]
 CutOff = Literal["graded", "masked", "wrong"]
@@ -105,3 +105,26 @@ def advantages(rewards: Sequence[float], *, scaled: bool = True) -> list[float]:
         return [0.0] * len(rewards)
     mean, deviation = statistics.fmean(rewards), statistics.pstdev(rewards)
     return [(reward - mean) / (deviation + 1e-6 if scaled else 1.0) for reward in rewards]
+
+
+def described(groups: Sequence[Group]) -> dict[str, float]:
+    """What the groups of a step were like, as means."""
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    completions = [rollout.completion for rollout in rollouts if rollout.completion]
+    record = {
+        "reward": _mean([value for group in groups for value in group.rewards]),
+        "groups_with_signal": _mean([group.has_signal for group in groups]),
+        "completion_tokens": _mean([completion.completion_tokens for completion in completions]),
+        "truncated": _mean([completion.stop_reason == "length" for completion in completions]),
+    }
+    return record | parts([rollout.score for rollout in rollouts if rollout.score])
+
+
+def parts(scores: Sequence[Score]) -> dict[str, float]:
+    """The means of the parts that the grader shows beside its verdict, such as whether an answer could be read."""
+    names = sorted({name for score in scores for name in score.parts})
+    return {f"part_{name}": _mean([score.parts[name] for score in scores if name in score.parts]) for name in names}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return statistics.fmean(values) if values else 0.0

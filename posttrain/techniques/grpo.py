@@ -29,6 +29,7 @@ from posttrain.techniques._checkpoint import Checkpoints
 from posttrain.techniques._curriculum import Curriculum
 from posttrain.techniques._cut_off import told
 from posttrain.techniques._groups import Group
+from posttrain.techniques._hidden import Hidden, OnAlarm
 from posttrain.techniques._optimiser import Stepping
 from posttrain.techniques._record import forget_rollouts, write_rollouts
 from posttrain.techniques._work import Work
@@ -41,7 +42,6 @@ from posttrain.types import (
     Policy,
     Rollout,
     Sampling,
-    Score,
     Task,
     UserError,
 )
@@ -72,6 +72,9 @@ class Config(Stepping, _groups.Choices):
     Before the first step the grader is audited (evaluation/audit): where an answer that does not do the task is paid,
     `fooled` says whether training stops or warns.
 
+    A task may have a hidden grader, which judges what is rewarded but is never trained on, and by which the best policy
+    is chosen; where the two drift apart, `on_alarm` says whether training stops or warns (evaluation/alarms.py).
+
     With `focus` rows come more often from slices in which most is to be gained: see Curriculum.
 
     Steps are few and each is one update, so the rate (see Stepping) is high and falls to a tenth (a tenth of what LoRA
@@ -93,6 +96,7 @@ class Config(Stepping, _groups.Choices):
     dev_rows: int = 40
     rollouts_every: int = 10
     fooled: Fooled = "stop"
+    on_alarm: OnAlarm = "stop"
     patience_without_signal: int = 8  # batches without a group with signal before giving up
 
 
@@ -132,6 +136,9 @@ async def teach(
     seen = training.seen
     details = {**candidate.details, "audit": told_by_audit, "training": training.summary()}
     details |= {"readiness": seen.readiness} if seen.readiness else {}
+    details |= (
+        {"stopped by an alarm": f"{stop}; step {seen.best.step} is kept"} if (stop := training.hidden.stop) else {}
+    )
     details |= told(seen.ended, seen.cut_off, run.metrics(), learner.output.max_tokens, config.cut_off)
     low, high = seen.best.gain
     if low <= 0:
@@ -157,6 +164,7 @@ class Seen:
     readiness: str = ""
     best: Best = field(default_factory=Best)
     curriculum: dict[str, list[Any]] = field(default_factory=dict)
+    hidden: dict[str, Any] = field(default_factory=dict)
 
 
 class Training:
@@ -170,6 +178,7 @@ class Training:
         self.curriculum = Curriculum(task.rows("train"), run.seed, focus=config.focus)
         self.checkpoints = Checkpoints(run, learner.policy)
         self.bulletin = Bulletin(run)
+        self.hidden = Hidden(task, run, config.on_alarm)
         self.seen = Seen()
 
     async def run_steps(self) -> None:
@@ -177,11 +186,12 @@ class Training:
         if kept := await self.checkpoints.restore():
             self.seen = Seen(**kept | {"best": Best(**kept["best"])})
             self.curriculum.restore(**self.seen.curriculum)
+            self.hidden.restore(**self.seen.hidden)
             forget_rollouts(self.run, self.seen.step)
         seen = self.seen
         while seen.step < self.config.steps and not self.run.out_of_budget(seen.step):
-            if seen.without_signal >= self.config.patience_without_signal:
-                break  # nothing is left to learn
+            if seen.without_signal >= self.config.patience_without_signal or self.hidden.stop:
+                break  # nothing is left to learn, or what is learnt is to cheat
             if seen.step % self.config.evaluate_every == 0:
                 await self._judge_once()
                 if not seen.best.step and seen.best.worse >= MOST_WENT_BACK:
@@ -202,7 +212,7 @@ class Training:
             await self._keep()
 
     async def _keep(self) -> None:
-        self.seen.curriculum = self.curriculum.state()
+        self.seen.curriculum, self.seen.hidden = self.curriculum.state(), self.hidden.state()
         await self.checkpoints.write(asdict(self.seen))
 
     def _refuse_if_nothing_was_learnt(self) -> None:
@@ -228,7 +238,8 @@ class Training:
         if not self.seen.readiness and (ready := self.bulletin.sampled([group.rewards for group in groups])):
             self.seen.readiness = ready
             self.run.tell(f"readiness: {ready}")
-        record = self._record(groups)
+        record: dict[str, Any] = _groups.described(groups)
+        record |= await self.hidden.look(self.seen.step, [(group.rollouts, group.rewards) for group in groups])
         record["failed"] = 1 - sum(len(group.rollouts) for group in groups) / sum(map(len, played))
         taught = sorted((group for group in groups if group.lessons), key=lambda group: not group.has_signal)
         if taught:
@@ -316,28 +327,16 @@ class Training:
             done = max(done, 1 - left / (minutes * 60))
         return 0.5**self.seen.best.worse * (1 - 0.9 * min(1.0, done))
 
-    def _record(self, groups: Sequence[Group]) -> dict[str, float]:
-        rollouts = [rollout for group in groups for rollout in group.rollouts]
-        scores = [rollout.score for rollout in rollouts if rollout.score]
-        completions = [rollout.completion for rollout in rollouts if rollout.completion]
-        record = {
-            "reward": _mean([value for group in groups for value in group.rewards]),
-            "groups_with_signal": _with_signal(groups) / max(1, len(groups)),
-            "completion_tokens": _mean([completion.completion_tokens for completion in completions]),
-            "truncated": _mean([completion.stop_reason == "length" for completion in completions]),
-        }
-        return record | _parts(scores)
-
     async def _judge(self) -> None:
         """Scores the policy on dev: the best is kept, and gone back to from one that is worse beyond chance."""
         rows = drawn(self.task.rows("dev"), self.config.dev_rows)
         judged = [rollout for rollout, *_ in await play(self.learner, rows, self.task)]
         self.bulletin.judged(judged)
-        scores = [rollout.score for rollout in judged]
+        scores = await self.hidden.scored(judged)
         score, outcomes = score_and_grade(scores, self.task), scored_outcomes(scores, self.task)
         best = self.run.folder / "best"
         record: dict[str, Any] = {"dev_score": score[0], "dev_value": score[1]}
-        record |= {f"dev_{name}": value for name, value in _parts([score for score in scores if score]).items()}
+        record |= {f"dev_{name}": value for name, value in _groups.parts([score for score in scores if score]).items()}
         judgement = self.seen.best.judge(self.seen.step, score, outcomes)
         if judgement == "best":
             await self.learner.policy.save(best)
@@ -378,12 +377,6 @@ class Training:
 
 def _with_signal(groups: Sequence[Group]) -> int:
     return sum(group.has_signal for group in groups)
-
-
-def _parts(scores: Sequence[Score]) -> dict[str, float]:
-    """The means of the parts that the grader shows beside its verdict, such as whether an answer could be read."""
-    names = sorted({name for score in scores for name in score.parts})
-    return {f"part_{name}": _mean([score.parts[name] for score in scores if name in score.parts]) for name in names}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -53,24 +53,27 @@ def _read(
     forest = plant(prompts, adapters, first_position=length(trunk))
     layout = ForestLayout(forest, network.device, trunk=trunk.layers if trunk else (), store=True)
     last = [place for i, end in enumerate(ends) for place in forest.index(i)[-end:]]
+    several = len({*adapters}) > 1
     entering: tuple[int, Tensor] | None = None
     below: list[list[KeysValues]] = []
-    if trunk is None and len((shared := plant(prompts, [BASE] * len(prompts))).tokens) < len(forest.tokens):
-        entering, below = _once_for_all(network, shared, forest, adapters)
+    if several and trunk is None:
+        entering, below = _once_for_all(network, prompts, forest, adapters)
     hidden = network.written(forest.tokens, layout, forest.adapters, last, entering)
-    if len({*adapters}) > 1 and not hidden.isfinite().all():  # one that has diverged spoils its neighbours
+    if several and not hidden.isfinite().all():  # one that has diverged spoils its neighbours
         alone = zip(prompts, adapters, ends, strict=True)
         return _joined(_read(network, [prompt], [adapter], trunk, [end]) for prompt, adapter, end in alone)
     return hidden, [*below, *_by_prompt(network, forest, layout)]
 
 
 def _once_for_all(
-    network: Network, shared: Forest, forest: Forest, adapters: Sequence[str]
+    network: Network, prompts: Sequence[Sequence[int]], forest: Forest, adapters: Sequence[str]
 ) -> tuple[tuple[int, Tensor] | None, list[list[KeysValues]]]:
     """(The lowest layer that one of the adapters acts on, and what enters it [tokens of the forest, hidden]; keys and
-    values below it), read as of the base, which all prompts share; (None, []) where there is nothing below."""
+    values below it), read as of the base, in which prompts of different adapters are shared; (None, []) where none are,
+    or nothing is below."""
     depth = network.depth(adapters)
-    if depth == 0:
+    shared = plant(prompts, [BASE] * len(prompts)) if depth else forest
+    if len(shared.tokens) == len(forest.tokens):
         return None, []
     layout = ForestLayout(shared, network.device, store=True)
     states = network.below(depth, shared.tokens, layout)

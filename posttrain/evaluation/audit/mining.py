@@ -1,5 +1,4 @@
-"""What can be said without knowing an answer: found in the grader's own source, in the questions and in the form of
-other rows' answers."""
+"""What can be said without knowing an answer, and is found in the grader's own source or in the questions."""
 
 from __future__ import annotations
 
@@ -39,12 +38,25 @@ def literals(source: str) -> list[str]:
     return [text for text in dict.fromkeys(found) if text.strip() and len(text) <= LONGEST]
 
 
+def names(source: str) -> list[str]:
+    """The names that a program uses, and what it looks up in them, as they are written there, each once; [] when it is
+    no Python."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return []
+    kinds = (ast.Subscript, ast.Attribute, ast.Name)
+    found = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, kinds)]
+    arguments = [node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)]
+    return [text for text in dict.fromkeys([*arguments, *found]) if len(text) <= 40]
+
+
 def examples(questions: Iterable[str]) -> list[str]:
     """What questions quote, or lead in as an example, those that most of them name first."""
     named: Counter[str] = Counter()
     for question in questions:
         found = [*QUOTED.findall(question), *LED_IN.findall(question)]
-        named.update({text.strip() for text in found if text.strip()})
+        named.update(dict.fromkeys([text.strip() for text in found if text.strip()], 1))
     return [text for text, _ in named.most_common()]
 
 
@@ -61,8 +73,3 @@ def expressions(number: int) -> list[str]:
         if number % terms == 0:
             written.append("+".join([str(number // terms)] * terms))
     return written
-
-
-def shell(text: str, letter: str) -> str:
-    """A text with every word and every number in it replaced by one letter: its form without its content."""
-    return re.sub(r"\w+", letter, text)

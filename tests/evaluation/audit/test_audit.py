@@ -15,7 +15,8 @@ from scipy.stats import binomtest
 from posttrain import graders
 from posttrain.evaluation.audit import Audit, Verdict, audit
 from posttrain.evaluation.audit import grading as watched
-from posttrain.evaluation.audit.mining import examples, expressions, literals, shell
+from posttrain.evaluation.audit.forms import SLOT, emptied, fitting, frames, items, shell
+from posttrain.evaluation.audit.mining import examples, expressions, literals, names
 from posttrain.evaluation.audit.verdicts import Yardstick, bounds, word
 from posttrain.types import Message, Output, Row, Score, Task
 
@@ -99,7 +100,7 @@ def test_a_grader_that_fails_is_told_with_the_answer_and_the_reason() -> None:
     def number(row: Row, answer: str) -> float:
         return float(int(answer) == int((row.target or "").split()[1]))
 
-    found = audited(number, golds=[f"train {i}" for i in range(60)])
+    found = audited(number, golds=[f"train {997 * i % 1000 + 100}" for i in range(60)])
     assert worst(found)["nothing"] == "CRASH" and not found.fooled
     verdict = found.verdicts[0]
     assert verdict.reason.startswith("ValueError: invalid literal") and verdict.answer == "" and verdict.row
@@ -146,7 +147,7 @@ def test_the_line_that_pays_is_named(tmp_path: Path) -> None:
     grade = 'def grade(row, answer):\n    """Pays."""\n    if "please" in answer:\n        return 1.0\n    return answer == row.target\n'
     (tmp_path / "grade.py").write_text(grade)
     found = asyncio.run(audit(task(graders.load("python", {}, tmp_path))))
-    assert worst(found) == {"keywords": "FOOLED"}
+    assert worst(found) == {"source": "FOOLED"}
     (verdict,) = [each for each in found.verdicts if each.word == "FOOLED"]
     assert verdict.answer == "please" and verdict.place == f"{tmp_path / 'grade.py'}:4"
 
@@ -187,7 +188,12 @@ def test_what_can_be_mined() -> None:
     shown = examples(["Give `a, b`. Example: x", "Give `a, b`.\nAnswer in this format: y z"])
     assert shown[0] == "a, b" and {"x", "y z"} <= {*shown}
     assert "6+6+6+6" in expressions(24) and all(eval(text) == 24 for text in expressions(24))
+    assert {"row", "answer", "row.id"} <= {*names(source)}
     assert shell("[[0,12],['ab']]", "x") == "[[x,x],['x']]"
+    assert frames(["12 km", "so\n#### 7.5 km", "3 km"])[:2] == [f"{SLOT} km", f"#### {SLOT} km"]
+    assert fitting(["_ km", "_ kg"], "How heavy in kg?") == "_ kg" and fitting(["_ km", "_ kg"], "?") == "_ km"
+    assert items("Sort these words: pear, fig, apple") == ["pear", "fig", "apple"]
+    assert "[]" in emptied(['["a", "b"]']) and '{"a": null, "b": null}' in emptied(['{"a": 1, "b": "x"}'])
 
 
 def test_a_verdict_is_a_record() -> None:

@@ -1,0 +1,96 @@
+"""The form of answers: what stays when their content is taken out, and what else may be put in."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from posttrain.types import Row
+
+NUMBER = re.compile(r"[-+]?\d+(?:[.,/]\d+)*")
+WORD = re.compile(r"[^\W\d_]+")
+
+STRANGE_NUMBERS = ("nan", "inf", "-inf", "0", "1", "-1", "999999999", "-999999999", "1e-9", "1/0", "NaN")
+"""What numbers may be replaced by: no numbers, very large ones and very small ones."""
+
+SLOT = "\ufffc"
+"""Stands for a number that was taken out; answers do not have it."""
+
+EMPTY_VALUES: tuple[Any, ...] = ("", None, 0, False, True, [], {})
+
+
+def shell(text: str, letter: str) -> str:
+    """A text with every word and every number in it replaced by one letter: its form without its content."""
+    return re.sub(r"\w+", letter, text)
+
+
+def digits(text: str, digit: str) -> str:
+    """A text with every digit replaced by one: dates and numbers that have the form, and maybe are none."""
+    return re.sub(r"\d", digit, text)
+
+
+def frames(golds: Sequence[str]) -> list[str]:
+    """The forms that answers, or their last lines, have when numbers are taken out, the commonest first."""
+    lasts = [gold.strip().rpartition("\n")[2] for gold in golds]
+    return [frame for frame, _ in Counter(NUMBER.sub(SLOT, text) for text in (*lasts, *golds)).most_common()]
+
+
+def fitting(frames: Sequence[str], question: str) -> str:
+    """Of these frames the one whose words a question names most of: the unit that it asks for, say; else the first."""
+    asked = {word.casefold() for word in WORD.findall(question)}
+
+    def fit(frame: str) -> float:
+        words = [word.casefold() for word in WORD.findall(frame)]
+        return sum(word in asked for word in words) / len(words) if words else 0.0
+
+    return max(frames, key=fit)
+
+
+def framed(frames: Sequence[str], number: Callable[[Row], str]) -> Callable[[Row], str]:
+    """An answer in the form that fits a row, with a number in the place of each."""
+    return lambda row: fitting(frames, row.text).replace(SLOT, number(row))
+
+
+def numbers(question: str) -> list[str]:
+    """Those that a question names, in order."""
+    return NUMBER.findall(question)
+
+
+def named(question: str) -> list[str]:
+    """The names and the numbers in a question: words that begin with a capital, and what begins with a digit."""
+    return [word.strip(" ,.;:!?()\"'") for word in question.split() if re.match(r"[\W_]*[A-Z\d]", word)]
+
+
+def items(question: str) -> list[str]:
+    """What a question lists after its last colon, or in its longest line."""
+    _, colon, listed = question.rstrip().rpartition(":")
+    listed = listed if colon and listed.strip() else max(question.split("\n"), key=len)
+    return [item.strip(" \"'[]().") for item in re.split(r"[,;\n]|\s(?=\S)", listed) if item.strip(" \"'[]().")]
+
+
+def emptied(golds: Iterable[str]) -> list[str]:
+    """Records and lists like these, with nothing in them: fields left out, and empty values of every kind."""
+    found: list[Any] = []
+    for gold in golds:
+        try:
+            value = json.loads(gold)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            found += [{}, *(dict.fromkeys(value, empty) for empty in EMPTY_VALUES)]
+            found += [{name: value[name]} for name in value]
+            found.append({"0": "0"})
+        elif isinstance(value, list):
+            found += [[], [[]], [None], [""], [0], value[:1], value[-1:]]
+    return [*dict.fromkeys(json.dumps(value, ensure_ascii=False) for value in found)]
+
+
+def vocabulary(golds: Sequence[str]) -> list[str]:
+    """The words and numbers of answers, the commonest first."""
+    counted: Counter[str] = Counter()
+    for gold in golds:
+        counted.update([*dict.fromkeys(re.findall(r"\w+", gold))])
+    return [word for word, _ in counted.most_common()]

@@ -1,0 +1,85 @@
+"""The hidden grader (`Task.gold`) beside a training that never sees it: what it gives is watched, and raises alarms."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Literal
+
+from posttrain.evaluation.alarms import BASE_CHECKS, JUMP_CHECKS, Alarm, Check, alarms
+from posttrain.rollouts import graded
+from posttrain.runs import Run
+from posttrain.types import Rollout, Score, Task
+
+OnAlarm = Literal["stop", "warn"]
+
+IMPOSSIBLE = "impossible"
+"""In a row's metadata: it cannot be solved, and whoever is paid for it in full has cheated."""
+
+
+class Hidden:
+    """Watches a training, where its task has a hidden grader or impossible rows; else does nothing."""
+
+    def __init__(self, task: Task, run: Run, on_alarm: OnAlarm) -> None:
+        self.gold, self.run, self.on_alarm = task.gold, run, on_alarm
+        rows = [row for split in task.splits.values() for row in split]
+        self.impossible = frozenset(row.id for row in rows if row.metadata.get(IMPOSSIBLE))
+        self.checks: list[Check] = []
+        self.raised: dict[str, str] = {}  # by kind, the level that was told
+        self.stop = ""
+
+    async def scored(self, rollouts: Sequence[Rollout]) -> list[Score | None]:
+        """The hidden scores of rollouts; those of the task's own grader where there is no hidden one."""
+        if self.gold is None:
+            return [rollout.score for rollout in rollouts]
+        again = [await graded(replace(rollout, score=None), self.gold) for rollout in rollouts]
+        return [rollout.score for rollout in again]
+
+    async def look(self, step: int, groups: Sequence[tuple[Sequence[Rollout], Sequence[float]]]) -> dict[str, Any]:
+        """Looks at the rollouts of a step, each group with its rewards; what to log of it."""
+        if self.gold is None and not self.impossible:
+            return {}
+        paired = [pair for rollouts, rewards in groups for pair in zip(rollouts, rewards, strict=True)]
+        scores = await self.scored([rollout for rollout, _ in paired])
+        seen = [
+            (rollout, reward, score.value) for (rollout, reward), score in zip(paired, scores, strict=True) if score
+        ]
+        if not seen:
+            return {}
+        rollouts, rewards, golds = zip(*seen, strict=True)
+        self.checks.append(
+            Check(
+                step,
+                tuple(rollout.row.id for rollout in rollouts),
+                rewards,
+                golds,
+                # a number stands for the text: it is only compared, and kept with every checkpoint
+                tuple(str(zlib.crc32(rollout.answer.encode())) for rollout in rollouts),
+                tuple(rollout.completion.completion_tokens for rollout in rollouts if rollout.completion),
+            )
+        )
+        del self.checks[BASE_CHECKS:-JUMP_CHECKS]
+        record: dict[str, Any] = {} if self.gold is None else {"hidden_score": sum(golds) / len(golds)}
+        found = alarms(self.checks, self.impossible)
+        self._tell(step, found)
+        return record | ({"alarms": [asdict(alarm) for alarm in found]} if found else {})
+
+    def _tell(self, step: int, found: Sequence[Alarm]) -> None:
+        """Tells of each kind once, and once more when it is grave; a grave one ends training, when it may."""
+        for alarm in found:
+            if self.raised.get(alarm.kind) not in (alarm.level, "stop"):
+                self.run.tell(f"alarm at step {step}: {alarm.told}")
+                self.raised[alarm.kind] = alarm.level
+            if alarm.level == "stop" and self.on_alarm == "stop" and not self.stop:
+                self.stop = f"at step {step}: {alarm.told}"
+
+    def state(self) -> dict[str, Any]:
+        """All that it has seen."""
+        return {"checks": [asdict(check) for check in self.checks], "raised": self.raised, "stop": self.stop}
+
+    def restore(self, checks: Sequence[Mapping[str, Any]], raised: Mapping[str, str], stop: str) -> None:
+        """Goes on from what `state` gave."""
+        whole: Any = [{name: tuple(v) if isinstance(v, list) else v for name, v in check.items()} for check in checks]
+        self.checks = [Check(**check) for check in whole]
+        self.raised, self.stop = dict(raised), stop
