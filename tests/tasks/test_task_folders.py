@@ -63,6 +63,21 @@ def test_a_folder_loads(tmp_path: Path) -> None:
     assert list(row.target or ()) == ["queue", "reference"]  # in the schema's order, as constrained sampling writes it
 
 
+def test_a_hidden_grader_is_one_more(tmp_path: Path) -> None:
+    plain = tasks.load(folder(tmp_path / "plain"))
+    gold = '[gold]\nname = "exact"\nignore_case = true\n'
+    hidden = tasks.load(folder(tmp_path / "hidden", TOML + gold))
+    other = tasks.load(folder(tmp_path / "other", TOML + gold.replace("true", "false")))
+    assert plain.gold is None and len({plain.hash, hidden.hash, other.hash}) == 3
+    row = hidden.rows("test")[0]
+    assert hidden.gold is not None
+    assert asyncio.run(hidden.gold.grade(row, json.dumps({"queue": "A", "reference": None}))).passed
+    for wrong, message in (("[gold]\nignore_case = true\n", "without a name"), (gold.replace("ignore", "igmore"), "no option")):
+        with pytest.raises(UserError, match=message) as caught:
+            tasks.load(folder(tmp_path / message, TOML + wrong))
+        assert "task.toml" in caught.value.place
+
+
 def test_a_record_may_be_written_as_text(tmp_path: Path) -> None:
     as_text = [{**row, "target": json.dumps(row["target"])} for row in rows("train")]
     plain = tasks.load(folder(tmp_path / "a", train=rows("train")))
