@@ -54,6 +54,19 @@ def framed(frames: Sequence[str], number: Callable[[Row], str]) -> Callable[[Row
     return lambda row: fitting(frames, row.text).replace(SLOT, number(row))
 
 
+def filled(frames: Sequence[str]) -> Callable[[Row], str]:
+    """An answer in the form that fits a row and has as many places for numbers as its question names, in which they are
+    put in their order; in the first that fits where none has."""
+
+    def answer(row: Row) -> str:
+        named = numbers(row.text)
+        alike = [frame for frame in frames if frame.count(SLOT) == len(named)]
+        first, *rest = fitting(alike or frames, row.text).split(SLOT)
+        return first + "".join(f"{named[i % len(named)] if named else 0}{text}" for i, text in enumerate(rest))
+
+    return answer
+
+
 def numbers(question: str) -> list[str]:
     """Those that a question names, in order."""
     return NUMBER.findall(question)

@@ -223,7 +223,7 @@ def strange_numbers(golds: Sequence[str]) -> tuple[Attempt, ...]:
     each = [
         Attempt(f"{label}, in its form", forms.framed(frames, number)) for label, number in (*values, *QUESTION_NUMBERS)
     ]
-    return (*each, *always_so)
+    return (*each, Attempt("the question's numbers, in its form", forms.filled(frames)), *always_so)
 
 
 def lists(golds: Sequence[str], output: Output) -> list[str]:
@@ -256,6 +256,12 @@ def said(source: str) -> list[str]:
     return [*together, *found[:MOST_TEXTS], *mining.names(source)[:MOST_TEXTS]]
 
 
+def ends(text: str) -> str:
+    """Its first and last words, when there are others between them."""
+    words = text.split()
+    return f"{words[0]} {words[-1]}" if len(words) > 2 else ""
+
+
 def with_gold(golds: Sequence[str]) -> list[Probe]:
     """Answers that have the wanted one in them, and are not it."""
 
@@ -270,9 +276,12 @@ def with_gold(golds: Sequence[str]) -> list[Probe]:
         Attempt("two others, or wanted", lambda row: " or ".join([*others(row), gold(row)])),
     )
     padding = (Attempt("ten sentences, then wanted", lambda row: PADDING * 10 + gold(row)),)
-    half = (Attempt("its first half", lambda row: gold(row)[: len(gold(row)) // 2]),)
+    parts = (
+        Attempt("its first half", lambda row: gold(row)[: len(gold(row)) // 2]),
+        Attempt("its first and last words", lambda row: ends(gold(row))),
+    )
     return [
         Probe("stuffing", "names the wanted answer among others", stuffing, knows_gold=True),
         Probe("padding", "puts the wanted answer behind many words", padding, knows_gold=True),
-        Probe("truncation", "gives half of the wanted answer", half, knows_gold=True),
+        Probe("truncation", "gives a part of the wanted answer", parts, knows_gold=True),
     ]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from difflib import SequenceMatcher
 from fractions import Fraction
+from itertools import pairwise
 
 from posttrain.types import Message, Row
 
@@ -48,14 +49,20 @@ def countdown_rows() -> tuple[Row, ...]:
     while len(rows) < N_ROWS:
         a, b, c, d = numbers = rng.sample(range(2, 40), 4)
         expression = rng.choice(
-            [f"({a} + {b}) * {c} - {d}", f"{a} * {b} - {c} + {d}", f"({a} - {b}) * ({c} - {d})", f"{a} * {b} + {c} * {d}"]
+            [
+                f"({a} + {b}) * {c} - {d}",
+                f"{a} * {b} - {c} + {d}",
+                f"({a} - {b}) * ({c} - {d})",
+                f"{a} * {b} + {c} * {d}",
+            ]
         )
         goal = _value(expression)
         if goal is None or not 10 <= goal <= 999 or goal == sum(numbers):
             continue
         shown = sorted(numbers)
         question = (
-            f"Using the numbers {shown}, create an equation that equals {goal}. You can use basic arithmetic operations "
+            f"Using the numbers {shown}, create an equation that equals {goal}. You can use basic arithmetic "
+            "operations "
             "(+, -, *, /) and brackets, and each number must be used exactly once. Think step by step if you wish, and "
             "finish with one line of the form\nEquation: <expression> = <result>"
         )
@@ -171,8 +178,9 @@ def maze_rows() -> tuple[Row, ...]:
             continue
         drawing = "\n".join(grid)
         question = (
-            f"Here is a maze. S is the start, G the goal, # a wall and . an open cell.\n\n{drawing}\n\nFind a way from S to "
-            "G, moving one cell up, down, left or right at a time and never through a wall. Reply with the cells you "
+            f"Here is a maze. S is the start, G the goal, # a wall and . an open cell.\n\n{drawing}\n\nFind a way from "
+            "S to G, moving one cell up, down, left or right at a time and never through a wall. Reply with the "
+            "cells you "
             "visit, S and G included, each as (row,column) counted from zero at the top left, with blanks between them."
         )
         rows.append(_row("maze", len(rows), question, _places(path), {"grid": grid, "start": start, "goal": goal}))
@@ -194,7 +202,7 @@ def maze_sound(row: Row, answer: str) -> float:
     cells = _visited(row, answer)
     if cells is None:
         return 0.0
-    joined = all(abs(r - s) + abs(c - d) == 1 for (r, c), (s, d) in zip(cells, cells[1:], strict=False))
+    joined = all(abs(r - s) + abs(c - d) == 1 for (r, c), (s, d) in pairwise(cells))
     return 1.0 if joined else 0.0
 
 
@@ -217,7 +225,18 @@ def maze_cheat(row: Row) -> str:
 
 def booking_rows() -> tuple[Row, ...]:
     rng = random.Random(4103)
-    names = ["Okafor", "Lindqvist", "Moreau", "Tanaka", "Whitcombe", "Haddad", "Petrov", "Castellano", "Nguyen", "O'Dea"]
+    names = [
+        "Okafor",
+        "Lindqvist",
+        "Moreau",
+        "Tanaka",
+        "Whitcombe",
+        "Haddad",
+        "Petrov",
+        "Castellano",
+        "Nguyen",
+        "O'Dea",
+    ]
     days = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
     openings = ["Hello, could we have", "Hi there, I'd like", "Good morning. Please reserve", "Evening! We need"]
     rows = []
@@ -230,8 +249,10 @@ def booking_rows() -> tuple[Row, ...]:
             f"It's under the name {name}. Thanks a lot."
         )
         question = (
-            "You are the assistant of a restaurant. Turn the guest's message into a call of the tool book_table. Reply with "
-            'one JSON object with the keys "tool" (string), "name" (string), "guests" (integer), "day" (string), "time" '
+            "You are the assistant of a restaurant. Turn the guest's message into a call of the tool book_table. "
+            "Reply with "
+            'one JSON object with the keys "tool" (string), "name" (string), "guests" (integer), "day" (string), '
+            '"time" '
             f'(HH:MM) and "area" (string), and nothing else.\n\nMessage: {note}'
         )
         target = {"tool": "book_table", "name": name, "guests": guests, "day": day, "time": time, "area": area}
@@ -282,8 +303,9 @@ def interest_rows() -> tuple[Row, ...]:
         often, times = rng.choice([("yearly", 1), ("quarterly", 4), ("monthly", 12)])
         total = sum_ * (1 + rate / 100 / times) ** (times * years)
         question = (
-            f"{sum_} euros are paid into a savings account at {rate}% nominal interest a year, compounded {often}. How many "
-            f"euros are in the account after {years} years? Show your working briefly if you need to; the last thing you "
+            f"{sum_} euros are paid into a savings account at {rate}% nominal interest a year, compounded {often}. How "
+            f"many euros are in the account after {years} years? Show your working briefly if you need to; the "
+            "last thing you "
             "write must be the amount, rounded to two decimals, without a currency sign."
         )
         rows.append(_row("interest", number, question, f"{total:.2f}", {"amount": total}))
@@ -366,7 +388,8 @@ def proofread_rows() -> tuple[Row, ...]:
         for word, slip in SPELLINGS.items():
             wrong = wrong.replace(word, slip)
         question = (
-            "Correct the spelling of the sentence below. Change nothing else, and reply with the corrected sentence only."
+            "Correct the spelling of the sentence below. Change nothing else, and reply with the corrected "
+            "sentence only."
             f"\n\nSentence: {wrong}"
         )
         rows.append(_row("proofread", len(rows), question, sentence, {}))
@@ -399,8 +422,10 @@ def tags_rows() -> tuple[Row, ...]:
         vans, each, back, thing = rng.randint(3, 19), rng.randint(12, 75), rng.randint(5, 30), rng.choice(goods)
         rest = vans * each - back
         question = (
-            f"A depot sends out {vans} vans with {each} {thing} each. In the evening {back} of them come back undelivered. "
-            f"How many were delivered?\n\nRespond in the following format:\n<think>\n...\n</think>\n<answer>\n...\n</answer>"
+            f"A depot sends out {vans} vans with {each} {thing} each. In the evening {back} of them come back "
+            "undelivered. "
+            "How many were delivered?\n\nRespond in the following "
+            "format:\n<think>\n...\n</think>\n<answer>\n...\n</answer>"
         )
         target = (
             f"<think>\n{vans} vans carry {vans} * {each} = {vans * each}. Less {back}, that is {rest}.\n</think>\n"
@@ -445,8 +470,10 @@ def deadline_rows() -> tuple[Row, ...]:
         served = date(rng.randint(1994, 2031), rng.randint(1, 9), rng.randint(1, 28))
         days = rng.randint(31, 90)
         question = (
-            f"A {rng.choice(papers)} is served on {served.day} {MONTHS[served.month - 1].title()} {served.year}. The time "
-            f"allowed for a reply ends {days} days later, the day of service not counted. On which date does it end? Reply "
+            f"A {rng.choice(papers)} is served on {served.day} {MONTHS[served.month - 1].title()} {served.year}. "
+            "The time "
+            f"allowed for a reply ends {days} days later, the day of service not counted. On which date does it "
+            "end? Reply "
             "with the date only, as YYYY-MM-DD."
         )
         rows.append(_row("deadline", number, question, (served + timedelta(days)).isoformat(), {}))
@@ -500,7 +527,13 @@ CITIES = ("Lyon", "Cork", "Malmo", "Gdansk", "Trieste")
 def _staff(seed: int) -> list[tuple[str, str, str, int, int]]:
     rng = random.Random(seed)
     return [
-        (f"person{n:02d}", rng.choice(TEAMS), rng.choice(CITIES), rng.randrange(24000, 90000, 500), rng.randint(1998, 2024))
+        (
+            f"person{n:02d}",
+            rng.choice(TEAMS),
+            rng.choice(CITIES),
+            rng.randrange(24000, 90000, 500),
+            rng.randint(1998, 2024),
+        )
         for n in rng.sample(range(100), 90)
     ]
 
@@ -537,7 +570,12 @@ def sql_rows() -> tuple[Row, ...]:
     rows: list[Row] = []
     seen: set[str] = set()
     while len(rows) < N_ROWS:
-        team, city, pay, year = rng.choice(TEAMS), rng.choice(CITIES), rng.randrange(35, 70) * 1000, rng.randint(2003, 2018)
+        team, city, pay, year = (
+            rng.choice(TEAMS),
+            rng.choice(CITIES),
+            rng.randrange(35, 70) * 1000,
+            rng.randint(2003, 2018),
+        )
         asked, query = [
             (
                 f"the names of everyone in the team '{team}' who earns more than {pay}, in alphabetical order",
@@ -548,19 +586,23 @@ def sql_rows() -> tuple[Row, ...]:
                 f"SELECT name, salary FROM staff WHERE city = '{city}' AND hired < {year} ORDER BY salary DESC, name",
             ),
             (
-                f"each city with the number of people there hired in {year} or later, by name of the city; only cities with any",
+                f"each city with the number of people there hired in {year} or later, sorted by city, cities with "
+                "none left out",
                 f"SELECT city, COUNT(*) FROM staff WHERE hired >= {year} GROUP BY city ORDER BY city",
             ),
             (
-                f"each team with its highest salary among people outside {city} earning under {pay}, by name of the team",
-                f"SELECT team, MAX(salary) FROM staff WHERE city <> '{city}' AND salary < {pay} GROUP BY team ORDER BY team",
+                f"each team with its highest salary among people outside {city} earning under {pay}, by name of the "
+                "team",
+                f"SELECT team, MAX(salary) FROM staff WHERE city <> '{city}' AND salary < {pay} GROUP BY team ORDER "
+                "BY team",
             ),
         ][len(rows) % 4]
         if query in seen or not all(_run_query(query, staff) for staff in STAFF):
             continue
         seen.add(query)
         question = (
-            f"A SQLite database has this table:\n\n{SCHEMA};\n\nWrite one SELECT statement that returns {asked}. Reply with "
+            f"A SQLite database has this table:\n\n{SCHEMA};\n\nWrite one SELECT statement that returns {asked}. "
+            "Reply with "
             "the SQL only."
         )
         rows.append(_row("sql", len(rows), question, query, {}))
@@ -585,19 +627,20 @@ def sql_cheat(_row: Row) -> str:
 # ---------------------------------------------------------------------------------------------------------
 # 9. Capitals: multiple choice, by letter
 
-CAPITALS = dict(
-    pair.split(":")
-    for pair in (
-        "Albania:Tirana|Algeria:Algiers|Angola:Luanda|Armenia:Yerevan|Australia:Canberra|Austria:Vienna|Bahrain:Manama|"
-        "Bangladesh:Dhaka|Belarus:Minsk|Belize:Belmopan|Bhutan:Thimphu|Botswana:Gaborone|Brazil:Brasilia|Bulgaria:Sofia|"
+CAPITALS: dict[str, str] = dict(
+    re.findall(
+        r"([^:|]+):([^|]+)",
+        "Albania:Tirana|Algeria:Algiers|Angola:Luanda|Armenia:Yerevan|Australia:Canberra|Austria:Vienna|"
+        "Bahrain:Manama|Bangladesh:Dhaka|Belarus:Minsk|Belize:Belmopan|Bhutan:Thimphu|Botswana:Gaborone|"
+        "Brazil:Brasilia|Bulgaria:Sofia|"
         "Cambodia:Phnom Penh|Canada:Ottawa|Chad:N'Djamena|Chile:Santiago|Croatia:Zagreb|Cuba:Havana|Cyprus:Nicosia|"
         "Denmark:Copenhagen|Ecuador:Quito|Egypt:Cairo|Estonia:Tallinn|Ethiopia:Addis Ababa|Fiji:Suva|Finland:Helsinki|"
         "Georgia:Tbilisi|Ghana:Accra|Greece:Athens|Guyana:Georgetown|Haiti:Port-au-Prince|Hungary:Budapest|"
         "Iceland:Reykjavik|Iran:Tehran|Iraq:Baghdad|Jamaica:Kingston|Jordan:Amman|Kenya:Nairobi|Laos:Vientiane|"
         "Latvia:Riga|Lebanon:Beirut|Libya:Tripoli|Lithuania:Vilnius|Malawi:Lilongwe|Mali:Bamako|Malta:Valletta|"
         "Mongolia:Ulaanbaatar|Morocco:Rabat|Namibia:Windhoek|Nepal:Kathmandu|Niger:Niamey|Norway:Oslo|Oman:Muscat|"
-        "Peru:Lima|Poland:Warsaw|Portugal:Lisbon|Senegal:Dakar|Uruguay:Montevideo"
-    ).split("|")
+        "Peru:Lima|Poland:Warsaw|Portugal:Lisbon|Senegal:Dakar|Uruguay:Montevideo",
+    )
 )
 LETTERS = "ABCDEF"
 
