@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from posttrain.candidates.policy import PolicyCandidate
-from posttrain.discovery import find
+from posttrain.environments.single_turn import Environment as SingleTurn
 from posttrain.types import (
     Candidate,
     Datum,
@@ -38,7 +38,7 @@ async def play(
     candidate: Candidate, rows: Sequence[Row], task: Task, *, n: int = 1, sampling: Sampling | None = None
 ) -> list[list[Rollout]]:
     """`n` graded rollouts per row, in row order, as the task's environment lets the candidate attempt them."""
-    groups = await find("environments", task.environment).attempt(candidate, rows, n=n, sampling=sampling)
+    groups = await (task.environment or SingleTurn()).attempt(candidate, rows, n=n, sampling=sampling)
     return [[await graded(rollout, task.grader) for rollout in group] for group in groups]
 
 
@@ -74,23 +74,38 @@ def taught(candidate: PolicyCandidate, row: Row, target: Target | None = None, *
     return replace(datum, group=group)
 
 
-def sampled(rollout: Rollout, advantage: float, *, weight: float = 1.0) -> Datum:
-    """The datum of a rollout: exactly the tokens sampled, each with the advantage and the sampler's own logprob.
+def sampled(rollout: Rollout, advantage: float, *, average: bool = False) -> list[Datum]:
+    """The data of a rollout: exactly the tokens sampled, each with the advantage and the sampler's own logprob.
 
-    Tokens on which the policy had no choice have weight 0.
+    Turns of an episode are one datum as long as each prompt is what was there before, token for token; else a prompt
+    begins another.  Tokens on which the policy had no choice have weight 0; the others 1, or with `average` all of a
+    rollout's together.
     """
-    completion = rollout.completion
-    if completion is None or not completion.tokens:
+    turns = [turn.completion for turn in rollout.turns] or ([rollout.completion] if rollout.completion else [])
+    if not any(completion.tokens for completion in turns):
         raise ValueError("only a rollout sampled by one of our policies has tokens to train on")
-    prompt = completion.prompt
-    before = len(prompt)
-    return Datum(
-        tokens=(*prompt, *completion.tokens),
-        weights=(*[0.0] * before, *(weight if chosen else 0.0 for chosen in completion.chosen)),
-        advantages=(*[0.0] * before, *[advantage] * len(completion.tokens)),
-        logprobs=(*[0.0] * before, *completion.logprobs),
-        group=rollout.row.id,
-    )
+    weight = 1 / max(1, sum(sum(completion.chosen) for completion in turns)) if average else 1.0
+    data: list[Datum] = []
+    for completion in turns:
+        before = data[-1] if data and completion.prompt[: len(data[-1].tokens)] == data[-1].tokens else None
+        known = len(before.tokens) if before else 0
+        if before:
+            data.pop()
+        read = [0.0] * (len(completion.prompt) - known)
+        data.append(
+            Datum(
+                tokens=(*completion.prompt, *completion.tokens),
+                weights=(
+                    *(before.weights if before else ()),
+                    *read,
+                    *(weight if chosen else 0.0 for chosen in completion.chosen),
+                ),
+                advantages=(*(before.advantages if before else ()), *read, *[advantage] * len(completion.tokens)),
+                logprobs=(*(before.logprobs if before else ()), *read, *completion.logprobs),
+                group=rollout.row.id,
+            )
+        )
+    return data
 
 
 def by_field(datum: Datum, target: Target, decode: Callable[[Sequence[int]], str]) -> Datum:

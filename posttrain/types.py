@@ -12,38 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from posttrain.errors import LearntNothing as LearntNothing
+from posttrain.errors import RolloutError as RolloutError
+from posttrain.errors import UserError as UserError
 from posttrain.optimisers import Optimiser
-
-# ---------------------------------------------------------------------------------------------------------
-# Errors
-
-
-class UserError(Exception):
-    """Bad input from a person: says what is wrong, where, and what to do about it.  Never shown as a traceback.
-
-    `place` is a file, `file:line`, column or option; `remedy` is one sentence in the imperative.
-    """
-
-    def __init__(self, message: str, *, place: str = "", remedy: str = "") -> None:
-        super().__init__(message)
-        self.message, self.place, self.remedy = message, place, remedy
-
-    def __str__(self) -> str:
-        text = f"{self.place}: {self.message}" if self.place else self.message
-        return f"{text}\n  {self.remedy}" if self.remedy else text
-
-
-class LearntNothing(UserError):
-    """A technique ran to its end and nothing became better: a finding about the task, not a mistake in asking."""
-
-
-class RolloutError(Exception):
-    """One attempt failed: `layer` names what it crossed (policy, grader, environment ...)."""
-
-    def __init__(self, layer: str, message: str) -> None:
-        super().__init__(f"{layer}: {message}")
-        self.layer, self.message = layer, message
-
 
 # ---------------------------------------------------------------------------------------------------------
 # Conversations, rows, tasks
@@ -155,7 +127,7 @@ class Task:
     grader: Grader
     output: Output
     scored_by: ScoredBy = "right"
-    environment: str = "single_turn"
+    environment: Environment | None = None  # None: the row asks, the candidate answers, and that is all
     documents: tuple[Document, ...] = ()
     gold: Grader | None = None
     ceiling: float | None = None  # agreement of independent labellers with the gold answer, share of rows
@@ -240,8 +212,18 @@ class Completion:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """One time that a candidate was asked in an episode: what it saw, what it said, what that earned."""
+
+    messages: tuple[Message, ...]
+    completion: Completion
+    reward: float = 0.0
+
+
+@dataclass(frozen=True)
 class Rollout:
-    """One recorded attempt at a row.  A failed one carries `error` ("layer: message") and no score."""
+    """One recorded attempt at a row.  A failed one carries `error` ("layer: message") and no score.  Of an episode,
+    `turns` are all of it, and `messages` and `completion` those of its last."""
 
     row: Row
     messages: tuple[Message, ...] = ()
@@ -249,6 +231,7 @@ class Rollout:
     score: Score | None = None
     error: str = ""
     seconds: float = 0.0
+    turns: tuple[Turn, ...] = ()
 
     @property
     def answer(self) -> str:
@@ -344,8 +327,8 @@ class Policy(Protocol):
 
     def keep_step(self, others: Sequence[Policy]) -> Callable[[Policy], None]:
         """From here on a forward_backward of these policies, to be awaited, may wait for the others', to be one batch.
-        A policy that samples leaves, and its answers may wait until all have; or one leaves by what is given back: then
-        it will wait for none, and none for it."""
+        A policy that samples leaves, and is answered when all have: ask at one time, or let the others leave by what is
+        given back first.  Who has left will wait for none, and none for it."""
 
     async def optim_step(self, settings: Optimiser) -> Metrics:
         """Takes one step along the gradient, which is used up."""
@@ -366,7 +349,7 @@ class Policy(Protocol):
 
 
 # ---------------------------------------------------------------------------------------------------------
-# Candidates
+# Candidates, and the worlds they are put into
 
 Kind = Literal["floor", "prompt", "weights", "given"]
 
@@ -394,3 +377,12 @@ class Candidate(Protocol):
 
     async def save(self, folder: Path) -> None:
         """Writes candidate.json (with `class` and everything else needed) and any weights; no pickle."""
+
+
+class Environment(Protocol):
+    """The world in which rows are attempted: who speaks when, until there is an answer."""
+
+    async def attempt(
+        self, candidate: Candidate, rows: Sequence[Row], *, n: int = 1, sampling: Sampling | None = None
+    ) -> list[list[Rollout]]:
+        """`n` rollouts per row, in row order; those without a score or an error are the grader's to judge."""

@@ -27,6 +27,7 @@ from posttrain.types import (
     Sampling,
     Score,
     Task,
+    Turn,
     UserError,
     target_text,
 )
@@ -119,7 +120,7 @@ def test_exactly_what_was_sampled_is_trained(candidate: PolicyCandidate) -> None
     for rollout in groups[0]:
         completion = rollout.completion
         assert completion is not None
-        datum = sampled(rollout, -0.7)
+        (datum,) = sampled(rollout, -0.7)
         assert datum.tokens == (*completion.prompt, *completion.tokens)
         assert datum.trained == list(range(len(completion.prompt), len(datum.tokens)))
         assert [datum.logprobs[i] for i in datum.trained] == list(completion.logprobs)
@@ -130,9 +131,24 @@ def test_exactly_what_was_sampled_is_trained(candidate: PolicyCandidate) -> None
 def test_tokens_without_a_choice_are_not_trained() -> None:
     completion = Completion("ab", "stop", tokens=(7, 8, 9), logprobs=(-0.5, 0.0, -0.1), chosen=(True, False, True),
                             prompt=(1, 2))
-    datum = sampled(Rollout(ROW, completion=completion), 2.0, weight=0.25)
-    assert datum == Datum((1, 2, 7, 8, 9), (0.0, 0.0, 0.25, 0.0, 0.25), (0.0, 0.0, 2.0, 2.0, 2.0),
+    (datum,) = sampled(Rollout(ROW, completion=completion), 2.0, average=True)
+    assert datum == Datum((1, 2, 7, 8, 9), (0.0, 0.0, 0.5, 0.0, 0.5), (0.0, 0.0, 2.0, 2.0, 2.0),
                           (0.0, 0.0, -0.5, 0.0, -0.1), group="r1")
+
+
+def turn(prompt: tuple[int, ...], tokens: tuple[int, ...]) -> Turn:
+    said = Completion("", "stop", tokens, tuple(-0.1 * token for token in tokens), (True,) * len(tokens), prompt=prompt)
+    return Turn((), said)
+
+
+def test_turns_are_one_sequence_while_each_prompt_is_what_was_there_before() -> None:
+    turns = (turn((1, 2), (3, 4)), turn((1, 2, 3, 4, 5), (6,)), turn((1, 2, 9, 4, 5, 6, 7), (8,)))
+    one, other = sampled(Rollout(ROW, completion=turns[-1].completion, turns=turns), 0.5)
+    assert one == Datum((1, 2, 3, 4, 5, 6), (0.0, 0.0, 1.0, 1.0, 0.0, 1.0), (0.0, 0.0, 0.5, 0.5, 0.0, 0.5),
+                        pytest.approx((0.0, 0.0, -0.3, -0.4, 0.0, -0.6)), group="r1")
+    assert other.tokens == (1, 2, 9, 4, 5, 6, 7, 8) and other.trained == [7], "what others wrote is not trained"
+    averaged = sampled(Rollout(ROW, completion=turns[-1].completion, turns=turns), 0.5, average=True)
+    assert sum(sum(datum.weights) for datum in averaged) == pytest.approx(1.0)
 
 
 def test_text_of_others_has_no_tokens_to_train_on() -> None:

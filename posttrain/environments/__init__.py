@@ -1,9 +1,22 @@
-"""The worlds in which rows are attempted.  Each file is one: who speaks when, until there is an answer.
+"""The worlds in which rows are attempted.  Each file is one kind: who speaks when, until there is an answer.
 
-An environment is a module with
-
-    async def attempt(candidate, rows, *, n, sampling) -> list[list[Rollout]]
-
-which gives `n` rollouts per row, in row order; a failure is a rollout with an error ("environment: ...").  What it has
-not scored itself is given to the task's grader.  A task names its environment in task.toml; to add one, add a file.
+A file holds one class named `Environment` (`types.Environment`).  The keyword parameters of its constructor are its
+options in task.toml's `[environment]` table; `folder` is no option but filled in from the task.  A failure is a rollout
+with an error ("environment: ..."); what an environment has not scored itself is given to the task's grader.  To add
+one, add a file.
 """
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from posttrain.discovery import make
+from posttrain.types import Environment
+
+
+def load(name: str, options: Mapping[str, Any], folder: Path | None = None) -> Environment:
+    """The environment `name` with these options.  Raises UserError for an unknown name or option, and a wrong type."""
+    environment: Environment = make("environments", "Environment", name, options, {"folder": folder}, folder)
+    return environment

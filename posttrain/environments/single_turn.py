@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from posttrain.types import Candidate, Rollout, Row, Sampling
 
 
-async def attempt(
-    candidate: Candidate, rows: Sequence[Row], *, n: int = 1, sampling: Sampling | None = None
-) -> list[list[Rollout]]:
-    """`n` answers to each row."""
-    return await candidate.attempt(rows, n=n, sampling=sampling)
+class Environment:
+    """No options."""
+
+    async def attempt(
+        self, candidate: Candidate, rows: Sequence[Row], *, n: int = 1, sampling: Sampling | None = None
+    ) -> list[list[Rollout]]:
+        """`n` answers to each row."""
+        return await candidate.attempt(rows, n=n, sampling=sampling)

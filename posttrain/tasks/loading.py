@@ -11,7 +11,7 @@ from typing import Any
 
 import jsonschema
 
-from posttrain import graders
+from posttrain import environments, graders
 from posttrain.discovery import names
 from posttrain.graders.json import read_object, validator
 from posttrain.tasks.documents import read_documents
@@ -96,6 +96,10 @@ def _read_folder(folder: Path) -> Reading:
             problems.append(error)
     judged = {"name": settings.grader, "options": settings.options, "source": getattr(grader, "source", "")}
     gold = graders.load(settings.gold, settings.gold_options, folder, settings.output) if settings.gold else None
+    environment = environments.load(settings.environment, settings.environment_options, folder)
+    world = [settings.environment_options, getattr(environment, "source", "")]
+    if any(world):
+        judged["environment"] = world
     if gold:
         judged["gold"] = [settings.gold, settings.gold_options, getattr(gold, "source", "")]
     task = Task(
@@ -107,7 +111,7 @@ def _read_folder(folder: Path) -> Reading:
         gold=gold,
         output=settings.output,
         scored_by=settings.scored_by,
-        environment=settings.environment,
+        environment=environment,
         documents=documents,
         ceiling=settings.ceiling,
         folder=folder,

@@ -27,7 +27,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "documents": str,
     "ceiling": (int, float),
     "tools": (list, str),
-    "environment": str,
+    "environment": (str, dict),
 }
 OUTPUT_TYPES: dict[str, type | tuple[type, ...]] = {"labels": list, "schema": (dict, str), "max_tokens": int}
 SPLIT_TYPES: dict[str, type | tuple[type, ...]] = {"file": str, "input": (str, list), "target": (str, list)}
@@ -58,6 +58,7 @@ class Settings:
     output: Output = field(default_factory=Output)
     scored_by: ScoredBy = "right"
     environment: str = "single_turn"
+    environment_options: Mapping[str, Any] = field(default_factory=dict)
     documents: str = ""
     ceiling: float | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
@@ -77,7 +78,9 @@ def read_settings(path: Path) -> Settings:
     gold = dict(table.get("gold", {}))
     if gold and not isinstance(gold.get("name"), str):
         raise check.error("a hidden grader without a name", "gold", 'add name = "exact", for instance')
-    environment = table.get("environment", "single_turn")
+    world = table.get("environment", "single_turn")
+    world = {"name": world} if isinstance(world, str) else dict(world)
+    environment = world.pop("name", "")
     if environment not in (known := names("environments")):
         raise check.error(f"no environment {environment!r}", "environment", f"known: {', '.join(known)}")
     scored_by = table.get("scored_by", SCORED_BY[0])
@@ -102,6 +105,7 @@ def read_settings(path: Path) -> Settings:
         output=output,
         scored_by=scored_by,
         environment=environment,
+        environment_options=world,
         splits={split: _source(value, split, check) for split, value in splits.items()},
         documents=table.get("documents", ""),
         ceiling=None if ceiling is None else float(ceiling),

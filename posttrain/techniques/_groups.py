@@ -70,10 +70,7 @@ def lessons(
     for i, advantage in zip(kept, advantages([rewards[i] for i in kept], scaled=choices.scaled), strict=True):
         weighed = advantage if advantage > 0 else choices.worse_weight * advantage
         if (weighed or penalised) and not (choices.cut_off == "masked" and was_cut_off(group[i])):
-            completion = group[i].completion
-            chosen = sum(completion.chosen) if completion else 0
-            share = 1 / max(1, chosen) if choices.average == "answers" else 1.0
-            data.append(sampled(group[i], weighed, weight=share))
+            data += sampled(group[i], weighed, average=choices.average == "answers")
     return data
 
 

@@ -38,5 +38,6 @@ def _record(step: int, rollout: Rollout, reward: float | None) -> dict[str, Any]
         "reward": reward,
         "passed": rollout.score.passed if rollout.score else None,
         "stop_reason": rollout.completion.stop_reason if rollout.completion else "error",
+        "turns": [{"completion": turn.completion.text, "reward": turn.reward} for turn in rollout.turns],
         "explanation": rollout.error or (rollout.score.explanation if rollout.score else ""),
     }

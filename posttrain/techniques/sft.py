@@ -228,8 +228,11 @@ class Training:
         """The loss before anything is learnt, and about how long judging will take."""
         started = self.run.seconds
         before = await self.loss()
-        judging = (self.run.seconds - started) * (1 + ANSWERS_COST * len(self.judged) / len(self.lessons))
-        return Seen(before, judging)
+        return Seen(before, self._judging_seconds(self.run.seconds - started))
+
+    def _judging_seconds(self, loss_seconds: float) -> float:
+        """How long judging takes, by how long the loss does."""
+        return loss_seconds * (1 + ANSWERS_COST * len(self.judged) / len(self.lessons))
 
     async def one_epoch(self) -> bool:
         """What is left of a pass over the rows, each in an order of its own; False when the budget ended it early."""
@@ -287,8 +290,9 @@ class Training:
         """How good the adapter is after this epoch: logged, and kept when it is the best."""
         seen, started = self.seen, self.run.seconds
         loss = await self.loss()  # first: what it takes is free again when there are keys of completions to hold
+        at_most = 2 * self._judging_seconds(self.run.seconds - started)  # answers may wait for other trainings
         score, value = await quick_score(self.learner, self.task, self.judged)
-        seen.judging_seconds = self.run.seconds - started
+        seen.judging_seconds = min(self.run.seconds - started, at_most)
         self.run.log(epoch=seen.epoch, step=seen.step, judged_loss=loss, judged_score=score, judged_value=value)
         seen.lowest = loss if seen.lowest is None else min(seen.lowest, loss)
         if self.standing is None or Judgement(value, -loss) > self.standing:

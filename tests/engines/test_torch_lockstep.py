@@ -17,7 +17,7 @@ from posttrain import losses
 from posttrain.engines.torch import heap
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
 from posttrain.optimisers import Adam
-from posttrain.types import LoRA, Metrics, Sampling
+from posttrain.types import LoRA, Metrics, Sampling, UserError
 
 ANSWERS = ("yes", "no", "yes no", "no yes no")
 SHAPES = (LoRA(4), LoRA(8, alpha=4), LoRA(2, layers=0.5), LoRA(4, layers=0.5))
@@ -260,13 +260,43 @@ def test_nobody_waits_to_ask_for_who_is_gone(engine: TorchEngine, monkeypatch: p
 def test_who_asks_in_step_is_told_that_the_engine_was_closed(engine: TorchEngine) -> None:
     async def in_step() -> None:
         asks, late = forks(engine, [LoRA(4)] * 2)
-        leave = asks.keep_step([late])
+        asks.keep_step([late])
         waits = asyncio.ensure_future(asks.sample([(1, 2, 3)], sampling=Sampling(2)))
         await asyncio.sleep(0)
         engine.close()
-        leave(late)
         (told,) = await all_of([waits])
         assert "closed" in str(told)
+
+    run(in_step())
+
+
+def test_who_asks_and_is_dropped_is_told_and_who_is_dropped_is_waited_for_no_more(engine: TorchEngine) -> None:
+    async def in_step() -> None:
+        asks, dropped, gone = forks(engine, [LoRA(4)] * 3)
+        asks.keep_step([dropped, gone])
+        waits = [asyncio.ensure_future(policy.sample([(1, 2, 3)], sampling=Sampling(2))) for policy in (asks, dropped)]
+        await asyncio.sleep(0)
+        dropped.drop()
+        (told,) = await all_of([waits[1]])
+        assert "was dropped" in str(told) and not waits[0].done()
+        gone.drop()
+        ((((completion,),),)) = await all_of([waits[0]])
+        assert len(completion.tokens) == 2
+
+    run(in_step())
+
+
+def test_a_lesson_given_up_and_a_prompt_refused_hold_no_answer_up(engine: TorchEngine) -> None:
+    async def in_step() -> None:
+        hasty, patient, refused = forks(engine, [LoRA(4)] * 3)
+        hasty.keep_step([patient, refused])
+        gives_up = asyncio.ensure_future(learn(hasty, "yes"))
+        await asyncio.sleep(0)
+        gives_up.cancel()
+        with pytest.raises(UserError, match="a prompt is empty"):
+            await refused.sample([()], sampling=Sampling(2))
+        answers = await all_of([policy.sample([(1, 2, 3)], sampling=Sampling(2)) for policy in (hasty, patient)])
+        assert [len(completion.tokens) for ((completion,),) in answers] == [2, 2]
 
     run(in_step())
 

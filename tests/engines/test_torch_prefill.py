@@ -60,9 +60,9 @@ def below(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> list[tuple[in
     found: list[tuple[int, int]] = []
     plain = engine.network.below
 
-    def noted(depth: int, tokens: Sequence[int], layout: Any) -> torch.Tensor:
-        found.append((depth, len(tokens)))
-        return plain(depth, tokens, layout)
+    def noted(depth: int, forest: Any) -> Any:
+        found.append((depth, len(forest.tokens)))
+        return plain(depth, forest)
 
     monkeypatch.setattr(engine.network, "below", noted)
     return found

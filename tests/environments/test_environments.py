@@ -10,24 +10,26 @@ from pathlib import Path
 import pytest
 
 import posttrain.environments
+from posttrain import environments
 from posttrain.candidates.policy import PolicyCandidate
-from posttrain.discovery import find, names
+from posttrain.discovery import names
 from posttrain.engines.toy import ToyPolicy
 from posttrain.evaluation.evaluate import evaluate
 from posttrain.runs import Run
 from posttrain.tasks.loading import load
-from posttrain.types import Message, Output, Row, Sampling
+from posttrain.types import Environment, Message, Output, Row, Sampling
 
 TEXTS = ["Answer in one word.", "is it so", "yes no maybe"]
 ROWS = [Row(f"r{i}", (Message("user", "is it so"),), "yes") for i in range(3)]
 TWICE = '''
 """twice: a wrong answer may be thought over once; the first that is right gives half."""
 from dataclasses import replace
-from posttrain.types import Message, Score
+from posttrain.types import Environment, Message, Score
 
-async def attempt(candidate, rows, *, n=1, sampling=None):
-    groups = await candidate.attempt(rows, n=n, sampling=sampling)
-    return [[await thought_over(candidate, rollout, sampling) for rollout in group] for group in groups]
+class Environment:
+    async def attempt(self, candidate, rows, *, n=1, sampling=None):
+        groups = await candidate.attempt(rows, n=n, sampling=sampling)
+        return [[await thought_over(candidate, rollout, sampling) for rollout in group] for group in groups]
 
 async def thought_over(candidate, rollout, sampling):
     if rollout.answer == rollout.row.target:
@@ -53,18 +55,24 @@ def twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield "twice"
 
 
-@pytest.mark.parametrize("name", names("environments"))
-def test_every_environment_gives_n_rollouts_of_every_row_in_order(name: str) -> None:
+@pytest.fixture(params=names("environments"))
+def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Environment:
+    """Each kind, in a folder that has what it may need."""
+    world = "class Environment:\n    def reset(self, row): pass\n    def step(self, answer): return 1.0\n"
+    (tmp_path / "environment.py").write_text(world)
+    return environments.load(request.param, {}, tmp_path)
+
+
+def test_every_environment_gives_n_rollouts_of_every_row_in_order(environment: Environment) -> None:
     sampling = Sampling(max_tokens=3, temperature=1.0, seed=1)
-    groups = asyncio.run(find("environments", name).attempt(candidate("yes", "no"), ROWS, n=2, sampling=sampling))
+    groups = asyncio.run(environment.attempt(candidate("yes", "no"), ROWS, n=2, sampling=sampling))
     assert [[rollout.row.id for rollout in group] for group in groups] == [["r0"] * 2, ["r1"] * 2, ["r2"] * 2]
     assert all(rollout.completion and rollout.completion.completion_tokens <= 3 for group in groups for rollout in group)
 
 
-@pytest.mark.parametrize("name", names("environments"))
-def test_an_attempt_that_fails_is_a_rollout_with_an_error(name: str) -> None:
+def test_an_attempt_that_fails_is_a_rollout_with_an_error(environment: Environment) -> None:
     long = replace(ROWS[0], messages=(Message("user", "yes " * 100_000),))
-    groups = asyncio.run(find("environments", name).attempt(candidate("yes"), [long, ROWS[1]], n=1, sampling=None))
+    groups = asyncio.run(environment.attempt(candidate("yes"), [long, ROWS[1]], n=1, sampling=None))
     assert groups[0][0].error.startswith("policy: ") and not groups[1][0].error
 
 
@@ -76,7 +84,8 @@ def test_a_new_file_is_a_new_environment(tmp_path: Path, twice: str) -> None:
     single = load(tmp_path)
     (tmp_path / "task.toml").write_text(described.format(f'environment = "{twice}"\n'))
     task = load(tmp_path)
-    assert single.environment == "single_turn" and task.environment == "twice" and single.hash != task.hash
+    assert type(single.environment).__module__.endswith("single_turn") and single.hash != task.hash
+    assert type(task.environment).__module__.endswith("twice")
 
     (right,) = asyncio.run(evaluate(candidate("yes"), task, "test", Run(tmp_path / "run"))).attempts
     assert right.passed and "asked_twice" not in right.parts, "what it left unscored the grader scored"

@@ -8,6 +8,7 @@ await policy.forward_backward(data, losses.cross_entropy); await policy.optim_st
 from __future__ import annotations
 
 import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from posttrain.engines.constraints import ConstraintCompiler
 from posttrain.engines.torch import base, memory
 from posttrain.engines.torch.adapter_files import read_adapter
 from posttrain.engines.torch.adapters import BASE, Precision
+from posttrain.engines.torch.lockstep import Lockstep
 from posttrain.engines.torch.network import Network
 from posttrain.engines.torch.policy import TorchPolicy
 from posttrain.engines.torch.sampler import Sampler
@@ -58,6 +60,7 @@ class TorchEngine:
         self.thread = TorchThread(self.sampler)
         joined_tokens = JOINED_TOKENS if device.type == "cpu" else memory.MOST_TRAINED
         self.trainer = Trainer(self.network, self.thread, joined_tokens)
+        self.locksteps: weakref.WeakSet[Lockstep] = weakref.WeakSet()
 
     @classmethod
     def open(
@@ -114,5 +117,7 @@ class TorchEngine:
     def close(self) -> None:
         """Ends the engine's thread.  Whoever still waits for something gets a RuntimeError."""
         self.thread.close()
+        for lockstep in [*self.locksteps]:
+            lockstep.fail(RuntimeError("the engine was closed"))
         self.network.threads.close()
         gc.unfreeze()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 
 from posttrain.engines.torch.stems import Slotted
 from posttrain.engines.torch.training import Lesson
@@ -55,6 +56,17 @@ class Lockstep:
         self._asked += writings
         self.leave(adapter)
 
+    def fail(self, error: RuntimeError, adapter: str = "") -> None:
+        """Tells those who have asked and wait for the others: of one adapter, which is waited for no more, or all."""
+        failed = [writing for writing in self._asked if not adapter or writing.adapter == adapter]
+        self._asked = [writing for writing in self._asked if writing not in failed]
+        for writing in failed:
+            writing.done(error)
+        self.members.discard(adapter)
+        with suppress(RuntimeError):  # outside of a loop nobody can be begun
+            asyncio.get_running_loop()
+            self._begin_when_complete()
+
     def leave(self, adapter: str) -> None:
         """This member is waited for no more."""
         self.members.discard(adapter)
@@ -65,7 +77,7 @@ class Lockstep:
             together = [self._waiting[adapter] for adapter in sorted(self._waiting)]
             self._waiting = {}
             self._begin(self._learn_together(together))
-        elif self._asked and not self.members:
+        if self._asked and not self.members:
             asked, self._asked = self._asked, []
             self._begin(self._ask_together(sorted(asked, key=lambda writing: writing.adapter)))
 
@@ -77,9 +89,12 @@ class Lockstep:
     async def _ask_together(self, asked: Sequence[Slotted]) -> None:
         try:
             await self._ask(asked)
-        except Exception as error:
+        except BaseException as error:  # the loop is ending, maybe: nobody shall wait for it
+            told = error if isinstance(error, Exception) else RuntimeError("whoever asked last has left")
             for writing in asked:
-                writing.done(error)
+                writing.done(told)
+            if not isinstance(error, Exception):
+                raise
 
     async def _learn_together(self, together: Sequence[Waiting]) -> None:
         wanted = [(lesson, future) for lesson, future in together if lesson.wanted]

@@ -343,15 +343,18 @@ class Network:
         finally:
             self.bank.act([])  # nothing is held of what has acted
 
-    def below(self, depth: int, tokens: Sequence[int], layout: ForestLayout) -> Tensor:
-        """What enters layer `depth` [tokens, hidden] of the base, in such a call."""
-        self.threads.take(len(tokens))
+    def below(self, depth: int, forest: Forest) -> tuple[Tensor, ForestLayout]:
+        """What enters layer `depth` [tokens, hidden] of the base, in such a call; the layout has keys and values."""
+        self.threads.take(len(forest.tokens))
         if self.decoder is not None and torch.get_num_threads() == 1:
-            found = self.decoder.below(depth, tokens, layout)
+            layout = ForestLayout(forest, self.device, store=True)
+            found = self.decoder.below(depth, forest.tokens, layout)
             if found is not None:
-                return found
+                return found, layout
         self.bank.act([])
-        return self.lower.leave(depth, lambda: self.forward(tokens, layout, layout.positions))[0]
+        with torch.inference_mode(False), torch.no_grad():  # as the call below it
+            layout = ForestLayout(forest, self.device, store=True)
+        return self.lower.leave(depth, lambda: self.forward(forest.tokens, layout, layout.positions))[0], layout
 
     def detokenise(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -78,39 +78,48 @@ class TorchPolicy:
         self, prompts: Sequence[Prompt], *, n: int = 1, sampling: Sampling, on_text: OnText | None = None
     ) -> list[list[Completion]]:
         """See types.Policy.  Raises UserError for a prompt that leaves no room for an answer."""
-        loop = asyncio.get_running_loop()
-        asked = _tokens(prompts)
-        for prompt in asked:
-            self._check_prompt(prompt, sampling)
         futures: list[asyncio.Future[Completion]] = []
-        writings = []
-        for i, prompt in enumerate(asked):
-            for j in range(n):
-                futures.append(loop.create_future())
-                writings.append(
-                    Slotted(
-                        prompt=prompt,
-                        sampling=sampling,
-                        adapter=self.adapter,
-                        constraint=self.engine.constraints.start(sampling.output),
-                        generator=generator_for(sampling, prompt, j),
-                        done=_resolve(loop, futures[-1]),
-                        on_text=None if on_text is None else _on_loop(loop, on_text, i, j),
-                    )
-                )
-
-        lockstep, self._lockstep = self._lockstep, None
+        writings: list[Slotted] = []
+        lockstep, self._lockstep = self._lockstep, None  # its lessons are over for now, if it is one of several
         try:
-            if lockstep:  # its lessons are over for now: it is judged, and so are the others
+            for i, prompt in enumerate(_tokens(prompts)):
+                self._check_prompt(prompt, sampling)
+                for j in range(n):
+                    futures.append(asyncio.get_running_loop().create_future())
+                    writings.append(self._writing(prompt, sampling, i, j, on_text, futures[-1]))
+            if lockstep:  # it is judged, and so are the others
                 lockstep.want(self.adapter, writings)
             else:
                 await self._ask(writings)
             completions = await asyncio.gather(*futures)
         except BaseException:  # cancelled, or one of them failed: nobody waits for the others
+            if lockstep:
+                lockstep.leave(self.adapter)
             for writing in writings:
                 writing.cancelled = True
             raise
-        return [list(completions[i * n : (i + 1) * n]) for i in range(len(asked))]
+        return [list(completions[i * n : (i + 1) * n]) for i in range(len(prompts))]
+
+    def _writing(
+        self,
+        prompt: Tokens,
+        sampling: Sampling,
+        i: int,
+        j: int,
+        on_text: OnText | None,
+        asked: asyncio.Future[Completion],
+    ) -> Slotted:
+        """Completion j of prompt i, which was asked for."""
+        loop = asked.get_loop()
+        return Slotted(
+            prompt=prompt,
+            sampling=sampling,
+            adapter=self.adapter,
+            constraint=self.engine.constraints.start(sampling.output),
+            generator=generator_for(sampling, prompt, j),
+            done=_resolve(loop, asked),
+            on_text=None if on_text is None else _on_loop(loop, on_text, i, j),
+        )
 
     async def _ask(self, writings: Sequence[Slotted], *, after_lessons: bool = False) -> None:
         """Hands completions in that are to be written, not all of them of this adapter."""
@@ -191,6 +200,7 @@ class TorchPolicy:
         members = [self, *others]
         ask = partial(self._ask, after_lessons=True)
         lockstep = Lockstep([member.adapter for member in members], self.engine.trainer.learn, ask)
+        self.engine.locksteps.add(lockstep)
         for member in members:
             member._leave_step()
             member._lockstep = lockstep
@@ -295,6 +305,8 @@ class TorchPolicy:
 
         if self.adapter:
             self.engine.thread.submit(forget).result()
+            for lockstep in [*self.engine.locksteps]:
+                lockstep.fail(RuntimeError(f"policy {self.adapter} was dropped"), self.adapter)
 
 
 def _tokens(prompts: Sequence[Prompt]) -> list[Tokens]:

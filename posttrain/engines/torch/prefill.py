@@ -75,8 +75,7 @@ def _once_for_all(
     shared = plant(prompts, [BASE] * len(prompts)) if depth else forest
     if len(shared.tokens) == len(forest.tokens):
         return None, []
-    layout = ForestLayout(shared, network.device, store=True)
-    states = network.below(depth, shared.tokens, layout)
+    states, layout = network.below(depth, shared)
     sources = torch.empty(len(forest.tokens), dtype=torch.int64)
     for i in range(len(forest.spans)):
         sources[forest.index(i)] = torch.tensor(shared.index(i))

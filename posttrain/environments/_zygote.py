@@ -1,0 +1,111 @@
+"""The process that episodes come from: it loads the file of an environment once, and forks for every episode.
+
+    python _zygote.py environment.py Environment SOCKET
+
+Whoever connects to the socket has an episode in a process of its own, which may hang, crash or be killed and harms no
+other.  Lines of JSON go to and fro: {"reset": row} or {"step": answer}, and what comes of it: {"said", "reward",
+"done"} or {"error", "place"}.  Standard library only: it must begin quickly, and holds nothing of ours.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+
+def load(path: Path, name: str) -> Any:
+    """The class `name` of a file, which may import modules that lie beside it."""
+    sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location("environment", path)
+    assert spec is not None and spec.loader is not None  # a .py file always has both
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, name)
+
+
+def row_of(fields: dict[str, Any]) -> SimpleNamespace:
+    """A row as environments see it: with the attributes of types.Row, messages being mappings."""
+    return SimpleNamespace(**fields, text=fields["messages"][-1]["content"])
+
+
+def answered(given: Any) -> dict[str, Any]:
+    """What a `step` gave, in one form: a text goes on, a number ends the episode, a pair is both, a triple all."""
+    if isinstance(given, str):
+        return {"said": given, "reward": 0.0, "done": False}
+    if isinstance(given, (bool, int, float)):
+        return {"said": "", "reward": float(given), "done": True}
+    said, reward, *done = given
+    return {"said": str(said or ""), "reward": float(reward), "done": bool(done[0]) if done else not said}
+
+
+def place_of(error: BaseException, path: Path) -> str:
+    """The last line of the file that ran before the error."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"{path}:{lines[-1]}" if lines else str(path)
+
+
+def serve(connection: socket.socket, make: Any, path: Path) -> None:
+    """One episode, until nobody asks any more."""
+    world: Any = None
+    with connection, connection.makefile("rw", encoding="utf-8", newline="\n") as stream:
+        stream.write(json.dumps({"pid": os.getpid()}) + "\n")
+        stream.flush()
+        for line in stream:
+            asked = json.loads(line)
+            try:
+                if "reset" in asked:
+                    world = make()
+                    said = world.reset(row_of(asked["reset"]))
+                    reply = {"said": "" if said is None else str(said), "reward": 0.0, "done": False}
+                else:
+                    reply = answered(world.step(asked["step"]))
+            except BaseException as error:  # somebody else's code: whatever it raises is its failure
+                lines = [
+                    frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
+                ]
+                place = f"{path}:{lines[-1]}" if lines else str(path)
+                reply = {"error": f"{type(error).__name__}: {error}", "place": place}
+            stream.write(json.dumps(reply, default=str) + "\n")
+            stream.flush()
+
+
+def main(path: Path, name: str, address: str) -> None:
+    """Says on stdout when it is ready, or what is wrong with the file, and ends with its parent."""
+    try:
+        make = load(path, name)
+    except BaseException as error:
+        print(json.dumps({"error": f"{type(error).__name__}: {error}"}), flush=True)
+        return
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the dead are not waited for
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen(512)
+    print(json.dumps({"ready": True}), flush=True)
+    os.dup2(2, 1)  # what environments print goes where it is seen
+    parent = os.getppid()
+    listener.settimeout(1.0)
+    while os.getppid() == parent:
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            continue
+        if os.fork() == 0:
+            listener.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # an environment may start programs, and wait for them
+            connection.settimeout(None)
+            serve(connection, make, path)
+            os._exit(0)
+        connection.close()
+    os.killpg(0, signal.SIGKILL)  # with the episodes that hang
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
