@@ -12,6 +12,7 @@ import importlib
 from typing import Any
 
 VERBS = (
+    "audit",
     "chat",
     "check",
     "clean",

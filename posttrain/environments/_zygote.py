@@ -42,6 +42,8 @@ def answered(given: Any) -> dict[str, Any]:
         return {"said": given, "reward": 0.0, "done": False}
     if isinstance(given, (bool, int, float)):
         return {"said": "", "reward": float(given), "done": True}
+    if not isinstance(given, (tuple, list)) or not 2 <= len(given) <= 3:
+        raise TypeError(f"step gave {given!r}: give a text, a reward, (text, reward) or (text, reward, done)")
     said, reward, *done = given
     return {"said": str(said or ""), "reward": float(reward), "done": bool(done[0]) if done else not said}
 
