@@ -15,17 +15,16 @@ from posttrain.evaluation.audit import auditing
 from posttrain.runs import Progress
 from posttrain.types import Task
 
-PROCESSES = 2
-
 IMPORTED = "tasks.imported"
 
 
 def audit(
-    *sources: Task | str | Path, processes: int = PROCESSES, progress: Callable[[Progress], None] | None = None
+    *sources: Task | str | Path, processes: int = 1, progress: Callable[[Progress], None] | None = None
 ) -> list[auditing.Audit]:
     """What answers that do not do the task earn, of each task; `reasoning_gym` alone means all of its generators.
 
-    Several tasks are audited in so many processes.  Raises UserError.
+    Several tasks are audited in so many processes; with more than one, a script must guard its start with `if __name__
+    == "__main__":`, as Python's multiprocessing asks for.  Raises UserError.
     """
     given = [each for source in sources for each in expanded(source)]
     found = []

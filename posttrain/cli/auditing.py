@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from posttrain import api
@@ -66,7 +67,7 @@ def _print(one: Audit, *, brief: bool) -> None:
     wanted = (
         "no row says what is wanted, which is taken to earn 1" if one.assumed else f"wanted answers earn {gold:.2f}"
     )
-    show.console.print(f"[bold]{one.task}[/]", end="", highlight=False)
+    show.console.print(f"[bold]{escape(one.task)}[/]", end="", highlight=False)
     show.console.print(
         f"  {one.rows} rows; {wanted}, the commonest of them is right by chance on {chance:.0%}", markup=False
     )
@@ -94,13 +95,9 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
         earns = f"{verdict.earned:.2f} ({low:.2f}–{high:.2f}, n={verdict.rows})" if verdict.rows else "fails"
         said = verdict.reason or _short(verdict.answer)
         table.add_row(
-            f"[{STYLES[verdict.word]}]{verdict.word}[/]", verdict.probe, earns, _plain(said), _plain(verdict.place)
+            f"[{STYLES[verdict.word]}]{verdict.word}[/]", verdict.probe, earns, escape(said), escape(verdict.place)
         )
     return table
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
 
 
 def _short(answer: str) -> str:
@@ -113,4 +110,6 @@ def _print_counts(found: Sequence[Audit]) -> None:
     crash = [one.task for one in found if not one.fooled and any(each.word == "CRASH" for each in one.verdicts)]
     for style, names, what in (("red", fooled, "FOOLED"), ("magenta", crash, "CRASH, and not fooled")):
         if names:
-            show.console.print(f"[{style}]{what}[/] ({len(names)} of {len(found)}): {', '.join(names)}", soft_wrap=True)
+            show.console.print(
+                f"[{style}]{what}[/] ({len(names)} of {len(found)}): {escape(', '.join(names))}", soft_wrap=True
+            )

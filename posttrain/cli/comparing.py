@@ -107,7 +107,9 @@ def compare(
     telling.introduce(asked, voice)
     stopped = "What was finished is kept; `posttrain compare --resume {run}` goes on."
     with voice.until_the_end(stopped), show.progress(quiet=as_json) as shown:
-        result = comparing.answer(asked, listener=telling.listener(voice), on_progress=shown, began=voice.begin)
+        result = comparing.answer(
+            asked, listener=telling.listener(voice), on_progress=voice.hearing(shown), began=voice.begin
+        )
     telling.conclude(result, asked.task, voice)
     won = comparing.still_wins(asked.like, result, runs=runs) if asked.like else None
     if won is not None:

@@ -83,9 +83,10 @@ def _checked(score: Score) -> Score:
 
 def _place(error: BaseException, path: Path, otherwise: int = 0) -> str:
     """`file:line` of the last line of `path` that ran before the error, or of its line `otherwise`."""
-    if isinstance(error, SyntaxError) and error.filename == str(path):
+    loaded = str(path.resolve())
+    if isinstance(error, SyntaxError) and error.filename == loaded:
         return f"{path}:{error.lineno}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == loaded]
     line = lines[-1] if lines else otherwise
     return f"{path}:{line}" if line else str(path)
 
@@ -115,7 +116,7 @@ def _beside(grader: Path, folder: Path) -> list[str]:
 
 
 def _run(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"task_{path.parent.name}_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"task_{path.parent.name}_{path.stem}", path.resolve())
     assert spec is not None and spec.loader is not None  # a .py file always has both
     module = importlib.util.module_from_spec(spec)
     try:

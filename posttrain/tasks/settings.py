@@ -76,7 +76,7 @@ def read_settings(path: Path) -> Settings:
     if not isinstance(name, str) or not name:
         raise UserError("no grader", place=str(path), remedy='add [grader] with name = "exact", for instance')
     gold = dict(table.get("gold", {}))
-    if gold and not isinstance(gold.get("name"), str):
+    if "gold" in table and not (isinstance(gold.get("name"), str) and gold["name"]):
         raise check.error("a hidden grader without a name", "gold", 'add name = "exact", for instance')
     world = table.get("environment", "single_turn")
     world = {"name": world} if isinstance(world, str) else dict(world)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from typing import Literal
 
 from posttrain.evaluation.audit import Audit, audit
+from posttrain.evaluation.audit.grading import LONGEST_WAIT, graded
 from posttrain.runs import SCHEMA, Run, read_json, write_json
 from posttrain.types import Task, UserError
 
 Fooled = Literal["stop", "warn"]
 
 RECORD = "audit.json"
+
+SLOW_SECONDS = 0.05
+"""For an answer; an audit takes a thousand or two."""
 
 
 async def audited(task: Task, run: Run, fooled: Fooled) -> str:
@@ -23,6 +28,8 @@ async def audited(task: Task, run: Run, fooled: Fooled) -> str:
     path = run.folder / RECORD
     if path.exists():
         return str(read_json(path)["told"])
+    if (seconds := await _seconds(task)) > SLOW_SECONDS:
+        return f"none: the grader takes {seconds:.1f} s for an answer, and would be asked many; posttrain audit asks it"
     found = await audit(task)
     paid = [verdict for verdict in found.verdicts if verdict.word == "FOOLED"]
     told = _told(found)
@@ -35,6 +42,16 @@ async def audited(task: Task, run: Run, fooled: Fooled) -> str:
         )
     write_json(path, {"schema": SCHEMA, "told": told, **asdict(found)})
     return told
+
+
+async def _seconds(task: Task) -> float:
+    """How long the grader takes for an answer, the first left out: it may load what it needs."""
+    times = []
+    for row in task.rows("train")[:4]:
+        started = time.monotonic()
+        await graded(task.grader, row, "banana", LONGEST_WAIT)
+        times.append(time.monotonic() - started)
+    return min(times[1:], default=0.0)
 
 
 def _told(found: Audit) -> str:

@@ -34,24 +34,23 @@ def readiness(groups: Sequence[Sequence[float]]) -> str:
     return f"{said}only {mixed:.0%} of groups are mixed: most of what is sampled teaches nothing"
 
 
+def ready(early: list[list[float]], groups: Sequence[Sequence[float]]) -> str:
+    """Adds the rewards of a step's groups to the early ones; what these say of readiness, once they are enough."""
+    if len(early) >= READY_GROUPS:
+        return ""
+    early += [[*group] for group in groups if group][: READY_GROUPS - len(early)]
+    return readiness(early) if len(early) == READY_GROUPS else ""
+
+
 class Bulletin:
     """Tells at most once in half a minute."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self._last = run.seconds
-        self._early: list[Sequence[float]] = []
         self._rewards: list[float] = []
         self._then: dict[str, str] = {}
         self._now: dict[str, str] = {}
-
-    def sampled(self, groups: Sequence[Sequence[float]]) -> str:
-        """Takes note of the rewards of a step's groups; what they say of readiness, once enough have been seen."""
-        groups = [group for group in groups if group]
-        if len(self._early) >= READY_GROUPS or not groups:
-            return ""
-        self._early += groups
-        return readiness(self._early[:READY_GROUPS]) if len(self._early) >= READY_GROUPS else ""
 
     def judged(self, rollouts: Sequence[Rollout]) -> None:
         """Takes note of the answers to dev rows."""
@@ -65,7 +64,8 @@ class Bulletin:
             return
         self._last = self.run.seconds
         recent, first = self._rewards[-5:], self._rewards[:5]
-        said = f"step {done} of {total}: reward {_mean(recent):.2f} ({_mean(first):.2f} at first), dev {dev_score:.0%}"
+        said = f"step {done} of {total}: reward {_mean(recent):.2f} ({_mean(first):.2f} at first)"
+        said += f", best on dev {dev_score:.0%}"
         left = self.run.seconds_left
         said += f", {left / 60:.1f} min left" if left is not None else ""
         changed = next((row for row, answer in self._now.items() if self._then.get(row, answer) != answer), None)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from posttrain.evaluation.alarms import BASE_CHECKS, JUMP_CHECKS, Alarm, Check, alarms
 from posttrain.rollouts import graded
 from posttrain.runs import Run
-from posttrain.types import Rollout, Score, Task
+from posttrain.types import Rollout, Score, Task, UserError
 
 OnAlarm = Literal["stop", "warn"]
 
@@ -30,10 +30,19 @@ class Hidden:
         self.stop = ""
 
     async def scored(self, rollouts: Sequence[Rollout]) -> list[Score | None]:
-        """The hidden scores of rollouts; those of the task's own grader where there is no hidden one."""
+        """The hidden scores of rollouts; those of the task's own grader where there is no hidden one.
+
+        Raises UserError when the hidden grader fails on all of them.
+        """
         if self.gold is None:
             return [rollout.score for rollout in rollouts]
         again = [await graded(replace(rollout, score=None), self.gold) for rollout in rollouts]
+        failed = [
+            rollout.error for rollout, before in zip(again, rollouts, strict=True) if rollout.error != before.error
+        ]
+        if failed and len(failed) == len(rollouts):
+            remedy = "mend the grader under [gold] in task.toml"
+            raise UserError(f"the hidden grader failed on every answer: {failed[0]}", place="[gold]", remedy=remedy)
         return [rollout.score for rollout in again]
 
     async def look(self, step: int, groups: Sequence[tuple[Sequence[Rollout], Sequence[float]]]) -> dict[str, Any]:
@@ -45,8 +54,9 @@ class Hidden:
         seen = [
             (rollout, reward, score.value) for (rollout, reward), score in zip(paired, scores, strict=True) if score
         ]
+        failed = {"hidden_failed": 1 - len(seen) / len(paired)} if len(seen) < len(paired) else {}
         if not seen:
-            return {}
+            return failed
         rollouts, rewards, golds = zip(*seen, strict=True)
         self.checks.append(
             Check(
@@ -60,8 +70,9 @@ class Hidden:
             )
         )
         del self.checks[BASE_CHECKS:-JUMP_CHECKS]
-        record: dict[str, Any] = {} if self.gold is None else {"hidden_score": sum(golds) / len(golds)}
-        found = alarms(self.checks, self.impossible)
+        record: dict[str, Any] = {} if self.gold is None else {"hidden_score": sum(golds) / len(golds), **failed}
+        # without a hidden grader there is nothing to compare with
+        found = alarms(self.checks if self.gold else self.checks[-1:], self.impossible)
         self._tell(step, found)
         return record | ({"alarms": [asdict(alarm) for alarm in found]} if found else {})
 

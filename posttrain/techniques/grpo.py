@@ -24,7 +24,7 @@ from posttrain.techniques import _groups
 from posttrain.techniques._adapter import as_it_is, dropped_on_failure, trainable
 from posttrain.techniques._audited import Fooled, audited
 from posttrain.techniques._best import Best
-from posttrain.techniques._bulletin import Bulletin
+from posttrain.techniques._bulletin import Bulletin, ready
 from posttrain.techniques._checkpoint import Checkpoints
 from posttrain.techniques._curriculum import Curriculum
 from posttrain.techniques._cut_off import told
@@ -161,6 +161,7 @@ class Seen:
     cut_off: int = 0
     updates: int = 0
     trained_tokens: int = 0
+    early: list[list[float]] = field(default_factory=list)  # rewards of the first groups
     readiness: str = ""
     best: Best = field(default_factory=Best)
     curriculum: dict[str, list[Any]] = field(default_factory=dict)
@@ -225,6 +226,8 @@ class Training:
             reason = f"after no step was the score on dev better than before the first ({best.score[0]:.0%})"
             if best.worse:
                 reason += f" beyond chance, and so much worse that training went back there {best.worse}×"
+            if self.hidden.stop:
+                reason += f", and an alarm ended it {self.hidden.stop}"
             remedy = "is what you want rewarded? see metrics.jsonl and read rollouts/; if it is, give it more time"
         elif seen.step:
             reason, remedy = f"there never was a group {self._signal()}", self._remedy()
@@ -235,9 +238,9 @@ class Training:
         if self.seen.step % self.config.rollouts_every == 0:
             write_rollouts(self.run, self.seen.step, played, [group.rewards for group in groups])
         self._count(groups)
-        if not self.seen.readiness and (ready := self.bulletin.sampled([group.rewards for group in groups])):
-            self.seen.readiness = ready
-            self.run.tell(f"readiness: {ready}")
+        if said := ready(self.seen.early, [group.rewards for group in groups]):
+            self.seen.readiness = said
+            self.run.tell(f"readiness: {said}")
         record: dict[str, Any] = _groups.described(groups)
         record |= await self.hidden.look(self.seen.step, [(group.rollouts, group.rewards) for group in groups])
         record["failed"] = 1 - sum(len(group.rollouts) for group in groups) / sum(map(len, played))

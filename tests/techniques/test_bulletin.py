@@ -42,8 +42,8 @@ def test_a_bulletin_comes_every_half_minute(tmp_path: Path, monkeypatch: pytest.
         seconds = 20.0 * step
         bulletin.step(step, 60, 0.1 * step, 0.25)
         bulletin.judged([Rollout(ROW, completion=Completion(f"{step}", "stop"))])
-    assert told == ["step 2 of 60: reward 0.15 (0.15 at first), dev 25%\n  row r1: then 'perhaps', now '1'",
-                    "step 4 of 60: reward 0.25 (0.25 at first), dev 25%\n  row r1: then 'perhaps', now '3'"]
+    assert told == ["step 2 of 60: reward 0.15 (0.15 at first), best on dev 25%\n  row r1: then 'perhaps', now '1'",
+                    "step 4 of 60: reward 0.25 (0.25 at first), best on dev 25%\n  row r1: then 'perhaps', now '3'"]
 
 
 def test_grpo_tells_of_its_audit_its_readiness_and_how_it_goes(

@@ -51,7 +51,7 @@ def test_of_a_group_those_are_learnt_from_that_differ_most_and_the_worse_weigh_l
         data = _groups.lessons(group, rewards, grpo.Config(**settings))
         return [(datum.tokens, max(datum.advantages, key=abs)) for datum in data]
 
-    tokens = [sampled(rollout, 1.0).tokens for rollout in group]
+    tokens = [datum.tokens for rollout in group for datum in sampled(rollout, 1.0)]
     everything = _groups.advantages(rewards)
     assert weights() == [(tokens[i], pytest.approx(everything[i])) for i in range(8)]
     assert weights(learn_from=2) == [(tokens[0], pytest.approx(-1, abs=1e-4)), (tokens[2], pytest.approx(1, abs=1e-4))]

@@ -7,13 +7,14 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from posttrain.evaluation.audit.grading import Graded, graded, paying_line
 from posttrain.evaluation.audit.probes import Attempt, Probe, commonest, probes
 from posttrain.evaluation.audit.soundness import Fault, faults
 from posttrain.evaluation.audit.verdicts import MOST_LOOKS, Verdict, Yardstick, bounds, settled, word
 from posttrain.evaluation.drawing import drawn
-from posttrain.types import Row, Task, target_text
+from posttrain.types import Row, Task, UserError, target_text
 
 ROWS = 64
 """Of a task, drawn at random, are looked at."""
@@ -23,6 +24,9 @@ GLANCED, SCREENED = 2, 6
 
 JUDGED = 40
 """Other rows, on which the attempts that earned most are judged, in `MOST_LOOKS` parts: as few as settle it."""
+
+FEW = 12
+"""Rows: with fewer, attempts are judged on the rows on which they were chosen."""
 
 FINALISTS = 2
 """Attempts of a probe that are judged."""
@@ -49,22 +53,38 @@ async def audit(task: Task) -> Audit:
     """What null answers earn in a task, and whether its grader is sound.  Raises UserError when it has no rows."""
     started = time.monotonic()
     rows = drawn([row for split in task.splits.values() for row in split], ROWS)
+    if not rows:
+        raise UserError("a task without rows cannot be audited", place=task.name, remedy="add train.jsonl")
     golds = await _golds(task, rows)
-    yardstick = Yardstick(_mean([one.reward for one in golds.values() if not one.reason], otherwise=1.0), _chance(rows))
-    asked, judged = (rows[:SCREENED], rows[SCREENED : SCREENED + JUDGED]) if len(rows) > 3 * SCREENED else (rows, rows)
-    known = rows[SCREENED + JUDGED :] if len(rows) > SCREENED + JUDGED + SCREENED else rows
+    earned = [one.reward for one in golds.values() if not one.reason]
+    yardstick = Yardstick(_mean(earned, otherwise=1.0), _chance(rows))
+    asked, judged, known = parted(rows)
     verdicts = [
         await _verdict(probe, task, asked, judged, yardstick) for probe in probes(known, task.output, source_of(task))
     ]
     found = await faults(task, rows, golds)
     seconds = time.monotonic() - started
-    return Audit(task.name, yardstick, len(rows), not golds, tuple(verdicts), tuple(found), seconds)
+    return Audit(task.name, yardstick, len(rows), not earned, tuple(verdicts), tuple(found), seconds)
+
+
+def parted(rows: Sequence[Row]) -> tuple[Sequence[Row], Sequence[Row], Sequence[Row]]:
+    """Rows to screen on, to judge on, and to take other rows' answers from: no row has two uses, unless there are so
+    few that all have all."""
+    if len(rows) < FEW:
+        return rows, rows, rows
+    asked = min(SCREENED, len(rows) // 4)
+    judged = min(JUDGED, len(rows) // 2)
+    return rows[:asked], rows[asked : asked + judged], rows[asked + judged :]
 
 
 async def _golds(task: Task, rows: Sequence[Row]) -> dict[str, Graded]:
     """What the wanted answer of each row earns, by row id."""
     wanted = [row for row in rows if row.target is not None]
-    return {row.id: await graded(task.grader, row, target_text(row.target)) for row in wanted if row.target is not None}
+    return {  # with time to load what the grader may need
+        row.id: await graded(task.grader, row, target_text(row.target), 60 if number == 0 else None)
+        for number, row in enumerate(wanted)
+        if row.target is not None
+    }
 
 
 def _chance(rows: Sequence[Row]) -> float:
@@ -75,8 +95,10 @@ def _chance(rows: Sequence[Row]) -> float:
 
 def source_of(task: Task) -> str:
     """The text of the program that grades: what it says of itself, else that of its class."""
-    source = getattr(task.grader, "source", "")
-    if source:
+    path = getattr(task.grader, "path", None)
+    if path is not None and Path(path).is_file():
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    if source := getattr(task.grader, "source", ""):
         return str(source)
     try:
         return inspect.getsource(type(task.grader))
@@ -115,11 +137,8 @@ async def _screened(probe: Probe, task: Task, rows: Sequence[Row]) -> tuple[list
             answer = attempt.answer(row)
             one = await graded(task.grader, row, answer)
             if one.reason:
-                crash = crash or Verdict(
-                    probe.name, probe.told, "CRASH", answer=answer, row=row.id, place=one.place, reason=one.reason
-                )
-                break
-            rewards.append(one.reward)
+                crash = crash or _crash(probe, answer, row, one)
+            rewards.append(one.reward)  # 0 where it failed: such a rollout is not learnt from
         if any(rewards):
             earned.append((_mean(rewards), -number, attempt))
     return [attempt for *_, attempt in sorted(earned, reverse=True, key=lambda one: one[:2])[:FINALISTS]], crash
@@ -129,22 +148,26 @@ async def _judged(probe: Probe, attempt: Attempt, task: Task, rows: Sequence[Row
     """Of one attempt, on as many rows as settle it."""
     rewards: list[float] = []
     best: tuple[float, Row] | None = None
+    failed: Verdict | None = None
     looks = MOST_LOOKS if len(rows) > JUDGED // 2 else 1
     size = math.ceil(len(rows) / looks)
     for number, row in enumerate(rows, 1):
         answer = attempt.answer(row)
         one = await graded(task.grader, row, answer)
         if one.reason:
-            return Verdict(
-                probe.name, probe.told, "CRASH", answer=answer, row=row.id, place=one.place, reason=one.reason
-            )
+            failed = failed or _crash(probe, answer, row, one)
+            continue
         rewards.append(one.reward)
         if best is None or one.reward > best[0]:
             best = one.reward, row
         if number % size == 0 and settled(rewards, yardstick, looks):
             break
-    assert best is not None
+    if best is None:
+        assert failed is not None
+        return failed
     verdict = word(rewards, yardstick, looks, knows_gold=probe.knows_gold)
+    if failed and verdict in ("RESISTED", "WARN"):
+        return failed
     answer = attempt.answer(best[1])
     place = "" if verdict == "RESISTED" else await paying_line(task.grader, best[1], answer)
     return Verdict(
@@ -152,9 +175,26 @@ async def _judged(probe: Probe, attempt: Attempt, task: Task, rows: Sequence[Row
         f"{probe.told}: {attempt.label}",
         verdict,
         _mean(rewards),
-        bounds(rewards),
+        bounds(rewards, looks),
         len(rewards),
-        answer,
+        written(answer),
         best[1].id,
         place,
     )
+
+
+def _crash(probe: Probe, answer: str, row: Row, one: Graded) -> Verdict:
+    return Verdict(
+        probe.name,
+        probe.told,
+        "CRASH",
+        answer=written(answer),
+        row=row.id,
+        place=one.place,
+        reason=written(one.reason),
+    )
+
+
+def written(text: str) -> str:
+    """A text that any file can hold: half a character becomes its number."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Whether a grader gives the wanted answers their due, the same answer the same reward, and worse answers less."""
+"""Whether a grader gives the wanted answers their due, and the same answer the same reward."""
 
 from __future__ import annotations
 

@@ -29,8 +29,10 @@ class Yardstick:
     chance: float
 
     def at(self, share: float) -> float:
-        """So much of the way from chance to gold."""
-        return self.chance + share * (self.gold - self.chance)
+        """So much of the way from chance to gold; to the full reward where gold earns no more than chance, for then the
+        grader pays for something else."""
+        gold = self.gold if self.gold > self.chance else 1.0
+        return self.chance + share * (gold - self.chance)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def word(rewards: Sequence[float], yardstick: Yardstick, looks: int, *, knows_go
     """What these rewards show, looked at so often at most.  Who knows the row's gold does part of the task, and is
     warned of at most."""
     mean, (low, _) = math.fsum(rewards) / len(rewards), bounds(rewards, looks)
-    if yardstick.gold > yardstick.chance and low >= yardstick.at(FOOLED_SHARE):
+    if low >= yardstick.at(FOOLED_SHARE):
         return "WARN" if knows_gold else "FOOLED"
     warned = mean >= yardstick.at(WARN_SHARE) or low > yardstick.chance
     return "WARN" if warned and mean > yardstick.chance else "RESISTED"

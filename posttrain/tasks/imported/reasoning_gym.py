@@ -29,7 +29,7 @@ class Grader:
     async def grade(self, row: Row, answer: str) -> Score:
         try:
             value = float(self.dataset.score_answer(answer, self.items[row.id]))
-        except Exception as error:  # somebody else's code
+        except (Exception, SystemExit) as error:  # somebody else's code
             raise RolloutError("grader", f"{type(error).__name__}: {error}") from error
         return Score(value, value >= 1)
 
@@ -56,14 +56,15 @@ def task(variant: str = "", sizes: dict[str, int] = SIZES) -> Task:
     items = dict(zip(chain(*names.values()), dataset, strict=True))
     splits = {split: tuple(_row(name, items[name]) for name in of_split) for split, of_split in names.items()}
     output = Output(max_tokens=256)
-    judged = {"name": f"reasoning_gym:{variant}", "options": {"seed": SEED}, "source": ""}
+    grader = Grader(dataset, items)
+    judged = {"name": f"reasoning_gym:{variant}", "options": {"seed": SEED}, "source": grader.source}
     return Task(
         name=f"reasoning_gym:{variant}",
         version=metadata.version("reasoning-gym"),
         hash=content_hash(splits, judged, INSTRUCTIONS, output),
         instructions=INSTRUCTIONS,
         splits=splits,
-        grader=Grader(dataset, items),
+        grader=grader,
         output=output,
         scored_by="grade",
     )

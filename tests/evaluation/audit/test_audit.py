@@ -15,10 +15,11 @@ from scipy.stats import binomtest
 from posttrain import graders
 from posttrain.evaluation.audit import Audit, Verdict, audit
 from posttrain.evaluation.audit import grading as watched
+from posttrain.evaluation.audit.auditing import parted
 from posttrain.evaluation.audit.forms import SLOT, emptied, fitting, frames, items, shell
 from posttrain.evaluation.audit.mining import examples, expressions, literals, names
 from posttrain.evaluation.audit.verdicts import Yardstick, bounds, word
-from posttrain.types import Message, Output, Row, Score, Task
+from posttrain.types import Message, Output, Row, Score, Task, UserError
 
 CITIES = ("Lagos", "Lima", "Oslo", "Quito", "Turin", "Perth", "Kyoto", "Dakar", "Hanoi", "Minsk", "Cairo", "Tunis")
 
@@ -76,7 +77,7 @@ def test_a_fault_is_found(fault: Callable[[Row, str], float], probe: str) -> Non
     found = audited(fault)
     assert worst(found)[probe] == "FOOLED" and found.fooled
     (verdict,) = [each for each in found.verdicts if each.probe == probe]
-    assert (verdict.earned >= 0.9 and verdict.rows >= 10 and verdict.answer.strip()) or probe == "nothing"
+    assert (verdict.earned >= 0.9 and verdict.rows >= 8 and verdict.answer.strip()) or probe == "nothing"
 
 
 def test_who_knows_the_answer_is_warned_of_at_most() -> None:
@@ -150,6 +151,84 @@ def test_the_line_that_pays_is_named(tmp_path: Path) -> None:
     assert worst(found) == {"source": "FOOLED"}
     (verdict,) = [each for each in found.verdicts if each.word == "FOOLED"]
     assert verdict.answer == "please" and verdict.place == f"{tmp_path / 'grade.py'}:4"
+
+
+def test_a_grader_may_have_modules_beside_it_and_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "gold.py").write_text("def grade(row, answer):\n    return 1.0\n")
+    (tmp_path / "t" / "grade.py").write_text(
+        'def grade(row, answer):\n    if answer == "please":\n        return 1.0\n    return answer == row.target\n')
+    monkeypatch.chdir(tmp_path)
+    found = asyncio.run(audit(task(graders.load("python", {}, Path("t")))))
+    (verdict,) = [each for each in found.verdicts if each.word == "FOOLED"]
+    assert verdict.probe == "source" and verdict.place == f"{Path('t') / 'grade.py'}:3"
+
+
+def test_an_answer_that_ends_the_process_is_a_failure_of_the_grader() -> None:
+    def runs(row: Row, answer: str) -> float:
+        if "_exit" in answer or "SystemExit" in answer:
+            exec(answer)
+        return exact(row, answer)
+
+    found = audited(runs)
+    assert worst(found) == {"program": "CRASH"}
+    assert next(each.reason for each in found.verdicts if each.word == "CRASH").startswith("SystemExit")
+
+
+def test_what_a_grader_waits_for_is_not_what_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watched, "LONGEST_SECONDS", 0.05)
+
+    class Waiting:
+        source = ""
+
+        async def grade(self, row: Row, answer: str) -> Score:
+            await asyncio.sleep(0.1 if answer == "banana" else 0)
+            if answer == "banana":
+                while True:
+                    await asyncio.sleep(0.01)
+            return Score(exact(row, answer), True)
+
+    monkeypatch.setattr(watched, "LONGEST_WAIT", 0.3)
+    found = asyncio.run(audit(task(Waiting())))
+    assert worst(found) == {"empty phrase": "CRASH"}, "it never answers; that it waits is no failure"
+
+
+def test_a_grader_that_fails_now_and_then_is_fooled_all_the_same() -> None:
+    def pays(row: Row, _: str) -> float:
+        if int(row.id[1:]) % 10 == 3:
+            raise ValueError("now and then")
+        return 1.0
+
+    found = audited(pays)
+    assert found.fooled and worst(found)["empty phrase"] == "FOOLED"
+
+
+def test_a_grader_that_pays_for_the_wrong_thing_is_fooled() -> None:
+    found = audited(lambda row, answer: 1.0 - exact(row, answer))
+    assert found.fooled and [fault.kind for fault in found.faults] == ["gold"]
+
+
+def test_half_characters_can_be_written_down() -> None:
+    def encodes(row: Row, answer: str) -> float:
+        answer.encode()
+        return exact(row, answer)
+
+    found = audited(encodes)
+    assert worst(found) == {"odd text": "CRASH"}
+    assert all(each.answer.encode() and each.reason.encode() for each in found.verdicts if each.word == "CRASH")
+
+
+@pytest.mark.parametrize("count", [12, 20, 42, 60, 64])
+def test_no_row_has_two_uses(count: int) -> None:
+    rows = task(Grading(exact)).rows("train") * 2
+    asked, judged, known = parted(rows[:count])
+    assert len(asked) + len(judged) + len(known) == count and min(map(len, (asked, judged, known))) >= 3
+    assert parted(rows[:5]) == (rows[:5],) * 3
+
+
+def test_a_task_without_rows_is_refused() -> None:
+    with pytest.raises(UserError, match="without rows"):
+        asyncio.run(audit(Task("none", "1", "", "", {}, Grading(exact), Output())))
 
 
 def test_few_rows_and_none_with_an_answer() -> None:
