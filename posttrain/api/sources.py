@@ -19,6 +19,7 @@ from typing import Any
 from posttrain import tasks
 from posttrain.comparison.conclude import folder_name
 from posttrain.runs import SCHEMA, read_json, write_json
+from posttrain.tasks.worlds import add_world
 from posttrain.types import Task, UserError
 
 TASKS = Path("tasks")
@@ -50,15 +51,21 @@ def init(
     input: str = "",
     target: str | Sequence[str] = (),
     grader: str = "",
+    environment: bool = False,
     seed: int = 0,
 ) -> Task:
     """Makes a task folder of a file of examples (CSV, JSONL ... or hub:NAME); default tasks/<name of the file>.
 
-    `input` and `target` name columns, `test` a file with the rows to test on.  `Task.notes` says what was guessed.
-    Raises UserError.
+    `input` and `target` name columns, `test` a file with the rows to test on; with `environment` the task has several
+    turns, in a world to be changed.  `Task.notes` says what was guessed.  Raises UserError.
     """
     options = Options(input, _columns(target), str(test or ""), grader)
-    return _made(file, Path(output) if output else folder_of(file), options, seed)
+    folder = Path(output) if output else folder_of(file)
+    task = _made(file, folder, options, seed)
+    if not environment:
+        return task
+    note = add_world(folder)
+    return replace(tasks.load(folder), notes=(*task.notes, note))
 
 
 def load_task(

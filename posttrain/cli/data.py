@@ -27,6 +27,9 @@ def init(
         str,
         typer.Option(help="exact, contains (a text or a regex), choice, number, json, similarity, assertions, python."),
     ] = "",
+    environment: Annotated[
+        bool, typer.Option("--environment", help="Also write a world of several turns, with a test, to change.")
+    ] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -37,8 +40,19 @@ def init(
       posttrain init tickets.csv
 
       posttrain init tickets.csv --input message --target queue,urgency --output tasks/triage
+
+      posttrain init tickets.csv --environment
     """
-    task = api.init(file, output=output, test=test, input=input, target=options.names(target), grader=grader, seed=seed)
+    task = api.init(
+        file,
+        output=output,
+        test=test,
+        input=input,
+        target=options.names(target),
+        grader=grader,
+        environment=environment,
+        seed=seed,
+    )
     if as_json:
         documents.print_document(
             {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tickets import lay_out
 
+import posttrain
 from posttrain import environments, tasks
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.engines.toy import ToyPolicy
@@ -178,3 +182,19 @@ def test_grpo_learns_from_all_turns(tmp_path: Path) -> None:
     ((rollout,),) = asyncio.run(play(learnt, rows[:1], task))
     data = sampled(rollout, 1.0)
     assert sum(len(datum.trained) for datum in data) == sum(len(turn.completion.tokens) for turn in rollout.turns)
+
+
+def test_init_writes_a_world_with_a_test_that_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay_out(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    task = posttrain.init("tickets.csv", environment=True)
+    assert task.folder is not None and task.environment is not None and "thought over" in task.notes[-1]
+    ran = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_environment.py"],
+                         cwd=task.folder, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0 and "3 passed" in ran.stdout, ran.stdout
+    row = task.rows("test")[0]
+    right, wrong = PolicyCandidate("toy", "prompt", ToyPolicy.open(TEXTS), "", Output(labels=(str(row.target),))), candidate("never")
+    ((found,),) = asyncio.run(task.environment.attempt(right, [row]))
+    assert found.score is not None and found.score.passed and len(found.turns) == 1
+    ((found,),) = asyncio.run(task.environment.attempt(wrong, [row]))
+    assert found.score is not None and found.score.value == 0 and len(found.turns) == 3
