@@ -78,10 +78,11 @@ def named(question: str) -> list[str]:
 
 
 def items(question: str) -> list[str]:
-    """What a question lists after its last colon, or in its longest line."""
-    _, colon, listed = question.rstrip().rpartition(":")
-    listed = listed if colon and listed.strip() else max(question.split("\n"), key=len)
-    return [item.strip(" \"'[]().") for item in re.split(r"[,;\n]|\s(?=\S)", listed) if item.strip(" \"'[]().")]
+    """What a question lists: the line that has most parts behind its colon, by commas, else by blanks."""
+    lines = [line.rpartition(":")[2] for line in question.split("\n") if line.rpartition(":")[2].strip()]
+    listed = max(lines or [question], key=lambda line: (len(re.split(r"[,;]", line)), len(line.split())))
+    parts = re.split(r"[,;]", listed) if re.search(r"[,;]", listed) else listed.split()
+    return [part.strip(" \"'[]().") for part in parts if part.strip(" \"'[]().")]
 
 
 def emptied(golds: Iterable[str]) -> list[str]:

@@ -93,7 +93,7 @@ SEPARATORS = (" ", ", ", " or ", "\n", "")
 MOST_ANSWERS, MOST_TEXTS, MOST_FORMS = 16, 24, 4
 """Other rows' answers, texts of a source or of questions, and forms that are tried."""
 
-LONGEST_LIST = 4000
+LONGEST_LIST = 6000
 """Characters of an answer that lists candidates."""
 
 PADDING = "Let me think about this step by step. "
@@ -232,7 +232,7 @@ def lists(golds: Sequence[str], output: Output) -> list[str]:
     sets: list[Sequence[str]] = [
         output.labels or (),
         [*map(str, range(101))],
-        [*map(str, range(-1000, 1001))],
+        [*map(str, range(1000))],
         ["A", "B", "C", "D", "E"],
         ["yes", "no", "true", "false", "True", "False"],
         string.printable,

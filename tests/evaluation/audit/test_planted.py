@@ -1,7 +1,7 @@
-"""Faults planted in sound graders by somebody who had not seen the audit, in two batches, each after it was frozen.
+"""Faults planted in sound graders by somebody who had not seen the audit, in three batches, each after it was frozen.
 
-Of the first ten it then found four, of the second eight (docs/notes/2026-11-29-graders-audited.md); what it missed
-taught it the rest.
+Of the first ten it then found four, of the second and of the third eight (docs/notes/2026-11-29-graders-audited.md); what
+it missed taught it the rest.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import Any
 
 import planted
 import planted_again
+import planted_thirdly
 import pytest
 from test_audit import Grading, worst
 
 from posttrain.evaluation.audit import Audit, audit
 from posttrain.types import Output, Task
 
-ALL = [*planted.PLANTED, *planted_again.PLANTED]
+ALL = [*planted.PLANTED, *planted_again.PLANTED, *planted_thirdly.PLANTED]
 
 
 def audited(planted: Any, grader: Callable[..., Any]) -> Audit:
