@@ -20,7 +20,7 @@ SLOW_SECONDS = 0.05
 
 
 async def audited(task: Task, run: Run, fooled: Fooled) -> str:
-    """What the audit found, in a sentence; the whole of it is written to audit.json.
+    """What the audit found, in a sentence; the whole of it is written to audit.json.  Only graders are audited.
 
     Raises UserError when the grader was fooled and training is to stop for that.  A run that goes on is not audited
     anew.
@@ -28,6 +28,8 @@ async def audited(task: Task, run: Run, fooled: Fooled) -> str:
     path = run.folder / RECORD
     if path.exists():
         return str(read_json(path)["told"])
+    if not getattr(task.environment, "graded", True):
+        return "none: what the world of its episodes pays is not audited"
     if (seconds := await _seconds(task)) > SLOW_SECONDS:
         return f"none: the grader takes {seconds:.1f} s for an answer, and would be asked many; posttrain audit asks it"
     found = await audit(task)

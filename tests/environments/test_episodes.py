@@ -179,6 +179,7 @@ def test_grpo_learns_from_all_turns(tmp_path: Path) -> None:
     learnt = asyncio.run(grpo.teach(start, task, Run(tmp_path / "run"), config))
     rewards = [record["reward"] for record in Run(tmp_path / "run").metrics() if "reward" in record]
     assert sum(rewards[:3]) / 3 < 0.4 and sum(rewards[-3:]) / 3 > 0.6
+    assert learnt.details["audit"].startswith("none: "), "its grader judges nothing"
     ((rollout,),) = asyncio.run(play(learnt, rows[:1], task))
     data = sampled(rollout, 1.0)
     assert sum(len(datum.trained) for datum in data) == sum(len(turn.completion.tokens) for turn in rollout.turns)
