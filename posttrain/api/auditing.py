@@ -1,4 +1,4 @@
-"""audit: whether the graders of tasks can be paid without doing the task."""
+"""audit: whether the graders of tasks can be paid without doing the task, and what a mended one would have paid."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from posttrain.api import places
 from posttrain.api.loops import away_from_loops
 from posttrain.api.sources import load_task
 from posttrain.discovery import find, names
 from posttrain.evaluation.audit import auditing
-from posttrain.runs import Progress
-from posttrain.types import Task
+from posttrain.evaluation.rescoring import Rescoring, rescored
+from posttrain.runs import Progress, read_lines
+from posttrain.types import Task, UserError
 
 IMPORTED = "tasks.imported"
 
@@ -33,6 +35,16 @@ def audit(
         if progress:
             progress(Progress("audit", number, len(given), one.task))
     return found
+
+
+def rescore(task: Task | str | Path, run: str | Path = places.LATEST, *, runs: Path = places.RUNS) -> Rescoring:
+    """The rollouts that a run has written down, by the task's grader as it is now.  Raises UserError."""
+    folder = places.find_run(run, runs)
+    records = [record for path in sorted(folder.rglob("rollouts/step-*.jsonl")) for record in read_lines(path)]
+    if not records:
+        raise UserError("no rollouts", place=str(folder), remedy="name a run of grpo, dr_grpo or dapo")
+    judged = task if isinstance(task, Task) else load_task(str(task))
+    return away_from_loops(lambda: asyncio.run(rescored(judged, records)))
 
 
 def expanded(source: Task | str | Path) -> list[Task | str | Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,9 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from posttrain import api
+from posttrain.api import auditing, places
 from posttrain.cli import documents, show
-from posttrain.cli.options import Json
+from posttrain.cli.options import Json, Runs
 from posttrain.evaluation.audit import Audit, Verdict
+from posttrain.types import UserError
 
 STYLES = {"FOOLED": "bold red", "WARN": "yellow", "CRASH": "magenta", "RESISTED": "green"}
 
@@ -28,6 +31,10 @@ def add(app: typer.Typer) -> None:
 def audit(
     sources: Annotated[list[str], typer.Argument(metavar="TASK...")],
     processes: Annotated[int, typer.Option(help="How many tasks are audited at a time.", min=1)] = 2,
+    rollouts: Annotated[
+        str, typer.Option(metavar="RUN", help="Instead grade a run's stored rollouts again (latest, an id, a folder).")
+    ] = "",
+    runs: Runs = places.RUNS,
     as_json: Json = False,
 ) -> None:
     """See whether a grader pays answers that do not do the task.  Exit code 1 when it does.
@@ -42,7 +49,12 @@ def audit(
       posttrain audit reasoning_gym:puzzle24
 
       posttrain audit reasoning_gym --json
+
+      posttrain audit tasks/tickets --rollouts latest
     """
+    if rollouts:
+        _rescore(sources, rollouts, runs, as_json=as_json)
+        return
     with show.progress(quiet=as_json) as progress:
         found = api.audit(*sources, processes=processes, progress=progress)
     fooled = any(one.fooled for one in found)
@@ -55,6 +67,30 @@ def audit(
             _print_counts(found)
     if fooled:
         raise typer.Exit(1)
+
+
+def _rescore(sources: list[str], run: str, runs: Path, *, as_json: bool) -> None:
+    """What the grader as it is now would have paid."""
+    if len(sources) != 1:
+        raise UserError("rollouts are of one task", place="--rollouts", remedy="give that task alone")
+    found = auditing.rescore(sources[0], run, runs=runs)
+    if as_json:
+        documents.print_document(asdict(found))
+        return
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    for name in ("step", "rollouts", "paid then", "paid now", "less", "more"):
+        table.add_column(name, justify="right")
+    for step in found.steps:
+        counts = str(step.less), str(step.more)
+        table.add_row(str(step.step), str(step.rollouts), f"{step.before:.2f}", f"{step.after:.2f}", *counts)
+    show.console.print(table)
+    before, after = found.mean("before"), found.mean("after")
+    show.console.print(f"all {found.rollouts}: {before:.2f} then, {after:.2f} now", style="bold")
+    for text, count, then, now, row in found.losers:
+        said = f"  {count} × {_short(text)}, paid {then:.2f} for row {row}, now {now:.2f}"
+        show.console.print(said, markup=False, soft_wrap=True)
+    if found.failed:
+        show.console.print(f"  the grader fails on {found.failed} of them now", style="yellow", markup=False)
 
 
 def _document(one: Audit) -> dict[str, object]:
