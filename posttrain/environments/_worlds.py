@@ -18,7 +18,7 @@ from typing import Any
 from posttrain.types import RolloutError, UserError
 
 START_SECONDS = 60
-"""For an environment's file to be loaded: it may import much."""
+"""For an environment's file to be loaded, which may import much, and for a process to begin."""
 
 LONGEST_LINE = 2**24
 
@@ -74,7 +74,7 @@ class World:
 
     async def __aenter__(self) -> World:
         self._reader, self._writer = await asyncio.open_unix_connection(self.worlds.address, limit=LONGEST_LINE)
-        self._pid = (await self._heard())["pid"]
+        self._pid = (await self._heard(START_SECONDS))["pid"]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -92,16 +92,16 @@ class World:
 
     async def _asked(self, question: Mapping[str, Any]) -> Reply:
         self._writer.write(json.dumps(question).encode() + b"\n")
-        told = await self._heard()
+        told = await self._heard(self.seconds)
         if "error" in told:
             raise RolloutError("environment", f"{told['place']}: {told['error']}")
         return Reply(told["said"], float(told["reward"]), told["done"])
 
-    async def _heard(self) -> dict[str, Any]:
+    async def _heard(self, seconds: float) -> dict[str, Any]:
         try:
-            line = await asyncio.wait_for(self._reader.readline(), self.seconds)
+            line = await asyncio.wait_for(self._reader.readline(), seconds)
         except TimeoutError as error:
-            raise RolloutError("environment", f"it did not answer within {self.seconds:g} seconds") from error
+            raise RolloutError("environment", f"it did not answer within {seconds:g} seconds") from error
         except OSError as error:
             raise RolloutError("environment", f"its process is gone ({error})") from error
         if not line:
