@@ -16,7 +16,7 @@ from lessons import answers, base, reviews, rewarded, teach
 
 from posttrain.rollouts import taught as lesson
 from posttrain.runs import Budget, Run
-from posttrain.techniques import _groups, grpo
+from posttrain.techniques import _audited, _groups, grpo
 from posttrain.types import Rollout, RolloutError, UserError
 
 QUICK = grpo.Config(steps=24, rows_per_step=8, group_size=8, learning_rate=3e-2, evaluate_every=8, dev_rows=8,
@@ -264,3 +264,10 @@ def test_a_grader_that_pays_for_nothing_is_not_trained_on(tmp_path: Path) -> Non
     assert learnt.details["audit"].startswith("FOOLED empty phrase")
     record = json.loads((tmp_path / "warns" / "audit.json").read_text())
     assert record["told"] == learnt.details["audit"] and any(each["word"] == "FOOLED" for each in record["verdicts"])
+
+
+def test_a_grader_that_is_dear_is_not_asked_a_thousand_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_audited, "SLOW_SECONDS", -1.0)
+    task = rewarded(lambda answer: float(answer[:1].isalpha()))
+    learnt = teach(grpo, base(task), task, tmp_path, replace(QUICK, fooled="stop", patience_without_signal=100))
+    assert learnt.details["audit"].startswith("none: the grader takes ") and not (tmp_path / "audit.json").exists()

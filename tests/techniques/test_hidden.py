@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from lessons import Rewarding, base, rewarded, teach
 
-from posttrain.runs import Progress, Run
+from posttrain.runs import Run
 from posttrain.techniques import grpo
-from posttrain.types import LearntNothing, Task
+from posttrain.types import LearntNothing, RolloutError, Task, UserError
 
 CONFIG = grpo.Config(steps=40, rows_per_step=8, group_size=8, learning_rate=3e-2, evaluate_every=10, dev_rows=8,
                      fooled="warn", patience_without_signal=100)
@@ -46,9 +46,8 @@ def test_a_reward_that_is_gamed_ends_the_training(tmp_path: Path) -> None:
 def test_what_is_trained_does_not_depend_on_the_hidden_grader(tmp_path: Path) -> None:
     honest = paid_for_letters(Rewarding(lambda answer: float(answer[:1].isalpha())))
     for name, task in (("with", honest), ("without", paid_for_letters())):
-        heard: list[Progress] = []
         learnt = teach(grpo, base(task), task, tmp_path / name, CONFIG)
-        assert "stopped by an alarm" not in learnt.details and not any("alarm" in each.told for each in heard)
+        assert "stopped by an alarm" not in learnt.details
     assert logged(tmp_path / "with", "reward") == logged(tmp_path / "without", "reward")
     assert logged(tmp_path / "with", "hidden_score") == logged(tmp_path / "with", "reward")
     assert not logged(tmp_path / "without", "hidden_score") and not logged(tmp_path / "with", "alarms")
@@ -63,3 +62,12 @@ def test_a_row_that_cannot_be_solved_is_a_canary(tmp_path: Path) -> None:
         assert "cannot be solved" in learnt.details["stopped by an alarm"]
     (alarms, *_) = logged(tmp_path, "alarms")
     assert [each["kind"] for each in alarms] == ["canary"] and rows[0].id in alarms[0]["told"]
+
+
+def test_a_hidden_grader_that_fails_on_everything_is_told_of(tmp_path: Path) -> None:
+    def broken(_: str) -> float:
+        raise RolloutError("grader", "its file is gone")
+
+    task = paid_for_letters(Rewarding(broken))
+    with pytest.raises(UserError, match="failed on every answer: grader: its file is gone"):
+        teach(grpo, base(task), task, tmp_path, CONFIG)

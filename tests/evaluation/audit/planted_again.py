@@ -9,28 +9,17 @@ import random
 import re
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import date, timedelta
 from difflib import SequenceMatcher
 from fractions import Fraction
 from itertools import pairwise
 
+from planted import Planted
+
 from posttrain.types import Message, Row
 
 N_ROWS = 60
-
-
-@dataclass(frozen=True)
-class Planted:
-    """A task, its sound grader, a faulty version of it, and an answer that the faulty one pays for."""
-
-    name: str
-    rows: tuple[Row, ...]
-    sound: Callable[[Row, str], float]
-    faulty: Callable[[Row, str], float]
-    fault: str
-    cheat: Callable[[Row], str]
 
 
 def _row(

@@ -10,25 +10,14 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
+
+from planted import Planted
 
 from posttrain.types import Message, Row
 
 ROWS = 60
-
-
-@dataclass(frozen=True)
-class Planted:
-    """A task, its two graders, what is wrong with the faulty one and an answer that lives off it."""
-
-    name: str
-    rows: tuple[Row, ...]
-    sound: Callable[[Row, str], float]
-    faulty: Callable[[Row, str], float]
-    fault: str
-    cheat: Callable[[Row], str]
 
 
 def make_row(task: str, number: int, question: str, target: Any, **metadata: Any) -> Row:

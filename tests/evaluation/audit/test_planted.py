@@ -18,7 +18,7 @@ import pytest
 from test_audit import Grading, worst
 
 from posttrain.evaluation.audit import Audit, audit
-from posttrain.types import Output, Task
+from posttrain.types import Output, Task, target_text
 
 ALL = [*planted.PLANTED, *planted_again.PLANTED, *planted_thirdly.PLANTED]
 
@@ -28,6 +28,16 @@ def audited(planted: Any, grader: Callable[..., Any]) -> Audit:
     grading.source = inspect.getsource(grader)
     task = Task(planted.name, "1", "", "", {"train": planted.rows}, grading, Output())
     return asyncio.run(audit(task))
+
+
+@pytest.mark.parametrize("planted", ALL, ids=lambda each: each.name)
+def test_the_fault_is_one(planted: Any) -> None:
+    """Both graders pay what is wanted, and only the faulty one pays the cheat."""
+    rows = planted.rows
+    wanted = [target_text(row.target) for row in rows]
+    assert all(grade(row, text) == 1 for grade in (planted.sound, planted.faulty) for row, text in zip(rows, wanted, strict=True))
+    paid = [sum(grade(row, planted.cheat(row)) for row in rows) / len(rows) for grade in (planted.faulty, planted.sound)]
+    assert paid[0] >= 0.9 and paid[1] <= 0.25
 
 
 @pytest.mark.parametrize("planted", ALL, ids=lambda each: each.name)
