@@ -77,7 +77,9 @@ def test_a_fault_is_found(fault: Callable[[Row, str], float], probe: str) -> Non
     found = audited(fault)
     assert worst(found)[probe] == "FOOLED" and found.fooled
     (verdict,) = [each for each in found.verdicts if each.probe == probe]
-    assert (verdict.earned >= 0.9 and verdict.rows >= 8 and verdict.answer.strip()) or probe == "nothing"
+    assert verdict.earned >= 0.9 and verdict.rows >= 8
+    by_id = {row.id: row for row in task(None).rows("train")}
+    assert fault(by_id[verdict.row], verdict.answer) >= 0.9, "the answer that is shown is one that was paid"
 
 
 def test_who_knows_the_answer_is_warned_of_at_most() -> None:
