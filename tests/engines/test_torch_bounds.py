@@ -101,9 +101,9 @@ def test_prompts_are_prefilled_in_calls_of_bounded_size(engine: TorchEngine, mon
         wanted = [[completion.text for completion in group]
                   for group in await policy.sample(asked, n=3, sampling=Sampling(6, 1.0))]
 
-        def noted(prompts: Any, adapter: str, trunk: Any, ends: Any) -> Any:
+        def noted(prompts: Any, *rest: Any) -> Any:
             sizes.append(sum(map(len, prompts)))
-            return prefill(prompts, adapter, trunk, ends)
+            return prefill(prompts, *rest)
 
         monkeypatch.setattr(engine.network, "prefill", noted)
         engine.sampler.prefill_tokens = 200

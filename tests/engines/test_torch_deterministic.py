@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from torch_crowd import learn
 
-from posttrain.engines.torch import rounded, sampler
+from posttrain.engines.torch import rounded, stems
 from posttrain.engines.torch.cache import SlotCache
 from posttrain.engines.torch.engine import TorchEngine, TorchPolicy
 from posttrain.types import Completion, LoRA, Output, Sampling
@@ -64,7 +64,7 @@ def both_ways(engine: TorchEngine, sampling: Sampling = FREE) -> tuple[list[list
 @pytest.fixture(autouse=True)
 def all_would_be_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """However little it saved."""
-    monkeypatch.setattr(sampler, "WORTH_SHARING", 1)
+    monkeypatch.setattr(stems, "WORTH_SHARING", 1)
 
 
 @pytest.mark.usefixtures("either_way")

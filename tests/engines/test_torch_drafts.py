@@ -105,9 +105,9 @@ def test_what_was_answered_before_takes_few_steps(engine: TorchEngine, monkeypat
         steps.append(len(tokens))
         return feed(tokens, *rest)
 
-    def noted(prompts: Any, adapter: str, trunk: Any, ends: list[int]) -> Any:
+    def noted(prompts: Any, adapter: str, trunk: Any, ends: list[int], *room: Any) -> Any:
         read_with_prompt.append(ends[0])
-        return prefill(prompts, adapter, trunk, ends)
+        return prefill(prompts, adapter, trunk, ends, *room)
 
     monkeypatch.setattr(engine.network, "feed", counted)
     monkeypatch.setattr(engine.network, "prefill", noted)

@@ -323,7 +323,7 @@ def test_a_group_that_parts_shares_its_prompt(
     room: dict[int, int] = {}
     monkeypatch.setattr(drafts, "LONGEST_DRAFT", 0)  # else all would be guessed the second time
     for worth in (10**9, -(10**9)):
-        monkeypatch.setattr("posttrain.engines.torch.sampler.WORTH_SHARING", worth)
+        monkeypatch.setattr("posttrain.engines.torch.stems.WORTH_SHARING", worth)
         decode = engine.sampler._decode
 
         def noted(worth: int = worth, decode: Any = decode) -> None:

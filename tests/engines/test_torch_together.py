@@ -66,9 +66,9 @@ def test_prompts_of_many_adapters_are_read_in_one_call(engine: TorchEngine, monk
         alone = [await texts(policy, sampling, asked=own) for policy, own in zip(policies, asked, strict=True)]
         calls, prefill = [], engine.network.prefill
 
-        def noted(read: Any, adapters: Any, trunk: Any, ends: Any) -> Any:
+        def noted(read: Any, adapters: Any, trunk: Any, *rest: Any) -> Any:
             calls.append((sorted(adapters), bool(trunk)))
-            return prefill(read, adapters, trunk, ends)
+            return prefill(read, adapters, trunk, *rest)
 
         monkeypatch.setattr(engine.network, "prefill", noted)
         for policy in policies:
@@ -97,9 +97,9 @@ class Conversations:
         self.calls: list[tuple[int, list[int]]] = []
         prefill = engine.network.prefill
 
-        def noted(prompts: Any, adapters: Any, trunk: Any, ends: Any) -> Any:
+        def noted(prompts: Any, adapters: Any, trunk: Any, *rest: Any) -> Any:
             self.calls.append((len(trunk.tokens) if trunk else 0, [len(prompt) for prompt in prompts]))
-            return prefill(prompts, adapters, trunk, ends)
+            return prefill(prompts, adapters, trunk, *rest)
 
         monkeypatch.setattr(engine.network, "prefill", noted)
         monkeypatch.setattr(drafts, "LONGEST_DRAFT", 0)  # else guesses are read, too

@@ -10,6 +10,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -183,6 +184,13 @@ class SlotCache:
         self.layers = []
         if held >= WORTH_GIVING_BACK:
             heap.give_back()
+
+
+class Room(NamedTuple):
+    """Slots from the `first` on that wait to be written."""
+
+    slots: SlotCache
+    first: int
 
 
 def _resized(old: Tensor, slots: int, capacity: int) -> Tensor:

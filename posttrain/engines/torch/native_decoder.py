@@ -17,6 +17,7 @@ from transformers.activations import SiLUActivation
 
 from posttrain.engines.torch import onednn
 from posttrain.engines.torch.adapters import AdaptedLinear, Adapter, AdapterBank, Precision
+from posttrain.engines.torch.attention import KeysValues
 from posttrain.engines.torch.int8 import FEW_ROWS_NATIVELY, Int8Product
 from posttrain.engines.torch.llama_layers import LlamaLayer, llama_layers
 from posttrain.engines.torch.native.attention import MOST_SIZE, told_manner
@@ -90,6 +91,11 @@ class NativeDecoder:
             return None
         x = self.body.norm(x)
         return x if order == [*wanted] else x[torch.tensor([bisect_left(order, token) for token in wanted])]
+
+    def nothing_kept(self) -> list[KeysValues]:
+        """Keys and values of no token, in every layer."""
+        (_, heads), size = self.layers[0].heads, self.layers[0].attention.size
+        return [(torch.empty(1, heads, 0, size), torch.empty(1, heads, 0, size)) for _ in self.layers]
 
     def below(self, depth: int, tokens: Sequence[int], layout: Placed) -> Tensor | None:
         """What enters layer `depth` [tokens, hidden], of the base alone; None as above."""

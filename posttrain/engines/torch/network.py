@@ -14,7 +14,7 @@ from posttrain.engines.torch import native, native_decoder, onednn
 from posttrain.engines.torch.adapters import BASE, AdapterBank, Precision
 from posttrain.engines.torch.attention import NAME, ForestLayout, Layout
 from posttrain.engines.torch.blocks import replace_blocks
-from posttrain.engines.torch.cache import SlotCache, Trunk
+from posttrain.engines.torch.cache import Room, SlotCache, Trunk
 from posttrain.engines.torch.decoding import DecodingLayout
 from posttrain.engines.torch.forest import SHORTEST_SHARED, Forest, plant
 from posttrain.engines.torch.head import OutputHead
@@ -300,10 +300,15 @@ class Network:
         return onednn.FREE_TOKENS if by_onednn else FREE_TOKENS[precision]
 
     def prefill(
-        self, prompts: Sequence[Sequence[int]], adapters: Sequence[str], trunk: Trunk | None, ends: Sequence[int]
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapters: Sequence[str],
+        trunk: Trunk | None,
+        ends: Sequence[int],
+        room: Room | None = None,
     ) -> Read:
         """See prefill.py."""
-        return prefill(self, prompts, adapters, trunk, ends)
+        return prefill(self, prompts, adapters, trunk, ends, room)
 
     def feed(
         self, tokens: Sequence[int], layout: DecodingLayout, owners: Sequence[tuple[str, int]], wanted: Sequence[int]

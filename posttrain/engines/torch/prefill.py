@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import chain
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from posttrain.engines.torch.adapters import BASE
 from posttrain.engines.torch.attention import ForestLayout, KeysValues
-from posttrain.engines.torch.cache import Trunk, length
+from posttrain.engines.torch.cache import Room, Trunk, length
+from posttrain.engines.torch.decoding import DecodingLayout
 from posttrain.engines.torch.forest import Forest, plant, share_out
 
 if TYPE_CHECKING:
@@ -28,15 +29,24 @@ def prefill(
     adapters: Sequence[str],
     trunk: Trunk | None,
     ends: Sequence[int],
+    room: Room | None = None,
 ) -> Read:
-    """Each prompt through its adapter, behind the trunk; hidden states [sum of ends, hidden] at its last `ends[i]`."""
+    """Each prompt through its adapter, behind the trunk; hidden states [sum of ends, hidden] at its last `ends[i]`.
+
+    Keys and values go to slots where there is `room`, one for each prompt, and are not given back; these prompts are of
+    one adapter, and what they may share is read for each.
+    """
     shares = share_out([[prompt] for prompt in prompts], network.threads.most)
 
     def read(calls: Sequence[Sequence[int]]) -> list[Read]:
-        return [
-            _read(network, [prompts[i] for i in call], [adapters[i] for i in call], trunk, [ends[i] for i in call])
-            for call in calls
-        ]
+        found = []
+        for call in calls:
+            some, own, last = [prompts[i] for i in call], [adapters[i] for i in call], [ends[i] for i in call]
+            if room:
+                found.append(_read_in_place(network, some, own[0], trunk, last, Room(room.slots, room.first + call[0])))
+            else:
+                found.append(_read(network, some, own, trunk, last))
+        return found
 
     calls = network.threads.calls(shares, apart=network.deterministic)
     return _joined(chain(*network.threads.side_by_side([partial(read, some) for some in calls])))
@@ -63,6 +73,21 @@ def _read(
         alone = zip(prompts, adapters, ends, strict=True)
         return _joined(_read(network, [prompt], [adapter], trunk, [end]) for prompt, adapter, end in alone)
     return hidden, [*below, *_by_prompt(network, forest, layout)]
+
+
+def _read_in_place(
+    network: Network,
+    prompts: Sequence[Sequence[int]],
+    adapter: str,
+    trunk: Trunk | None,
+    ends: Sequence[int],
+    room: Room,
+) -> Read:
+    """In one call, as a step of decoding reads what it is fed."""
+    counts = [len(prompt) for prompt in prompts]
+    layout = DecodingLayout(room.slots, room.first, [0] * len(prompts), counts, [trunk] * len(prompts), network.device)
+    last = [i for count, end in zip(accumulate(counts), ends, strict=True) for i in range(count - end, count)]
+    return network.written([*chain(*prompts)], layout, [(adapter, 0, sum(counts))], last), []
 
 
 def _once_for_all(

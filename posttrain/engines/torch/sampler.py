@@ -21,7 +21,7 @@ from posttrain.engines.torch.cache import Trunk, TrunkCache, grown, length, room
 from posttrain.engines.torch.decoding import DecodingLayout
 from posttrain.engines.torch.drafts import Drafter, successors
 from posttrain.engines.torch.forest import common_prefix, cut, deal
-from posttrain.engines.torch.stems import Parting, Slotted, Stem, Stems
+from posttrain.engines.torch.stems import Parting, Slotted, Stem, Stems, apart
 from posttrain.types import Completion, StopReason, Tokens, UserError
 
 REBUILD = 128
@@ -30,10 +30,6 @@ those it came with, as what begins with another trunk is read in another call.""
 
 MOST_GUESSED = 384
 """Tokens guessed in one step: the logits after each are held."""
-
-WORTH_SHARING = 512
-"""Tokens of prompts that the completions of a group would each hold, and read in every step, beside the first, less
-what is copied of a prefix that all prompts share: from so many on they share them, for a few more operations."""
 
 TRUNKS_SHARE = 0.5
 """Of the tokens that slots may hold: so many more, of prefixes that are kept from call to call."""
@@ -276,11 +272,16 @@ class Sampler:
         self._guess(stems)
         read = [(*prompt[skip:], *stem.draft) for (_, prompt), stem in zip(alike, stems, strict=True)]
         ends = [1 + len(stem.draft) for stem in stems]
-        hidden, keys_values = self.network.prefill(read, [stem.adapter for stem in stems], trunk, ends)
+        adapters, share = [stem.adapter for stem in stems], not self.network.deterministic
+        if share and self.network.decoder is not None and apart(stems, read):  # read where they will stay
+            room = self.stems.room_for(stems, max(map(len, read)), self.network.decoder.nothing_kept())
+            hidden, _ = self.network.prefill(read, adapters, trunk, ends, room)
+            self.stems.all += stems
+            return stems, hidden
+        hidden, keys_values = self.network.prefill(read, adapters, trunk, ends)
         in_slots = [[layer[i] for layer in keys_values] for i in range(len(stems))]
         for i, (stem, (_, prompt)) in enumerate(zip(stems, alike, strict=True)):
-            saved = (len(stem.rows) - 1) * stem.in_slot - skip
-            if saved >= WORTH_SHARING and not self.network.deterministic:
+            if share and stem.deserves_trunk:
                 stem.trunk, in_slots[i] = grown(trunk, prompt, in_slots[i])
                 stem.in_slot = 0
         self.stems.admit(stems, in_slots)
@@ -369,7 +370,6 @@ class Sampler:
         return ("stop", text[: min(cuts)]) if cuts else (reason, text)
 
     def _completion(self, row: Slotted, text: str, reason: StopReason) -> Completion:
-        confidence = float(torch.tensor(row.log_confidence).exp())
         return Completion(
             text=text,
             stop_reason=reason,
@@ -377,7 +377,7 @@ class Sampler:
             logprobs=tuple(row.logprobs),
             chosen=tuple(row.chosen),
             top_logprobs=tuple(row.top_logprobs) if row.sampling.top_logprobs else (),
-            confidence=confidence,
+            confidence=float(torch.tensor(row.log_confidence).exp()),
             version=row.version,
             prompt=row.prompt,
             prompt_tokens=len(row.prompt),

@@ -13,10 +13,15 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from posttrain.engines.torch.attention import KeysValues
-from posttrain.engines.torch.cache import SlotCache, Trunk, roomy
+from posttrain.engines.torch.cache import Room, SlotCache, Trunk, length, roomy
 from posttrain.engines.torch.drafts import Successors
+from posttrain.engines.torch.forest import SHORTEST_SHARED
 from posttrain.engines.writing import Writing
 from posttrain.types import Completion, Tokens
+
+WORTH_SHARING = 512
+"""Tokens of prompts that the completions of a group would each hold, and read in every step, beside the first, less
+what is copied of a prefix that all prompts share: from so many on they share them, for a few more operations."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -58,9 +63,21 @@ class Stem:
         """Tokens that a slot of it may have to hold before its rows end."""
         return self.in_slot + len(self.pending) + self.left
 
+    @property
+    def deserves_trunk(self) -> bool:
+        """Whether its completions had better share what it has in its slot."""
+        return (len(self.rows) - 1) * self.in_slot - length(self.trunk) >= WORTH_SHARING
+
     def fork(self, rows: list[Slotted], in_slot: int, pending: Sequence[int]) -> Stem:
         """That of some of its rows, which have parted from the others."""
         return Stem(self.adapter, self.trunk, rows, in_slot, list(pending), self.copyable)
+
+
+def apart(stems: Sequence[Stem], read: Sequence[Sequence[int]]) -> bool:
+    """Whether they are of one adapter, share nothing of what is read of each, and deserve no trunks."""
+    begin = {tuple(tokens[:SHORTEST_SHARED]) for tokens in read}
+    alone = not any(stem.deserves_trunk for stem in stems)
+    return alone and len(begin) == len(stems) and len({stem.adapter for stem in stems}) == 1
 
 
 class Parting(NamedTuple):
@@ -89,13 +106,18 @@ class Stems:
 
     def admit(self, stems: Sequence[Stem], in_slots: Sequence[Sequence[KeysValues]]) -> None:
         """Takes in stems whose slots begin with these keys and values of every layer."""
-        first = len(self.all)
         longest = max(layers[0][0].shape[2] for layers in in_slots)
-        self.slots.reserve(first + len(stems), roomy(longest, max(stem.longest for stem in stems)), in_slots[0])
+        slots, first = self.room_for(stems, longest, in_slots[0])
         for number, layers in enumerate(in_slots, first):
             for layer, (keys, values) in enumerate(layers):
-                self.slots.write(number, layer, keys[0], values[0])
+                slots.write(number, layer, keys[0], values[0])
         self.all += stems
+
+    def room_for(self, stems: Sequence[Stem], longest: int, like: Sequence[KeysValues]) -> Room:
+        """Slots for them, of which so many tokens are written now, with keys and values like these."""
+        first = len(self.all)
+        self.slots.reserve(first + len(stems), roomy(longest, max(stem.longest for stem in stems)), like)
+        return Room(self.slots, first)
 
     def drop(self, leaves: Callable[[Slotted], bool]) -> None:
         """Takes out the rows that leave; the last stems move into the slots of those that have no more."""
