@@ -66,7 +66,8 @@ def draw(logits: Tensor, lines: Sequence[int], rows: Sequence[Drawer]) -> list[D
     drawn: dict[int, Drawn] = {}
     for way, members in ways.items():
         for used, piece in _pieces(members, lines):
-            logprobs = logits[used].float().div_(way.temperature or 1.0).log_softmax(dim=1)
+            asked = _lines(logits, used).float()
+            logprobs = (asked if way.temperature in (0.0, 1.0) else asked / way.temperature).log_softmax(dim=1)
             number = {line: i for i, line in enumerate(used)}
             own = [number[lines[i]] for i in piece]
             some = [rows[i] for i in piece]
@@ -77,6 +78,12 @@ def draw(logits: Tensor, lines: Sequence[int], rows: Sequence[Drawer]) -> list[D
                 found = (each._replace(top=tops[line]) for each, line in zip(found, own, strict=True))
             drawn.update(zip(piece, found, strict=True))
     return [drawn[i] for i in range(len(rows))]
+
+
+def _lines(logits: Tensor, used: Sequence[int]) -> Tensor:
+    """Those lines of the logits, not copied where they lie together."""
+    first, last = used[0], used[-1]
+    return logits[first : last + 1] if [*used] == [*range(first, last + 1)] else logits[used]
 
 
 def _pieces(members: Sequence[int], lines: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
@@ -125,13 +132,14 @@ def pick(masses: Tensor, lines: Sequence[int], points: Tensor) -> Tensor:
     """The choices [rows] at which the cumulated masses[line], [lines, choices] and not negative, pass the share
     `points` [rows], in [0, 1), of their sum: inverse transform sampling.
 
-    One random number for each row, whatever the number of choices.  Sums are in float64; first over blocks, so that
-    most of the masses are read once.
+    One random number for each row, whatever the number of choices.  First summed over blocks, so that most of the
+    masses are read once; the sums of the blocks, and of masses within one, are added in float64.
     """
     count = masses.shape[1]
     whole = pad(masses, (0, -count % BLOCK)) if count % BLOCK else masses
     blocks = whole.unflatten(1, (-1, BLOCK))
-    sums = blocks.sum(dim=2, dtype=torch.float64).cumsum(dim=1)[lines]  # [rows, blocks]
+    # not summed as float64: that would be a copy of all masses, of twice their size
+    sums = blocks.sum(dim=2).double().cumsum(dim=1)[lines]  # [rows, blocks]
     wanted = points * sums[:, -1]
     block = _passed(sums, wanted)
     before = torch.where(block > 0, sums.gather(1, (block - 1).clamp(min=0)[:, None])[:, 0], 0.0)
