@@ -23,7 +23,7 @@ from posttrain.engines.torch.lower_layers import LowerLayers
 from posttrain.engines.torch.native_decoder import NativeDecoder
 from posttrain.engines.torch.norms import replace_norms
 from posttrain.engines.torch.prefill import Read, prefill
-from posttrain.engines.torch.threads import Threads
+from posttrain.engines.torch.threads import Threads, stacked
 from posttrain.engines.torch.weights import join_siblings, lay_out_for_products
 from posttrain.types import Datum, LoRA, Tokens, UserError
 
@@ -177,7 +177,7 @@ class Network:
     def head(self, hidden: Tensor) -> Tensor:
         """Logits [rows, vocabulary] of hidden states [rows, hidden]."""
         pieces = hidden.split(1 if self.decodes_apart else len(hidden))
-        return torch.cat([self.output_head.rows(piece) for piece in pieces])
+        return stacked([self.output_head.rows(piece) for piece in pieces])
 
     @property
     def decodes_apart(self) -> bool:

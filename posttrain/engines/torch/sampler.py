@@ -17,11 +17,12 @@ from torch import Tensor
 
 from posttrain.engines.next_token import Drawn, draw
 from posttrain.engines.torch.adapters import BASE
-from posttrain.engines.torch.cache import Trunk, TrunkCache, grown, length, room, roomy, worth_sharing
+from posttrain.engines.torch.cache import Trunk, TrunkCache, grown, length, room, roomy
 from posttrain.engines.torch.decoding import DecodingLayout
 from posttrain.engines.torch.drafts import Drafter, successors
 from posttrain.engines.torch.forest import common_prefix, cut, deal
-from posttrain.engines.torch.stems import Parting, Slotted, Stem, Stems, apart
+from posttrain.engines.torch.stems import Parting, Slotted, Stem, Stems, apart, shared_prefixes
+from posttrain.engines.torch.threads import stacked
 from posttrain.types import Completion, StopReason, Tokens, UserError
 
 REBUILD = 128
@@ -140,11 +141,10 @@ class Sampler:
         shares = deal([stem.fed for stem in stems], threads.most)
 
         def feed(calls: Sequence[Sequence[int]]) -> Tensor:
-            return torch.cat([self._feed(call[0], [stems[i] for i in call]) for call in calls])
+            return stacked([self._feed(call[0], [stems[i] for i in call]) for call in calls])
 
         calls = threads.calls(shares, apart=self.network.decodes_apart)
-        logits = threads.side_by_side([partial(feed, some) for some in calls])
-        self._write(stems, torch.cat(logits))
+        self._write(stems, stacked(threads.side_by_side([partial(feed, some) for some in calls])))
 
     def _guess(self, stems: Sequence[Stem], free: int = 0) -> None:
         """Drafts what probably follows what is pending, and `free` tokens of each stem that may; but never more than
@@ -214,7 +214,7 @@ class Sampler:
     def _fitting(self, rows: list[Slotted]) -> list[Slotted]:
         """As many of these rows, from the first on, as may have a slot of their own beside the rows under way, when all
         have written as much as they may."""
-        shared = {} if self.network.deterministic else _shared(rows)
+        shared = {} if self.network.deterministic else shared_prefixes(rows)
         under_way, longest = len(self.rows), max(self.stems.longest, self.stems.slots.capacity)
         left = self.slot_tokens - self._in_trunks()
         for count, row in enumerate(rows):
@@ -222,6 +222,12 @@ class Sampler:
             if under_way + count and (under_way + count + 1) * room(longest) > left:
                 return self._fitting(rows[:count]) if count else []  # these may share less: nothing, if one prompt
         return rows
+
+    def _coming(self, stems: Sequence[Stem]) -> int:
+        """Of the prompts that still wait, those for which there will be such slots beside those of the stems."""
+        each = room(max(stem.longest for stem in stems))
+        slots = min((self.slot_tokens - self._in_trunks()) // each, MOST_STEMS) - len(self.stems.all) - len(stems)
+        return max(0, min(slots, len({(row.adapter, row.prompt) for row in self.waiting})))
 
     def _in_trunks(self) -> int:
         """Tokens that groups under way hold beside their slots, each in a trunk of its own."""
@@ -257,7 +263,7 @@ class Sampler:
             found, states = self._prefill(trunk, some)
             stems += found
             hidden.append(states)
-        self._write(stems, self.network.head(torch.cat(hidden)))
+        self._write(stems, self.network.head(stacked(hidden)))
 
     def _prefill(
         self, trunk: Trunk | None, alike: Mapping[tuple[str, Tokens], list[Slotted]]
@@ -272,9 +278,10 @@ class Sampler:
         self._guess(stems)
         read = [(*prompt[skip:], *stem.draft) for (_, prompt), stem in zip(alike, stems, strict=True)]
         ends = [1 + len(stem.draft) for stem in stems]
+        coming = self._coming(stems)
         adapters, share = [stem.adapter for stem in stems], not self.network.deterministic
         if share and self.network.decoder is not None and apart(stems, read):  # read where they will stay
-            room = self.stems.room_for(stems, max(map(len, read)), self.network.decoder.nothing_kept())
+            room = self.stems.room_for(stems, coming, max(map(len, read)), self.network.decoder.nothing_kept())
             hidden, _ = self.network.prefill(read, adapters, trunk, ends, room)
             self.stems.all += stems
             return stems, hidden
@@ -284,7 +291,7 @@ class Sampler:
             if share and stem.deserves_trunk:
                 stem.trunk, in_slots[i] = grown(trunk, prompt, in_slots[i])
                 stem.in_slot = 0
-        self.stems.admit(stems, in_slots)
+        self.stems.admit(stems, coming, in_slots)
         return stems, hidden
 
     def _trunks(self, adapter: str, prompts: list[Tokens]) -> list[Trunk | None]:
@@ -383,14 +390,6 @@ class Sampler:
             prompt_tokens=len(row.prompt),
             completion_tokens=len(row.tokens),
         )
-
-
-def _shared(rows: Sequence[Slotted]) -> dict[str, int]:
-    """Tokens of a trunk that the prompts of each adapter would have in common."""
-    prompts: dict[str, dict[Tokens, None]] = {}
-    for row in rows:
-        prompts.setdefault(row.adapter, {})[row.prompt] = None
-    return {adapter: worth_sharing(list(own)) if len(own) > 1 else 0 for adapter, own in prompts.items()}
 
 
 def _held_back(text: str, stops: Sequence[str]) -> int:

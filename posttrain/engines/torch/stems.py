@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from posttrain.engines.torch.attention import KeysValues
-from posttrain.engines.torch.cache import Room, SlotCache, Trunk, length, roomy
+from posttrain.engines.torch.cache import Room, SlotCache, Trunk, length, roomy, worth_sharing
 from posttrain.engines.torch.drafts import Successors
 from posttrain.engines.torch.forest import SHORTEST_SHARED
 from posttrain.engines.writing import Writing
@@ -104,19 +104,23 @@ class Stems:
         """Tokens that the slots may have to hold each before all rows end."""
         return max((stem.longest for stem in self.all), default=0)
 
-    def admit(self, stems: Sequence[Stem], in_slots: Sequence[Sequence[KeysValues]]) -> None:
-        """Takes in stems whose slots begin with these keys and values of every layer."""
+    def admit(self, stems: Sequence[Stem], coming: int, in_slots: Sequence[Sequence[KeysValues]]) -> None:
+        """Takes in stems whose slots begin with these keys and values of every layer; so many more will come."""
         longest = max(layers[0][0].shape[2] for layers in in_slots)
-        slots, first = self.room_for(stems, longest, in_slots[0])
+        slots, first = self.room_for(stems, coming, longest, in_slots[0])
         for number, layers in enumerate(in_slots, first):
             for layer, (keys, values) in enumerate(layers):
                 slots.write(number, layer, keys[0], values[0])
         self.all += stems
 
-    def room_for(self, stems: Sequence[Stem], longest: int, like: Sequence[KeysValues]) -> Room:
-        """Slots for them, of which so many tokens are written now, with keys and values like these."""
+    def room_for(self, stems: Sequence[Stem], coming: int, longest: int, like: Sequence[KeysValues]) -> Room:
+        """Slots for them, of which so many tokens are written now, with keys and values like these; and, if they have
+        to grow, for those that will come: else all that is in them would be copied again."""
         first = len(self.all)
-        self.slots.reserve(first + len(stems), roomy(longest, max(stem.longest for stem in stems)), like)
+        needed, capacity = first + len(stems), roomy(longest, max(stem.longest for stem in stems))
+        if needed > self.slots.slots:
+            needed += coming
+        self.slots.reserve(needed, capacity, like)
         return Room(self.slots, first)
 
     def drop(self, leaves: Callable[[Slotted], bool]) -> None:
@@ -167,3 +171,11 @@ class Stems:
             places = list(range(first, len(self.all)))
             self.slots.copy(sources, places, max(stem.in_slot for stem in parted))
         self.drop(lambda _: False)
+
+
+def shared_prefixes(rows: Sequence[Slotted]) -> dict[str, int]:
+    """Tokens of a trunk that the prompts of each adapter would have in common."""
+    prompts: dict[str, dict[Tokens, None]] = {}
+    for row in rows:
+        prompts.setdefault(row.adapter, {})[row.prompt] = None
+    return {adapter: worth_sharing(list(own)) if len(own) > 1 else 0 for adapter, own in prompts.items()}

@@ -15,6 +15,7 @@ from itertools import chain
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 Result = TypeVar("Result")
 
@@ -94,3 +95,8 @@ class Threads:
     def close(self) -> None:
         """Ends the other threads."""
         self._others.shutdown()
+
+
+def stacked(parts: Sequence[Tensor]) -> Tensor:
+    """Parts one below the other; one alone is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat([*parts])
