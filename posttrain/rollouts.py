@@ -16,6 +16,7 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.environments.single_turn import Environment as SingleTurn
 from posttrain.types import (
     Candidate,
+    Completion,
     Datum,
     Grader,
     Message,
@@ -94,7 +95,7 @@ def sampled(rollout: Rollout, advantage: float, *, average: bool = False) -> lis
     begins another.  Tokens on which the policy had no choice have weight 0; the others 1, or with `average` all of a
     rollout's together.
     """
-    turns = [turn.completion for turn in rollout.turns] or ([rollout.completion] if rollout.completion else [])
+    turns = completions(rollout)
     if not any(completion.tokens for completion in turns):
         raise ValueError("only a rollout sampled by one of our policies has tokens to train on")
     weight = 1 / max(1, sum(sum(completion.chosen) for completion in turns)) if average else 1.0
@@ -119,6 +120,11 @@ def sampled(rollout: Rollout, advantage: float, *, average: bool = False) -> lis
             )
         )
     return data
+
+
+def completions(rollout: Rollout) -> list[Completion]:
+    """All that was sampled in an attempt, turn by turn; but for what agents said that were asked in it."""
+    return [turn.completion for turn in rollout.turns] or ([rollout.completion] if rollout.completion else [])
 
 
 def by_field(datum: Datum, target: Target, decode: Callable[[Sequence[int]], str]) -> Datum:

@@ -227,7 +227,8 @@ class Turn:
 @dataclass(frozen=True)
 class Rollout:
     """One recorded attempt at a row.  A failed one carries `error` ("layer: message") and no score.  Of an episode,
-    `turns` are all of it, and `messages` and `completion` those of its last."""
+    `turns` are all of it, and `messages` and `completion` those of its last; `asked` are the attempts of the agents
+    that were asked in it, each with the name of its `agent`, in order."""
 
     row: Row
     messages: tuple[Message, ...] = ()
@@ -236,6 +237,8 @@ class Rollout:
     error: str = ""
     seconds: float = 0.0
     turns: tuple[Turn, ...] = ()
+    agent: str = ""
+    asked: tuple[Rollout, ...] = ()
 
     @property
     def answer(self) -> str:

@@ -20,6 +20,7 @@ from posttrain.comparison import bench, conclude
 from posttrain.discovery import find
 from posttrain.evaluation.evaluate import evaluate as evaluate_candidate
 from posttrain.evaluation.record import Evaluation
+from posttrain.evaluation.suspicions import suspicions
 from posttrain.runs import Budget, Progress, Run, Stop, read_json, silent, write_json
 from posttrain.techniques import _chain as chain
 from posttrain.techniques._sweep import refuse_unless_swept
@@ -157,7 +158,7 @@ async def _taught(expression: str, start: PolicyCandidate, task: Task, run: Run,
         "before": before.score,
         "after": after.score,
         "n": after.n,
-        "notes": [*warnings, *bench.notes(candidate)],
+        "notes": [*warnings, *bench.notes(candidate), *await suspicions(after, task)],
     }
     write_json(run.folder / RESULT, result)
     return Lesson(run.folder, str(task.folder or task.name), candidate.name, before, after, tuple(result["notes"]))
@@ -212,11 +213,12 @@ def _value(technique: str, key: str, value: Any, wanted: Any) -> Any:
 @dataclass(frozen=True)
 class Judged:
     """What `evaluate` found.  `test_uses`: how often the test split has been looked at in this folder of runs, this
-    time included; None for another split."""
+    time included; None for another split; `suspicions`: what the score may owe to something else than the task."""
 
     evaluation: Evaluation
     folder: Path
     test_uses: int | None
+    suspicions: tuple[str, ...] = ()
 
 
 def judge(
@@ -244,7 +246,7 @@ def judge(
         with places.nothing_left_of_a_refused_start(run):
             evaluation = run_to_end(evaluate_candidate(candidate, task, split, run))
     evaluation.write(run.folder / f"{split}.jsonl")
-    return Judged(evaluation, run.folder, uses)
+    return Judged(evaluation, run.folder, uses, run_to_end(suspicions(evaluation, task)))
 
 
 def evaluate(

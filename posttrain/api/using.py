@@ -13,11 +13,13 @@ from posttrain.api import places
 from posttrain.api.engines import Precision, opened
 from posttrain.api.loops import run_to_end
 from posttrain.api.sources import load_task
-from posttrain.candidates.policy import PolicyCandidate
+from posttrain.candidates.policy import AGENTS, PolicyCandidate
 from posttrain.discovery import find, names
+from posttrain.environments._agents import MAIN
 from posttrain.rollouts import taught
 from posttrain.runs import Progress, read_json, silent
-from posttrain.types import Candidate, Datum, Message, Rollout, Row, UserError
+from posttrain.techniques import _each_agent
+from posttrain.types import Candidate, Datum, Message, Rollout, Row, Task, UserError
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ def serve(
     runs: Path = places.RUNS,
     ready: Callable[[str, list[str]], None] | None = None,
 ) -> None:
-    """Serves the winners of runs, saved candidates and bare models behind OpenAI's chat API, until interrupted.
+    """Serves the winners of runs, saved candidates and bare models behind OpenAI's chat API, until interrupted; agents
+    that one may ask answer as "NAME.AGENT".
 
     `precision` is that of local models: the fastest that answers as it was evaluated, or `int8`, which is faster still
     where few are asking.  `deterministic`: an answer is the same to the bit whatever else they are asked; what prompts
@@ -144,13 +147,17 @@ def serve(
         served: dict[str, Candidate] = {}
         for place in what:
             candidate = places.load_candidate(place, engines, runs)
-            served[candidate.name if candidate.name not in served else place] = candidate
+            name = candidate.name if candidate.name not in served else place
+            served[name] = candidate
+            if isinstance(candidate, PolicyCandidate):
+                served |= {f"{name}.{agent}": member for agent, member in candidate.team().items() if agent != MAIN}
         run_to_end(serve_app(served, host, port, (lambda url: ready(url, list(served))) if ready else None))
 
 
 def export(place: str, to: str, folder: str | Path, *, runs: Path = places.RUNS) -> Any:
     """Writes a trained candidate in a format others read (`peft`, `merged`), proven equal; or a task (`verifiers`,
-    `openai`, `inspect`) with its grader, and gives notes in words.  Raises UserError."""
+    `openai`, `inspect`) with its grader, and gives notes in words.  Agents that were trained with a candidate go to
+    agents/NAME in the folder.  Raises UserError."""
     if to in names("tasks.exported"):
         return _export_task(place, to, Path(folder))
     exporter = find("exports", to)
@@ -166,10 +173,18 @@ def export(place: str, to: str, folder: str | Path, *, runs: Path = places.RUNS)
                 place=place,
                 remedy="export what sft, dpo or grpo made: posttrain export RUN/NAME; a prompt is in candidate.json",
             )
-        rows = task.rows("dev")[:8]
-        probes = run_to_end(_probes(candidate, rows))
-        prompts = [candidate.prompt(row) for row in rows[:4]]
-        return run_to_end(exporter.export(candidate, Path(folder), probes, prompts))
+        exported = _exported(exporter, candidate, task, Path(folder))
+        asked = _each_agent.tasks(task)
+        for name, member in candidate.team().items():
+            if name != MAIN and member.kind == "weights":
+                _exported(exporter, member, asked.get(name, task), Path(folder) / AGENTS / name)
+        return exported
+
+
+def _exported(exporter: Any, candidate: PolicyCandidate, task: Task, folder: Path) -> Any:
+    rows = (task.splits.get("dev") or task.rows("train"))[:8]
+    probes = run_to_end(_probes(candidate, rows))
+    return run_to_end(exporter.export(candidate, folder, probes, [candidate.prompt(row) for row in rows[:4]]))
 
 
 def _export_task(place: str, to: str, folder: Path) -> list[str]:

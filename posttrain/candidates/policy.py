@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from posttrain.candidates import OpenPolicy
+from posttrain.environments._agents import MAIN, Agent, agents_of, inner_name
 from posttrain.retrieval.bm25 import BM25Retriever
-from posttrain.runs import write_json
+from posttrain.runs import read_json, write_json
 from posttrain.types import (
     Completion,
     Document,
@@ -49,6 +50,9 @@ from posttrain.types import (
 SAVED = ("name", "kind", "model", "instructions", "tools", "nearest", "passages", "votes", "votes_temperature")
 """The fields of a candidate that candidate.json holds as they are."""
 
+AGENTS = "agents"
+"""The folder of its agents, each in one of its own."""
+
 
 @dataclass(frozen=True)
 class Demonstration:
@@ -63,7 +67,7 @@ class Demonstration:
 class PolicyCandidate:
     """See the module.  `nearest` > 0 picks that many demonstrations per row by BM25 instead of showing all;
     `passages` > 0 retrieves that many documents per row; `votes` > 1 samples that often and takes the majority.
-    `tools` are shown with every row that brings none of its own."""
+    `tools` are shown with every row that brings none of its own.  `agents` are those whom it may ask in an episode."""
 
     name: str
     kind: Kind
@@ -78,6 +82,7 @@ class PolicyCandidate:
     votes_temperature: float = 0.7
     details: Mapping[str, Any] = field(default_factory=dict)  # how it was taught; shown in reports
     tools: tuple[Mapping[str, Any], ...] = ()
+    agents: Mapping[str, PolicyCandidate] = field(default_factory=dict)
 
     @staticmethod
     def of(name: str, policy: Policy, task: Task) -> PolicyCandidate:
@@ -87,7 +92,8 @@ class PolicyCandidate:
         """
         first, *others = [row.tools for rows in task.splits.values() for row in rows] or [()]
         shared = first if all(tools == first for tools in others) else ()
-        return PolicyCandidate(name, "prompt", policy, task.instructions, task.output, tools=shared)
+        agents = _begin(policy, agents_of(task.environment))
+        return PolicyCandidate(name, "prompt", policy, task.instructions, task.output, tools=shared, agents=agents)
 
     @property
     def model(self) -> str:
@@ -113,6 +119,24 @@ class PolicyCandidate:
     def retrieved(self, row: Row) -> list[Document]:
         """The documents shown for a row, best first."""
         return [document for document, _ in self._passages.search(row.text, self.passages)] if self.passages else []
+
+    def team(self, name: str = MAIN) -> dict[str, PolicyCandidate]:
+        """This candidate and all whom it may ask, or they may, by name: "main", "reader", "researcher.reader"."""
+        found = {name: self}
+        for inner, agent in self.agents.items():
+            found |= agent.team(inner_name(name, inner))
+        return found
+
+    def with_team(self, team: Mapping[str, PolicyCandidate], name: str = MAIN) -> PolicyCandidate:
+        """This candidate with those of `team` in the place of its own of that name; who may ask whom stays."""
+        agents = {inner: agent.with_team(team, inner_name(name, inner)) for inner, agent in self.agents.items()}
+        return replace(team.get(name, self), agents=agents)
+
+    def forget(self) -> None:
+        """Frees the memory of the adapters that were trained."""
+        for candidate in self.team().values():
+            if candidate.kind == "weights":
+                candidate.policy.drop()
 
     def tools_for(self, row: Row) -> tuple[Mapping[str, Any], ...]:
         """The tools shown with a row: its own, else those of this candidate."""
@@ -211,7 +235,7 @@ class PolicyCandidate:
             return [[str(error)] * n for _ in prompts]
 
     async def save(self, folder: Path) -> None:
-        """See types.Candidate.  Weights, where there are any, go to adapter/ in PEFT's format."""
+        """See types.Candidate.  Weights, where there are any, go to adapter/ in PEFT's format; agents to agents/."""
         trained = self.kind == "weights"
         if trained:
             await self.policy.save(folder / "adapter")
@@ -226,8 +250,11 @@ class PolicyCandidate:
                 "adapter": trained,
                 "demonstrations": [asdict(shown) for shown in self.demonstrations],
                 "documents": [asdict(document) for document in self.documents],
+                "agents": [*self.agents],
             },
         )
+        for name, agent in self.agents.items():
+            await agent.save(folder / AGENTS / name)
 
 
 def load(folder: Path, data: Mapping[str, Any], open_policy: OpenPolicy | None) -> PolicyCandidate:
@@ -250,7 +277,21 @@ def load(folder: Path, data: Mapping[str, Any], open_policy: OpenPolicy | None) 
         data["votes_temperature"],
         data["details"],
         tools=tuple(data.get("tools", ())),
+        agents={
+            name: load(folder / AGENTS / name, read_json(folder / AGENTS / name / "candidate.json"), open_policy)
+            for name in data.get("agents", ())
+        },
     )
+
+
+def _begin(policy: Policy, agents: Mapping[str, Agent]) -> dict[str, PolicyCandidate]:
+    """The candidates for the agents of a world, as everybody begins: the base and its instructions."""
+    return {
+        name: PolicyCandidate(
+            name, "prompt", policy, agent.instructions, agent.output, agents=_begin(policy, agent.agents)
+        )
+        for name, agent in agents.items()
+    }
 
 
 def _majority(ballot: Sequence[Completion | str]) -> Completion | str:

@@ -173,6 +173,7 @@ def evaluate(
                 "error_rate": evaluation.error_rate,
                 "parts": evaluation.parts(),
                 "test_uses": judged.test_uses,
+                "suspicions": judged.suspicions,
             }
         )
         return
@@ -181,6 +182,8 @@ def evaluate(
     show.console.print(f"{named}, {split}: [bold]{_score(evaluation)}[/] {_scale(evaluation)}; valid {valid}")
     for name, value in evaluation.parts().items():
         show.console.print(f"  {name:<20} {value:.0%}", markup=False)
+    for told in judged.suspicions:
+        show.console.print(f"look: {told}", markup=False)
     if judged.test_uses is not None:
         show.console.print(f"these test rows have been used {wording.uses(judged.test_uses)}", style="dim")
 

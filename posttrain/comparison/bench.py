@@ -24,6 +24,7 @@ from posttrain.comparison.results import CandidateResult
 from posttrain.comparison.wording import duration
 from posttrain.evaluation.evaluate import evaluate
 from posttrain.evaluation.record import Evaluation
+from posttrain.evaluation.suspicions import suspicions
 from posttrain.runs import SCHEMA, Budget, DiskError, Run, disk_errors, read_json, write_json
 from posttrain.techniques import _chain as chain
 from posttrain.types import Candidate, Row, Task, TokensUsed, UserError
@@ -121,6 +122,7 @@ class Bench:
             update_rule=_update_rule(candidate, seconds),
             curves=tuple(_curves(folder / "teaching", expression)),
             notes=notes(candidate),
+            suspicions=await suspicions(test, self.task),
         )
         result = await self._measured(result, candidate)
         result = replace(result, notes=(*result.notes, *_said_of(candidate)))
@@ -274,9 +276,9 @@ def _shares(rows: Sequence[Row], seed: int) -> list[Sequence[Row]]:
 
 
 def _forget(candidate: Candidate) -> None:
-    """Frees the adapter of a candidate that is judged and saved."""
-    if isinstance(candidate, PolicyCandidate) and candidate.kind == "weights":
-        candidate.policy.drop()
+    """Frees the adapters of a candidate that is judged and saved."""
+    if isinstance(candidate, PolicyCandidate):
+        candidate.forget()
 
 
 def _hosted(prices: Prices, evaluation: Evaluation, searching: TokensUsed = TokensUsed()) -> Cost | None:

@@ -59,6 +59,7 @@ class CandidateResult:
     learning_curve: tuple[tuple[int, float], ...] = ()  # (labelled rows, test score)
     curves: tuple[Mapping[str, Any], ...] = ()  # training records: technique, step, loss, dev_score ...
     notes: tuple[str, ...] = ()
+    suspicions: tuple[str, ...] = ()  # what its score may owe to something else than the task
 
     @property
     def score(self) -> float:
@@ -101,6 +102,7 @@ class CandidateResult:
             "learning_curve": [list(point) for point in self.learning_curve],
             "curves": [dict(record) for record in self.curves],
             "notes": list(self.notes),
+            "suspicions": list(self.suspicions),
         }
 
     @staticmethod
@@ -144,6 +146,7 @@ class CandidateResult:
             learning_curve=tuple((n, score) for n, score in entry["learning_curve"]),
             curves=tuple(entry["curves"]),
             notes=tuple(entry["notes"]),
+            suspicions=tuple(entry.get("suspicions", ())),
         )
 
 
@@ -208,6 +211,11 @@ class ComparisonResult:
     actual_memory_bytes: int | None = None
     timings: Mapping[str, float] | None = None  # seconds by part of the run
     notes: tuple[str, ...] = ()
+
+    @property
+    def suspicions(self) -> list[str]:
+        """What scores may owe to something else than the task, in a sentence each, the best candidate first."""
+        return [f"Look at {result.name}: {told}." for result in self.ranked for told in result.suspicions]
 
     @property
     def scored_by(self) -> ScoredBy:

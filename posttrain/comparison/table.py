@@ -246,7 +246,7 @@ def _legend(comparison: ComparisonResult) -> list[str]:
     if comparison.volume_per_month:
         lines.append(f"Months are those of {comparison.volume_per_month:,.0f} requests.")
     lines.append(f"The test split has been used {wording.uses(comparison.test_uses)}.")
-    return lines
+    return lines + comparison.suspicions
 
 
 def _shares(comparison: ComparisonResult) -> list[Table]:

@@ -152,9 +152,8 @@ async def compare_forms(
             if budget.minutes is not None and isinstance(candidate, PolicyCandidate):
                 budget = Budget(steps=int(candidate.details["training"]["steps"]))
             judged.append(await _judged(f"{expression}, {form}", expression, form, candidate, offered, split, run))
-            learnt = getattr(candidate, "policy", policy)
-            if learnt is not policy:
-                learnt.drop()
+            if isinstance(candidate, PolicyCandidate):
+                candidate.forget()
     pairs = [(one, other) for one, other in combinations(judged, 2) if one.candidate == other.candidate]
     differences = [difference_of_shares(one.right, other.right) for one, other in pairs]
     adjusted = holm([difference.p_value for difference in differences])

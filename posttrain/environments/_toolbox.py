@@ -1,4 +1,5 @@
-"""The tools of a task, wherever they run: built in, functions of a file of the task's own, MCP servers."""
+"""The tools of a task, wherever they run: built in, functions of a file of the task's own, MCP servers; and agents,
+which are offered as tools are."""
 
 from __future__ import annotations
 
@@ -29,6 +30,7 @@ class Toolbox:
     seconds: float
     folder: Path | None
     documents: tuple[Document, ...] = ()
+    agents: tuple[Tool, ...] = ()
     source: str = field(default="", init=False)
     rewards: bool = field(default=False, init=False)
     """Whether the file judges answers."""
@@ -44,9 +46,9 @@ class Toolbox:
             module = loaded(self.path)
             self._own = tools_of(module, self.path)
             self.rewards = callable(getattr(module, "reward", None))
-        if not (self._built_in or self._own or self._new_servers()):
-            raise ValueError('no tools: give tools = ["calculator"], file = "tools.py" or servers')
-        names = [tool.name for tool in (*self._built_in, *self._own)]
+        if not (self._built_in or self._own or self._new_servers() or self.agents):
+            raise ValueError('no tools: give tools = ["calculator"], file = "tools.py", servers or agents')
+        names = [tool.name for tool in (*self._built_in, *self._own, *self.agents)]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"two tools are called {twice}")
 
@@ -62,7 +64,7 @@ class Toolbox:
             worlds = await stack.enter_async_context(Worlds(self.path, "")) if self.file else None
             servers = [await stack.enter_async_context(server) for server in self._new_servers()]
             offered = mcp.named(servers)
-            tools = {tool.name: tool for tool in (*self._built_in, *self._own)}
+            tools = {tool.name: tool for tool in (*self._built_in, *self._own, *self.agents)}
             for name, (server, own) in offered.items():
                 if name in tools:
                     raise UserError(f"two tools are called {name}", place=str(self.folder), remedy="leave one out")

@@ -11,6 +11,10 @@
     [environment.servers.weather]            # MCP servers
     command = ["python", "weather.py"]       # or url = "http://127.0.0.1:8000/mcp"
 
+    [environment.agents.adder]               # another policy, asked as a tool is called: _agents.py
+    description = "Adds two numbers."
+    instructions = "Answer with the sum."
+
 An answer that is no call is the last, and the task's grader judges it.  A file may also define `reset(row)`, which an
 episode begins with, and `reward(row, answer)`, which then judges instead: both see what the calls have changed, for the
 functions of an episode run in a process of its own.  A tool that raises tells the candidate why; one that does not
@@ -27,6 +31,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from posttrain.environments._agents import QUESTION, Agent, candidate_for
 from posttrain.environments._recording import recorded, spoken, told
 from posttrain.environments._together import together
 from posttrain.environments._toolbox import Open, Toolbox
@@ -51,6 +56,7 @@ class Environment:
         tools: list[str] | None = None,
         file: str = "",
         servers: dict[str, Any] | None = None,
+        agents: dict[str, Any] | None = None,
         form: str = "json",
         turns: int = 6,
         seconds: float = 30.0,
@@ -62,7 +68,9 @@ class Environment:
         if turns < 2 or not seconds > 0:
             raise ValueError(f"turns = {turns}, seconds = {seconds:g}: give two turns at least, and some time")
         self.form, self.turns, self.seconds = form, turns, seconds
-        self.toolbox = Toolbox(tuple(tools or ()), file, dict(servers or {}), seconds, folder, documents)
+        self.agents = {name: Agent.of(name, table, folder, documents) for name, table in (agents or {}).items()}
+        asked = tuple(agent.tool(name) for name, agent in self.agents.items())
+        self.toolbox = Toolbox(tuple(tools or ()), file, dict(servers or {}), seconds, folder, documents, asked)
         self.source = self.toolbox.source
         self.graded = not self.toolbox.rewards
 
@@ -81,7 +89,7 @@ class Environment:
 
     async def worked(self, rows: Sequence[Row]) -> list[Row]:
         """The rows with the calls that their metadata names under `calls`, [{"name": ..., "arguments": {...}}], and
-        what came of them."""
+        what came of them; of an agent, what it `said`."""
         async with self.toolbox.opened() as box:
             return [await self._worked(row, box) for row in rows]
 
@@ -92,7 +100,11 @@ class Environment:
             for named in row.metadata.get("calls", ()):
                 call = box.call_of(named, self.form)
                 try:
-                    said = text_of(await session.call(call.name, call.arguments))
+                    agent = call.name in self.agents
+                    said = named["said"] if agent else text_of(await session.call(call.name, call.arguments))
+                except KeyError as error:
+                    message, remedy = f"calls: what {call.name} said is missing", 'write it under "said"'
+                    raise UserError(message, place=row.place or f"row {row.id}", remedy=remedy) from error
                 except ToolFailed as error:
                     remedy = "name calls that a good answer makes"
                     message = f"calls: {call.name} fails: {error}"
@@ -111,6 +123,7 @@ class Episode:
     row: Row
     sampling: Sampling | None
     turns: list[Turn] = field(default_factory=list)
+    asked: list[Rollout] = field(default_factory=list)
 
     async def played(self) -> Rollout:
         """To its end; what fails is told on the rollout, with the turns there were."""
@@ -126,7 +139,8 @@ class Episode:
                     score = Score(value, value >= 1)
         except RolloutError as failure:
             error = str(failure)
-        return recorded(self.row, self.turns, score, error, time.monotonic() - started)
+        rollout = recorded(self.row, self.turns, score, error, time.monotonic() - started)
+        return replace(rollout, asked=tuple(self.asked))
 
     async def _answer(self, session: Any) -> str:
         """The first answer that is no call, or the last that is allowed."""
@@ -148,6 +162,21 @@ class Episode:
         """What comes of an answer that is a call; None when it is none."""
         try:
             call = read(answer, self.box.tools, self.environment.form)
-            return None if call is None else text_of(await session.call(call.name, call.arguments))
+            if call is None:
+                return None
+            if agent := self.environment.agents.get(call.name):
+                return await self._said_by(agent, call.name, call.arguments[QUESTION])
+            return text_of(await session.call(call.name, call.arguments))
         except (Malformed, ToolFailed) as error:
             return f"{FAILED}{error}"
+
+    async def _said_by(self, agent: Agent, name: str, question: str) -> str:
+        """What an agent says to a question.  Raises ToolFailed when it cannot."""
+        number = len(self.asked) + 1
+        row = Row(f"{self.row.id}/{name}-{number}", (Message("user", question),))
+        sampling = self.sampling and replace(self.sampling, seed=self.sampling.seed * 1009 + number)
+        rollout = await agent.answers(candidate_for(name, self.candidate), row, sampling)
+        self.asked.append(replace(rollout, agent=name))
+        if rollout.error:
+            raise ToolFailed(rollout.error)
+        return rollout.answer

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from posttrain.environments._agents import by_agent
 from posttrain.evaluation.form import has_form
 from posttrain.evaluation.statistics import (
     Difference,
@@ -22,6 +23,7 @@ from posttrain.evaluation.statistics import (
     mean_interval,
     wilson_interval,
 )
+from posttrain.rollouts import completions
 from posttrain.runs import SCHEMA, write_text
 from posttrain.types import Output, Rollout, ScoredBy, Task, UserError, target_text
 
@@ -32,7 +34,8 @@ class Attempt:
 
     `valid` says whether the answer had the form the task asks for, by its grader or else its output; None where any
     text will do, and for a failed rollout.
-    `prompt_tokens` and `completion_tokens` are 0 where there is no model.
+    `prompt_tokens` and `completion_tokens` are those of all turns, and of all agents that were asked; 0 where there is
+    no model.
     """
 
     row_id: str
@@ -58,6 +61,7 @@ class Attempt:
         row, score, completion = rollout.row, rollout.score, rollout.completion
         if score is None and not rollout.error:
             raise ValueError(f"the rollout of row {row.id} was never graded")
+        read = [each for _, part in by_agent(rollout) for each in completions(part)]
         valid = score.parts.get("valid", has_form(rollout.answer, output)) if score else None
         return Attempt(
             row_id=row.id,
@@ -71,9 +75,9 @@ class Attempt:
             parts=dict(score.parts) if score else {},
             valid=None if valid is None else bool(valid),
             error=rollout.error,
-            prompt_tokens=completion.prompt_tokens if completion else 0,
-            completion_tokens=completion.completion_tokens if completion else 0,
-            cached_tokens=completion.cached_tokens if completion else 0,
+            prompt_tokens=sum(each.prompt_tokens for each in read),
+            completion_tokens=sum(each.completion_tokens for each in read),
+            cached_tokens=sum(each.cached_tokens for each in read),
             confidence=completion.confidence if completion else None,
             seconds=rollout.seconds,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.discovery import find
 from posttrain.runs import Budget, Run, disk_errors
-from posttrain.techniques import _sweep
+from posttrain.techniques import _each_agent, _sweep
 from posttrain.techniques._adapter import shape_is_settled
 from posttrain.techniques._checkpoint import checkpoints
 from posttrain.techniques._work import Work
@@ -101,6 +102,12 @@ async def teach(expression: str, candidate: Candidate, task: Task, run: Run, *, 
 
 
 async def _teach(module: ModuleType, candidate: Any, task: Task, run: Run, config: Any) -> Candidate:
+    if getattr(module, "EACH_AGENT", False) and len(_each_agent.tasks(task)) > 1:
+        return await _each_agent.teach(candidate, task, run, partial(_teach_one, module, config=config))
+    return await _teach_one(module, candidate, task, run, config)
+
+
+async def _teach_one(module: ModuleType, candidate: Any, task: Task, run: Run, config: Any) -> Candidate:
     if isinstance(config, Mapping):
         return await _sweep.teach(module, candidate, task, run, config)
     return await module.teach(candidate, task, run, *([] if config is None else [config]))

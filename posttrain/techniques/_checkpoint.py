@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from posttrain.runs import SCHEMA, Run, disk_errors, read_json, write_json
+from posttrain.techniques._team import Team
 from posttrain.types import Policy
 
 FOLDER, STATE = "checkpoints", "state.json"
@@ -25,7 +26,7 @@ PARTIAL = ".partial"
 class Checkpoints:
     """Those of one training in the folder of its run."""
 
-    def __init__(self, run: Run, policy: Policy) -> None:
+    def __init__(self, run: Run, policy: Policy | Team) -> None:
         self.run, self.policy = run, policy
 
     async def restore(self) -> dict[str, Any] | None:
@@ -53,7 +54,7 @@ class Checkpoints:
         state = {"schema": SCHEMA, "seconds": self.run.seconds, "log_bytes": self.run.log_bytes(), "loop": loop}
         write_json(partial / STATE, state)
         with disk_errors(folder):
-            for path in (*partial.iterdir(), partial):
+            for path in (*partial.rglob("*"), partial):
                 flush(path)
             partial.rename(wanted)
             flush(folder)

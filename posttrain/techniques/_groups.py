@@ -6,10 +6,11 @@ Here GRPO (arXiv:2402.03300), Dr. GRPO (arXiv:2503.20783) and DAPO (arXiv:2503.1
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from posttrain.environments._agents import MAIN, by_agent
 from posttrain.rollouts import sampled
 from posttrain.types import Datum, Rollout, Score
 
@@ -41,24 +42,53 @@ class Choices:
 
 @dataclass(frozen=True)
 class Group:
-    """The answers to a row that have a score, what each was rewarded with, and what is learnt from them."""
+    """The answers to a row that have a score, what each was rewarded with, and what is learnt from them, by agent."""
 
     rollouts: list[Rollout]
     rewards: list[float]
-    lessons: list[Datum]
+    lessons: Mapping[str, list[Datum]]
 
     @classmethod
-    def of(cls, rollouts: list[Rollout], rewards: list[float], choices: Choices, *, penalised: bool = False) -> Group:
-        """See `lessons`.  Answers that were cut off are rewarded with nothing where these count as wrong."""
+    def of(
+        cls,
+        rollouts: list[Rollout],
+        rewards: list[float],
+        choices: Choices,
+        *,
+        penalised: bool = False,
+        agents: Collection[str] = (MAIN,),
+    ) -> Group:
+        """See `lessons`; `agents` are those that learn.  Answers that were cut off are rewarded with nothing where
+        these count as wrong.
+
+        All that an agent was asked in the attempts at a row is a group of its own: each is rewarded with what the whole
+        attempt earned, and compared with the mean over the group (arXiv:2510.04678 rewards so, but has one group).
+        """
         if choices.cut_off == "wrong":
             paired = zip(rollouts, rewards, strict=True)
             rewards = [0.0 if was_cut_off(rollout) else reward for rollout, reward in paired]
-        return cls(rollouts, rewards, lessons(rollouts, rewards, choices, penalised=penalised))
+        taken = [
+            (name, part, reward)
+            for rollout, reward in zip(rollouts, rewards, strict=True)
+            for name, part in by_agent(rollout)
+            if part.completion and part.completion.tokens
+        ]
+        learnt = {}
+        for agent in agents:
+            parts = [part for name, part, _ in taken if name == agent]
+            earned = [reward for name, _, reward in taken if name == agent]
+            learnt[agent] = lessons(parts, earned, choices, penalised=penalised)
+        return cls(rollouts, rewards, learnt)
+
+    @property
+    def teaches(self) -> bool:
+        """Whether anything is learnt from it."""
+        return any(self.lessons.values())
 
     @property
     def has_signal(self) -> bool:
         """Whether an answer that is learnt from is better or worse than the group."""
-        return any(any(lesson.advantages) for lesson in self.lessons)
+        return any(any(lesson.advantages) for lessons in self.lessons.values() for lesson in lessons)
 
 
 def lessons(
@@ -108,12 +138,14 @@ def described(groups: Sequence[Group]) -> dict[str, float]:
     """What the groups of a step were like, as means."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     completions = [rollout.completion for rollout in rollouts if rollout.completion]
+    asked = [name for rollout in rollouts for name, _ in by_agent(rollout) if name != MAIN]
     record = {
         "reward": _mean([value for group in groups for value in group.rewards]),
         "groups_with_signal": _mean([group.has_signal for group in groups]),
         "completion_tokens": _mean([completion.completion_tokens for completion in completions]),
         "truncated": _mean([completion.stop_reason == "length" for completion in completions]),
     }
+    record |= {f"asked_{name}": asked.count(name) / len(rollouts) for name in sorted({*asked})}
     return record | parts([rollout.score for rollout in rollouts if rollout.score])
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from posttrain.environments._agents import MAIN, by_agent
 from posttrain.runs import SCHEMA, Run, write_text
 from posttrain.types import Rollout
 
@@ -39,5 +40,10 @@ def _record(step: int, rollout: Rollout, reward: float | None) -> dict[str, Any]
         "passed": rollout.score.passed if rollout.score else None,
         "stop_reason": rollout.completion.stop_reason if rollout.completion else "error",
         "turns": [{"completion": turn.completion.text, "reward": turn.reward} for turn in rollout.turns],
+        "asked": [
+            {"agent": name, "question": part.row.text, "answer": part.answer}
+            for name, part in by_agent(rollout)
+            if name != MAIN
+        ],
         "explanation": rollout.error or (rollout.score.explanation if rollout.score else ""),
     }

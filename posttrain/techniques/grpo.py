@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -21,7 +20,6 @@ from posttrain.evaluation.evaluate import score_and_grade, scored_outcomes
 from posttrain.rollouts import play
 from posttrain.runs import Run
 from posttrain.techniques import _groups
-from posttrain.techniques._adapter import as_it_is, dropped_on_failure, trainable
 from posttrain.techniques._audited import Fooled, audited
 from posttrain.techniques._best import Best
 from posttrain.techniques._bulletin import Bulletin, Early, ready
@@ -32,10 +30,10 @@ from posttrain.techniques._groups import Group
 from posttrain.techniques._hidden import Hidden, OnAlarm
 from posttrain.techniques._optimiser import Stepping
 from posttrain.techniques._record import forget_rollouts, write_rollouts
+from posttrain.techniques._team import Team, references, trained
+from posttrain.techniques._updates import Updates
 from posttrain.techniques._work import Work
-from posttrain.techniques.dpo import anchored
 from posttrain.types import (
-    Datum,
     Kind,
     LearntNothing,
     LoRA,
@@ -76,6 +74,8 @@ class Config(Stepping, _groups.Choices):
     is chosen; where the two drift apart, `on_alarm` says whether training stops, warns, or screens what is rejected out
     (evaluation/alarms.py).
 
+    `train` names the agents of an episode that learn, by comma (none: all); the others stay as they are.
+
     With `focus` rows come more often from slices in which most is to be gained, and those without signal more seldom:
     see Curriculum.
 
@@ -88,6 +88,7 @@ class Config(Stepping, _groups.Choices):
     rows_per_step: int = 16
     group_size: int = 8
     focus: bool = False
+    train: str = ""
     updates_per_step: int = 1
     clip_low: float = 0.2
     clip_high: float = 0.2
@@ -130,10 +131,12 @@ async def teach(
     """The candidate with a trained adapter.  Raises UserError when nothing could be, or was, learnt."""
     told_by_audit = await audited(task, run, config.fooled)
     run.tell(f"audit: {told_by_audit}")
-    policy = trainable(candidate, "grpo", config.lora, run)
-    learner = replace(candidate, policy=policy, kind="weights")
-    with dropped_on_failure(policy), as_it_is(candidate.policy) if config.kl else nullcontext() as reference:
-        training = Training(learner, task, run, config, rewards, reference)
+    names = [name.strip() for name in config.train.split(",") if name.strip()]
+    with (
+        trained(candidate, names, "grpo", config.lora, run) as (learner, team),
+        references(candidate, team if config.kl else Team({})) as before,
+    ):
+        training = Training(learner, team, task, run, config, rewards, before)
         await training.run_steps()
     seen = training.seen
     details = {**candidate.details, "audit": told_by_audit, "training": training.summary()}
@@ -176,12 +179,21 @@ class Training:
     """The loop."""
 
     def __init__(
-        self, learner: PolicyCandidate, task: Task, run: Run, config: Config, rewards: Rewards, reference: Policy | None
+        self,
+        learner: PolicyCandidate,
+        team: Team,
+        task: Task,
+        run: Run,
+        config: Config,
+        rewards: Rewards,
+        references: Mapping[str, Policy],
     ) -> None:
-        self.learner, self.task, self.run, self.config = learner, task, run, config
-        self.rewards, self.reference = rewards, reference
+        self.learner, self.team, self.task, self.run, self.config = learner, team, task, run, config
+        self.rewards = rewards
+        longest = {name: member.output.max_tokens for name, member in learner.team().items()}
+        self.updates = Updates(team, references, longest, config.average, config.clip_low, config.clip_high, config.kl)
         self.curriculum = Curriculum(task.rows("train"), run.seed, focus=config.focus)
-        self.checkpoints = Checkpoints(run, learner.policy)
+        self.checkpoints = Checkpoints(run, team)
         self.bulletin = Bulletin(run)
         self.hidden = Hidden(task, run, config.on_alarm)
         self.seen = Seen()
@@ -207,7 +219,7 @@ class Training:
             seen.step += 1
         await self._judge_once()
         self._refuse_if_nothing_was_learnt()
-        await self.learner.policy.load(self.run.folder / "best")
+        await self.team.load(self.run.folder / "best")
 
     async def _judge_once(self) -> None:
         """Judges the policy, unless that was done before the checkpoint that training goes on from."""
@@ -245,9 +257,9 @@ class Training:
         record: dict[str, Any] = _groups.described(groups)
         record |= await self.hidden.look(self.seen.step, [(group.rollouts, group.rewards) for group in groups])
         record["failed"] = 1 - sum(len(group.rollouts) for group in groups) / sum(map(len, played))
-        honest = self.hidden.screened(groups, self.config, penalised=self.config.kl > 0)
+        honest = self.hidden.screened(groups, self._group)
         self._count(honest)
-        taught = sorted((group for group in honest if group.lessons), key=lambda group: not group.has_signal)
+        taught = sorted((group for group in honest if group.teaches), key=lambda group: not group.has_signal)
         if taught:
             record |= await self._learn(taught[: self.config.rows_per_step])
         self.run.log(step=self.seen.step, **record)
@@ -282,7 +294,7 @@ class Training:
                     remedy="mend the grader or the rows; posttrain check says where it fails",
                 )
             for rollouts, rewards in zip(scored, self.rewards(scored), strict=True):
-                group = Group.of(rollouts, rewards, self.config, penalised=self.config.kl > 0)
+                group = self._group(rollouts, rewards)
                 if rollouts:
                     self.curriculum.learn(rollouts[0].row, group.rewards)
                 groups.append(group)
@@ -290,6 +302,9 @@ class Training:
             if _with_signal(groups) >= self.config.rows_per_step:
                 break
         return played, groups
+
+    def _group(self, rollouts: list[Rollout], rewards: list[float]) -> Group:
+        return Group.of(rollouts, rewards, self.config, penalised=self.config.kl > 0, agents=self.team.policies)
 
     def _count(self, groups: Sequence[Group]) -> None:
         """Takes note of how much signal there was.  Raises UserError when there never was any."""
@@ -311,29 +326,12 @@ class Training:
     async def _learn(self, groups: Sequence[Group]) -> dict[str, float]:
         """One update from each part of the groups, those with signal coming first; means over the updates."""
         parts = max(1, min(self.config.updates_per_step, _with_signal(groups)))
-        learnt = [
-            await self._update([datum for group in groups[i::parts] for datum in group.lessons]) for i in range(parts)
-        ]
-        return {key: _mean([metrics[key] for metrics in learnt]) for key in learnt[0]}
-
-    async def _update(self, data: list[Datum]) -> dict[str, float]:
-        from posttrain import losses  # noqa: PLC0415  (torch: a second that only training needs)
-
-        if self.reference:
-            data = await anchored(data, self.reference)
-        loss = losses.clipped_policy_gradient(
-            clip_low=self.config.clip_low, clip_high=self.config.clip_high, kl=self.config.kl
-        )
-        normaliser = _groups.normaliser(data, self.config.average, self.learner.output.max_tokens)
-        metrics = await self.learner.policy.forward_backward(data, loss, normaliser=normaliser)
-        metrics |= await self.learner.policy.optim_step(self.config.step(self.share_of_rate()))
-        self.seen.trained_tokens += int(metrics["trained_tokens"])
-        self.seen.updates += 1
-        return {
-            key: metrics[key]
-            for key in ("loss", "gradient_norm", "clipped", "kl", "trained_tokens", "forwarded_tokens")
-            if key in metrics
-        }
+        settings = self.config.step(self.share_of_rate())
+        learnt = [await self.updates.learn(groups[i::parts], settings) for i in range(parts)]
+        self.seen.updates += parts
+        every = [(key, value) for metrics in learnt for key, value in metrics.items()]
+        self.seen.trained_tokens += sum(int(value) for key, value in every if key.endswith("trained_tokens"))
+        return {name: _mean([value for key, value in every if key == name]) for name in dict(every)}
 
     def share_of_rate(self) -> float:
         """Of the learning rate: it falls linearly to a tenth, over the steps or the time there is, whichever is used up
@@ -356,9 +354,9 @@ class Training:
         record |= {f"dev_{name}": value for name, value in _groups.parts([score for score in scores if score]).items()}
         judgement = self.seen.best.judge(self.seen.step, score, outcomes)
         if judgement == "best":
-            await self.learner.policy.save(best)
+            await self.team.save(best)
         elif judgement == "worse":
-            await self.learner.policy.load(best)
+            await self.team.load(best)
             record["went_back_to"] = self.seen.best.step
         self.run.log(step=self.seen.step, **record)
 

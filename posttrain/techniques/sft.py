@@ -27,6 +27,9 @@ from posttrain.types import Datum, Kind, LearntNothing, LoRA, Output, Row, Task,
 KIND: Kind = "weights"
 LABEL = "fine-tuned on the answers"
 
+EACH_AGENT = True
+"""Agents are taught one by one, from what they were asked in rows to learn from."""
+
 UPPER_HALF = LoRA(layers=0.5)
 
 JUDGED_ROWS = 64

@@ -53,7 +53,7 @@ def test_the_report_has_the_fields_programs_rely_on(found: ComparisonResult) -> 
             "one_off_cost", "cost_per_1000_requests", "cost_unit", "requests_to_break_even", "slices"} | {
             "label", "dev_score", "error_rate", "parts", "search_seconds", "seed_scores", "cost_per_request",
             "standing_cost_per_month", "cost_rows", "months_to_pay_back", "when_a_fact_changes", "learning_curve",
-            "curves", "notes"}
+            "curves", "notes", "suspicions"}
         assert set(entry["latency_seconds"]) == {"p50", "p95", "p95_under_8"}
         assert set(entry["requests_to_break_even"]) == {"value", "interval", "verdict"}
         may_be_null = {"valid_rate", "one_off_cost", "cost_per_1000_requests", "cost_unit", "dev_score", "cost_per_request",

@@ -12,8 +12,10 @@ from typing import Any
 from posttrain import graders
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.engines.toy import ToyPolicy
+from posttrain.environments._agents import MAIN
 from posttrain.runs import Run
-from posttrain.types import Candidate, Document, Message, Output, Row, Score, Task
+from posttrain.techniques._team import Team
+from posttrain.types import Candidate, Document, Message, Output, Policy, Row, Score, Task
 
 WORDS = {"positive": ("good", "great", "fine", "lovely"), "negative": ("bad", "awful", "poor", "nasty")}
 FILLERS = ("the", "a", "of", "it")
@@ -56,6 +58,11 @@ def base(task: Task) -> PolicyCandidate:
 def teach(module: Any, start: PolicyCandidate, task: Task, folder: Path, config: Any, *more: Any) -> PolicyCandidate:
     candidate: PolicyCandidate = asyncio.run(module.teach(start, task, Run(folder), config, *more))
     return candidate
+
+
+def alone(learner: PolicyCandidate, reference: Policy | None = None) -> tuple[PolicyCandidate, Team, dict[str, Policy]]:
+    """Who is trained by itself, as grpo.Training is told of it, and what a penalty is to."""
+    return learner, Team({MAIN: learner.policy}), {MAIN: reference} if reference else {}
 
 
 def answers(candidate: Candidate, rows: Sequence[Row]) -> list[str]:

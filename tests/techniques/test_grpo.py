@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from lessons import answers, base, reviews, rewarded, teach
+from lessons import alone, answers, base, reviews, rewarded, teach
 
 from posttrain.rollouts import taught as lesson
 from posttrain.runs import Budget, Run
@@ -83,8 +83,8 @@ def test_the_penalty_is_for_steps_without_signal_too_and_divides_no_signal(tmp_p
     task = rewarded(lambda answer: float(answer[:1].isalpha()))
     config = replace(QUICK, steps=3, kl=kl, evaluate_every=100, updates_per_step=3)
     policy = base(task).policy.fork("learner")
-    training = grpo.Training(replace(base(task), policy=policy), task, Run(tmp_path), config, of_the_first_step,
-                             policy.frozen() if kl else None)
+    learner, team, references = alone(replace(base(task), policy=policy), policy.frozen() if kl else None)
+    training = grpo.Training(learner, team, task, Run(tmp_path), config, of_the_first_step, references)
     with contextlib.suppress(UserError):
         asyncio.run(training.run_steps())
     assert len(steps) == 3 and training.seen.updates == (3 if kl else 1)
@@ -196,7 +196,8 @@ def test_grpo_goes_back_from_a_policy_that_is_plainly_worse_and_learns_slower_th
     learnt = teach(grpo, start, task, tmp_path / "first", QUICK)
     asyncio.run(start.policy.fork("untaught").save(tmp_path / "untaught"))
     learner = replace(learnt, policy=learnt.policy.fork("second"))
-    training = grpo.Training(learner, task, Run(tmp_path / "second"), QUICK, grpo.graded_rewards, None)
+    learner, team, _ = alone(learner)
+    training = grpo.Training(learner, team, task, Run(tmp_path / "second"), QUICK, grpo.graded_rewards, {})
     rows = task.rows("test")
 
     async def judge_and_lose_everything_twice() -> None:
@@ -222,8 +223,8 @@ def test_a_penalty_keeps_grpo_near_its_beginning(tmp_path: Path) -> None:
         folder = tmp_path / str(kl)
         config = replace(QUICK, kl=kl, learning_rate=3e-3, evaluate_every=100)
         learner = replace(start, policy=start.policy.fork("learner"))
-        reference = start.policy.frozen() if kl else None
-        training = grpo.Training(learner, task, Run(folder), config, grpo.graded_rewards, reference)
+        learner, team, references = alone(learner, start.policy.frozen() if kl else None)
+        training = grpo.Training(learner, team, task, Run(folder), config, grpo.graded_rewards, references)
         with contextlib.suppress(UserError):  # held back, it may be no better on dev
             asyncio.run(training.run_steps())
         data = [lesson(start, row, "good") for row in task.rows("train")]
@@ -236,7 +237,8 @@ def test_a_penalty_keeps_grpo_near_its_beginning(tmp_path: Path) -> None:
 def test_the_rate_of_grpo_falls_with_the_steps_or_the_time(tmp_path: Path) -> None:
     def rates(budget: Budget) -> list[float]:
         run = Run(tmp_path, budget=budget)
-        training = grpo.Training(base(task), task, run, replace(QUICK, steps=10), grpo.graded_rewards, None)
+        learner, team, _ = alone(base(task))
+        training = grpo.Training(learner, team, task, run, replace(QUICK, steps=10), grpo.graded_rewards, {})
         found = []
         for training.seen.step in (0, 4, 8):
             run.started -= 30

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lessons import base, rewarded
+from lessons import alone, base, rewarded
 
 from posttrain.engines.toy import ToyPolicy
 from posttrain.rollouts import play
@@ -61,8 +61,8 @@ def train(draws: Draws, config: grpo.Config, folder: Path, monkeypatch: pytest.M
     task = rewarded(lambda _: 0.0)
     start = base(task)
     policy: Policy = start.policy.fork("learner")
-    training = grpo.Training(replace(start, policy=policy), task, Run(folder), config, draws.rewards,
-                             start.policy.frozen() if config.kl else None)
+    learner, team, references = alone(replace(start, policy=policy), start.policy.frozen() if config.kl else None)
+    training = grpo.Training(learner, team, task, Run(folder), config, draws.rewards, references)
     with contextlib.suppress(LearntNothing):  # on a dev score that is always 0
         asyncio.run(training.run_steps())
     return training
