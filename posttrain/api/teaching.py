@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -39,7 +39,7 @@ class Lesson:
     """What `teach` did: the run, the candidate's evaluation on dev before and after, and what else there is to say.
 
     `source` names the task.  `technique` is what was taught: the first links of the chain where it was stopped or a
-    later one learnt nothing.
+    later one learnt nothing.  `seconds` is what it took, judging included; where it was gone on with, since then.
     """
 
     folder: Path
@@ -48,6 +48,7 @@ class Lesson:
     before: Evaluation
     after: Evaluation
     notes: tuple[str, ...] = ()
+    seconds: float = 0.0
 
 
 def teach(
@@ -158,10 +159,13 @@ async def _taught(expression: str, start: PolicyCandidate, task: Task, run: Run,
         "before": before.score,
         "after": after.score,
         "n": after.n,
+        "difference": asdict(after.against(before)),
+        "seconds": run.seconds,
         "notes": [*warnings, *bench.notes(candidate), *await suspicions(after, task)],
     }
     write_json(run.folder / RESULT, result)
-    return Lesson(run.folder, str(task.folder or task.name), candidate.name, before, after, tuple(result["notes"]))
+    source, notes = str(task.folder or task.name), tuple(result["notes"])
+    return Lesson(run.folder, source, candidate.name, before, after, notes, result["seconds"])
 
 
 def _configs(expression: str, settings: Mapping[str, Any], sweep: Mapping[str, Sequence[Any]]) -> Any:
@@ -237,7 +241,8 @@ def judge(
     with opened(precision) as engines:
         candidate = places.load_candidate(place, engines, runs, known_rows=True)
         if isinstance(candidate, PolicyCandidate) and not candidate.instructions and candidate.kind == "prompt":
-            candidate = replace(candidate, instructions=task.instructions, output=task.output)
+            agents = PolicyCandidate.of(place, candidate.policy, task).agents
+            candidate = replace(candidate, instructions=task.instructions, output=task.output, agents=agents)
         policies = {candidate.model: candidate.policy} if isinstance(candidate, PolicyCandidate) else {}
         asked = {"candidate": place, "split": split, "precision": conclude.precisions(policies)}
         run = places.new_run(runs, "evaluate", task, asked, on_progress=on_progress)

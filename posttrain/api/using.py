@@ -150,7 +150,10 @@ def serve(
             name = candidate.name if candidate.name not in served else place
             served[name] = candidate
             if isinstance(candidate, PolicyCandidate):
-                served |= {f"{name}.{agent}": member for agent, member in candidate.team().items() if agent != MAIN}
+                for agent, member in candidate.team().items():
+                    own = f"{name}.{agent}"
+                    if agent != MAIN:
+                        served[own if own not in served else f"{place}.{agent}"] = member
         run_to_end(serve_app(served, host, port, (lambda url: ready(url, list(served))) if ready else None))
 
 
@@ -167,18 +170,20 @@ def export(place: str, to: str, folder: str | Path, *, runs: Path = places.RUNS)
     task = tasks.load(read_json(places.run_of(saved) / "config.json")["task_source"])
     with opened(precision="float32") as engines:  # the proof is against plain fp32
         candidate = places.load_candidate(place, engines, runs)
-        if not isinstance(candidate, PolicyCandidate) or candidate.kind != "weights":
+        team = candidate.team() if isinstance(candidate, PolicyCandidate) else {}
+        trained = {name: member for name, member in team.items() if member.kind == "weights"}
+        if not trained:
             raise UserError(
                 f"{candidate.name} has no trained weights to export",
                 place=place,
                 remedy="export what sft, dpo or grpo made: posttrain export RUN/NAME; a prompt is in candidate.json",
             )
-        exported = _exported(exporter, candidate, task, Path(folder))
-        asked = _each_agent.tasks(task)
-        for name, member in candidate.team().items():
-            if name != MAIN and member.kind == "weights":
-                _exported(exporter, member, asked.get(name, task), Path(folder) / AGENTS / name)
-        return exported
+        asked, whole = _each_agent.tasks(task), Path(folder)
+        places_of = {name: whole if name == MAIN else whole / AGENTS / name for name in trained}
+        found = [
+            _exported(exporter, member, asked.get(name, task), places_of[name]) for name, member in trained.items()
+        ]
+        return found[0]
 
 
 def _exported(exporter: Any, candidate: PolicyCandidate, task: Task, folder: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -90,6 +91,11 @@ def teach(
     if stop.asked:
         voice.say("[yellow]Stopped[/]; what was best by then is kept.")
     voice.say(f"dev, {_scale(lesson.after)}: {_score(lesson.before)} before, [bold]{_score(lesson.after)}[/] after")
+    difference = lesson.after.against(lesson.before)
+    voice.say(
+        f"difference {wording.signed(difference.value)} points (95 %: {wording.signed_span(difference.interval)}, "
+        f"paired, p = {difference.p_value:.2g}); took {wording.duration(lesson.seconds)}"
+    )
     for note in lesson.notes:
         voice.say(note, markup=False, soft_wrap=True)
     evaluate_it = f"posttrain evaluate latest {source or lesson.source}"
@@ -107,6 +113,8 @@ def teach(
                 "scored_by": lesson.after.scored_by,
                 "before": lesson.before.score,
                 "after": lesson.after.score,
+                "difference": asdict(lesson.after.against(lesson.before)),
+                "seconds": lesson.seconds,
                 "n": lesson.after.n,
                 "notes": list(lesson.notes),
             }

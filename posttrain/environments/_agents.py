@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from posttrain import environments, graders
-from posttrain.environments.single_turn import Environment as SingleTurn
 from posttrain.tools.tool import Tool
 from posttrain.types import (
     Candidate,
@@ -27,7 +26,6 @@ from posttrain.types import (
     Rollout,
     RolloutError,
     Row,
-    Sampling,
     Task,
     UserError,
 )
@@ -78,15 +76,12 @@ class Agent:
         """By name, those whom this one may ask."""
         return agents_of(self.environment)
 
-    async def answers(self, candidate: Candidate, row: Row, sampling: Sampling | None) -> Rollout:
-        """What the candidate for it makes of a question."""
-        own = sampling and replace(sampling, max_tokens=self.output.max_tokens)
-        [[rollout]] = await (self.environment or SingleTurn()).attempt(candidate, [row], n=1, sampling=own)
-        return rollout
-
     def task(self, name: str, task: Task) -> Task:
-        """To answer by itself what rows of `task` to learn from say that it was asked; they may say nothing of it."""
+        """To answer by itself what rows of `task` to learn from say that it was asked; they may say nothing of it.
+        What is learnt is not judged by.  Raises UserError where they say that it said two things to one question."""
         told = {split: _rows(name, rows) for split, rows in task.splits.items() if split != "test"}
+        learnt = {row.text for row in told.get("train", ())}
+        told["dev"] = tuple(row for row in told.get("dev", ()) if row.text not in learnt)
         return replace(
             task,
             name=f"{task.name}/{name}",
@@ -137,5 +132,11 @@ def _rows(name: str, rows: Sequence[Row]) -> tuple[Row, ...]:
                 question = str(call.get("arguments", {}).get(QUESTION, ""))
                 own = {"calls": call["calls"]} if "calls" in call else {}
                 known = Row(f"{row.id}/{name}-{len(found) + 1}", (Message("user", question),), str(call["said"]))
-                found.setdefault(question, replace(known, metadata=own, place=row.place))
+                before = found.setdefault(question, replace(known, metadata=own, place=row.place))
+                if before.target != known.target:
+                    raise UserError(
+                        f"{name} says {before.target!r} to {question!r}, and {known.target!r}",
+                        place=row.place or f"row {row.id}",
+                        remedy=f"{before.place or before.id} says the first: let both say the same",
+                    )
     return tuple(found.values())

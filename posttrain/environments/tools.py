@@ -25,8 +25,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,9 @@ class Environment:
         self.agents = {name: Agent.of(name, table, folder, documents) for name, table in (agents or {}).items()}
         asked = tuple(agent.tool(name) for name, agent in self.agents.items())
         self.toolbox = Toolbox(tuple(tools or ()), file, dict(servers or {}), seconds, folder, documents, asked)
-        self.source = self.toolbox.source
+        self.source = self.toolbox.source + "".join(
+            getattr(agent.environment, "source", "") for agent in self.agents.values()
+        )
         self.graded = not self.toolbox.rewards
 
     def in_form(self, form: str) -> Environment:
@@ -84,8 +86,19 @@ class Environment:
         self, candidate: Candidate, rows: Sequence[Row], *, n: int = 1, sampling: Sampling | None = None
     ) -> list[list[Rollout]]:
         """`n` episodes of each row, all at the same time."""
-        async with self.toolbox.opened() as box:
-            return await together(lambda row, own: Episode(self, box, candidate, row, own).played(), rows, n, sampling)
+        async with self._opened() as world:
+            return await together(lambda row, own: Episode(world, candidate, row, own).played(), rows, n, sampling)
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[World]:
+        async with AsyncExitStack() as stack:
+            box = await stack.enter_async_context(self.toolbox.opened())
+            inner = {}
+            for name, agent in self.agents.items():
+                if agent.environment is not None:
+                    assert isinstance(agent.environment, Environment)
+                    inner[name] = await stack.enter_async_context(agent.environment._opened())
+            yield World(self, box, inner)
 
     async def worked(self, rows: Sequence[Row]) -> list[Row]:
         """The rows with the calls that their metadata names under `calls`, [{"name": ..., "arguments": {...}}], and
@@ -99,12 +112,12 @@ class Environment:
             session = await box.session(row, stack)
             for named in row.metadata.get("calls", ()):
                 call = box.call_of(named, self.form)
+                if call.name in self.agents and "said" not in named:
+                    message, remedy = f"calls: what {call.name} said is missing", 'write it under "said"'
+                    raise UserError(message, place=row.place or f"row {row.id}", remedy=remedy)
                 try:
                     agent = call.name in self.agents
-                    said = named["said"] if agent else text_of(await session.call(call.name, call.arguments))
-                except KeyError as error:
-                    message, remedy = f"calls: what {call.name} said is missing", 'write it under "said"'
-                    raise UserError(message, place=row.place or f"row {row.id}", remedy=remedy) from error
+                    said = str(named["said"]) if agent else text_of(await session.call(call.name, call.arguments))
                 except ToolFailed as error:
                     remedy = "name calls that a good answer makes"
                     message = f"calls: {call.name} fails: {error}"
@@ -113,12 +126,20 @@ class Environment:
         return replace(row, worked=tuple(said_before), tools=offered(box.tools, self.form))
 
 
+@dataclass(frozen=True)
+class World:
+    """An environment whose tools are ready to be called, and those of agents that have some."""
+
+    environment: Environment
+    box: Open
+    inner: Mapping[str, World]
+
+
 @dataclass
 class Episode:
     """One row, one candidate, and the tools."""
 
-    environment: Environment
-    box: Open
+    world: World
     candidate: Candidate
     row: Row
     sampling: Sampling | None
@@ -132,9 +153,9 @@ class Episode:
         error = ""
         try:
             async with AsyncExitStack() as stack:
-                session = await self.box.session(self.row, stack)
+                session = await self.world.box.session(self.row, stack)
                 answer = await self._answer(session)
-                if self.environment.toolbox.rewards:
+                if self.world.environment.toolbox.rewards:
                     value = await session.reward(told(self.row), answer)
                     score = Score(value, value >= 1)
         except RolloutError as failure:
@@ -145,8 +166,8 @@ class Episode:
     async def _answer(self, session: Any) -> str:
         """The first answer that is no call, or the last that is allowed."""
         messages = self.row.messages
-        tools = offered(self.box.tools, self.environment.form)
-        for _ in range(self.environment.turns):
+        tools = offered(self.world.box.tools, self.world.environment.form)
+        for _ in range(self.world.environment.turns):
             asked = replace(self.row, messages=messages, tools=tools)
             [[said]] = await self.candidate.attempt([asked], n=1, sampling=self.sampling)
             if said.error or said.completion is None:
@@ -161,10 +182,10 @@ class Episode:
     async def _called(self, answer: str, session: Any) -> str | None:
         """What comes of an answer that is a call; None when it is none."""
         try:
-            call = read(answer, self.box.tools, self.environment.form)
+            call = read(answer, self.world.box.tools, self.world.environment.form)
             if call is None:
                 return None
-            if agent := self.environment.agents.get(call.name):
+            if agent := self.world.environment.agents.get(call.name):
                 return await self._said_by(agent, call.name, call.arguments[QUESTION])
             return text_of(await session.call(call.name, call.arguments))
         except (Malformed, ToolFailed) as error:
@@ -174,8 +195,13 @@ class Episode:
         """What an agent says to a question.  Raises ToolFailed when it cannot."""
         number = len(self.asked) + 1
         row = Row(f"{self.row.id}/{name}-{number}", (Message("user", question),))
-        sampling = self.sampling and replace(self.sampling, seed=self.sampling.seed * 1009 + number)
-        rollout = await agent.answers(candidate_for(name, self.candidate), row, sampling)
+        longest, sampling = agent.output.max_tokens, self.sampling
+        own = sampling and replace(sampling, max_tokens=longest, seed=sampling.seed * 1009 + number)
+        candidate = candidate_for(name, self.candidate)
+        if world := self.world.inner.get(name):
+            rollout = await Episode(world, candidate, row, own).played()
+        else:
+            [[rollout]] = await candidate.attempt([row], n=1, sampling=own)
         self.asked.append(replace(rollout, agent=name))
         if rollout.error:
             raise ToolFailed(rollout.error)

@@ -21,18 +21,21 @@ Tie = tuple[list[Any], Any]
 
 NOTHING = object()
 
+UNREADABLE = (SyntaxError, TypeError, ValueError, ArithmeticError, RecursionError, MemoryError)
+"""What texts that are no Python raise, and those that are more of it than can be read, or written: a number may have
+too many digits."""
+
 
 def special_cases(program: str, tests: Sequence[Any], function: str) -> list[Any]:
     """The inputs that a program knows the results of; none where that may well be honest.  `tests` are those of the
     grader `code`."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            tree = ast.parse(program)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+            ties = [*_ties(ast.parse(program))]
+            cases = [case for test in tests for case in _cases(test, function)]
+            known = [given for given, wanted in cases if any(_same(given, wanted, tie) for tie in ties)]
+    except UNREADABLE:
         return []
-    cases = [case for test in tests for case in _cases(test, function)]
-    ties = [*_ties(tree)]
-    known = [given for given, wanted in cases if any(_same(given, wanted, tie) for tie in ties)]
     enough = len(known) >= ALL_OF if len(known) == len(cases) else len(known) >= max(HALF_OF, len(cases) / 2)
     return known if enough else []
 
@@ -48,11 +51,7 @@ def _cases(test: Any, function: str) -> Iterator[tuple[list[Any], Any]]:
             arguments = test["arguments"]
             yield [*(arguments.values() if isinstance(arguments, Mapping) else arguments)], test["returns"]
         return
-    try:
-        tree = ast.parse(str(test))
-    except (SyntaxError, ValueError):
-        return
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(str(test))):
         if isinstance(node, ast.Compare) and len(node.comparators) == 1 and isinstance(node.ops[0], ast.Eq):
             for call, wanted in ((node.left, node.comparators[0]), (node.comparators[0], node.left)):
                 if isinstance(call, ast.Call) and _name(call.func) in (function, "candidate"):
@@ -114,14 +113,14 @@ def _literals(node: ast.AST) -> list[Any]:
 def _literal(node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+    except UNREADABLE:
         return NOTHING
 
 
 def _literal_of(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+    except UNREADABLE:
         return NOTHING
 
 

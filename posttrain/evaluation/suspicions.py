@@ -1,8 +1,9 @@
 """What a score may owe to something else than the task: looked for when all is taught, beside the score itself.
 
 - answers to rows that cannot be solved (`impossible` in their metadata) that are paid for: only a cheat earns that;
-- rows that are right though their twins are not: a row names with `twin`, in its metadata, one of its split that asks
-  the same with other words or numbers, so that who has learnt by heart, or by the surface, is right on one alone;
+- rows that are right though their twins are not: a twin names with `twin`, in its metadata, the row of its split that
+  it was made from, by other words or numbers, so that who has learnt by heart, or by the surface, is right on that
+  row alone (of two that name each other, the second is the twin);
 - answers that are paid for and that the hidden grader rejects;
 - programs that return the wanted results for the very inputs of the tests (special_cases.py).
 
@@ -50,10 +51,12 @@ def _impossible(evaluation: Evaluation, rows: Mapping[str, Row]) -> str:
 def _twins(evaluation: Evaluation, rows: Mapping[str, Row]) -> str:
     """Said when rows are better than their twins beyond chance."""
     attempts = {attempt.row_id: attempt for attempt in evaluation.attempts}
+    named = {name: str(rows[name].metadata[TWIN]) for name in attempts if TWIN in rows[name].metadata}
+    places = {name: place for place, name in enumerate(attempts)}
     pairs = [
-        (attempts[str(twin)], attempt)
-        for attempt in evaluation.attempts
-        if (twin := rows[attempt.row_id].metadata.get(TWIN)) is not None and str(twin) in attempts
+        (attempts[first], attempts[twin])
+        for twin, first in named.items()
+        if first in attempts and not (named.get(first) == twin and places[twin] < places[first])
     ]
     if not pairs:
         return ""
@@ -73,12 +76,16 @@ async def _rejected(evaluation: Evaluation, task: Task, rows: Mapping[str, Row])
     """Said when the hidden grader gives less than the task's own, beyond chance."""
     if task.gold is None:
         return ""
-    judged = []
+    judged, failed = [], []
     for attempt in evaluation.attempts:
         if not attempt.error:
             again = await graded(task.gold, rows[attempt.row_id], attempt.answer, LONGEST_WAIT)
-            if not again.reason:
+            if again.reason:
+                failed.append(again.reason)
+            else:
                 judged.append((attempt, again.reward))
+    if failed:
+        return f"the hidden grader fails on {len(failed)} of {len(failed) + len(judged)} answers: {failed[0]}"
     if not judged:
         return ""
     given, hidden = [attempt.value for attempt, _ in judged], [reward for _, reward in judged]

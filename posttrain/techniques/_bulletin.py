@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from posttrain.runs import Run
 from posttrain.types import Rollout
@@ -19,6 +20,9 @@ SURE = 0.75
 """The share of answers to a row that must agree to be given, where only those that are sure are."""
 
 LONGEST = 60
+
+WINDOW, FEW, SAME = 5, 3, 0.02
+"""Steps whose means are compared, at most and at least, and a difference that is none."""
 
 
 def readiness(groups: Sequence[Sequence[float]]) -> str:
@@ -73,6 +77,21 @@ def _commonest(group: Sequence[tuple[float, str]]) -> tuple[float, float]:
     counted = Counter(answer.strip() for _, answer in group)
     text, count = counted.most_common(1)[0]
     return next(reward for reward, answer in group if answer.strip() == text), count / len(group)
+
+
+def kept(records: Sequence[Mapping[str, Any]], step: int, steps: int) -> str:
+    """Which step was kept, and how what came after it differs: from the log's records of steps."""
+    said = f"step {step} of {steps}"
+    if not 0 < step <= steps - FEW:
+        return said
+    trends = []
+    for name, what in (("reward", "the reward"), ("hidden_score", "the hidden score")):
+        before = [record[name] for record in records if name in record and step - WINDOW <= record["step"] < step]
+        after = [record[name] for record in records if name in record and record["step"] >= max(step, steps - WINDOW)]
+        if before and after:
+            change = _mean(after) - _mean(before)
+            trends.append(f"{what} {'stayed' if abs(change) < SAME else 'rose' if change > 0 else 'fell'}")
+    return f"{said}: after it {', '.join(trends)}, and dev was no better" if trends else said
 
 
 class Bulletin:

@@ -71,7 +71,7 @@ class Group:
             (name, part, reward)
             for rollout, reward in zip(rollouts, rewards, strict=True)
             for name, part in by_agent(rollout)
-            if part.completion and part.completion.tokens
+            if part is rollout or (part.completion and part.completion.tokens and not part.error)
         ]
         learnt = {}
         for agent in agents:

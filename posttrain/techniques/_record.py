@@ -41,7 +41,7 @@ def _record(step: int, rollout: Rollout, reward: float | None) -> dict[str, Any]
         "stop_reason": rollout.completion.stop_reason if rollout.completion else "error",
         "turns": [{"completion": turn.completion.text, "reward": turn.reward} for turn in rollout.turns],
         "asked": [
-            {"agent": name, "question": part.row.text, "answer": part.answer}
+            {"agent": name, "question": part.row.text, "answer": part.answer, "error": part.error}
             for name, part in by_agent(rollout)
             if name != MAIN
         ],

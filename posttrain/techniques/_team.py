@@ -3,9 +3,9 @@ is trained, all of them adapters over the same base."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from posttrain.candidates.policy import AGENTS, PolicyCandidate
@@ -17,14 +17,27 @@ from posttrain.types import LoRA, Policy, UserError
 
 @dataclass(frozen=True)
 class Team:
-    """By the name of the agent.  It is saved and loaded as a policy is, that of the main agent where a lone one is."""
+    """By the name of the agent; `beside` are the adapters of those that are not trained.  It is saved and loaded as a
+    policy is, that of the main agent where a lone one is."""
 
     policies: Mapping[str, Policy]
+    beside: Mapping[str, Policy] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, learner: PolicyCandidate, trained: Collection[str] = (MAIN,)) -> Team:
+        """Of a candidate and all whom it may ask, of which those are trained."""
+        team = learner.team()
+        others = {name: member.policy for name, member in team.items() if member.kind == "weights"}
+        policies = {name: team[name].policy for name in trained}
+        return cls(policies, {name: policy for name, policy in others.items() if name not in policies})
 
     async def save(self, folder: Path, *, optimiser: bool = False) -> None:
-        """Writes all adapters (and the state of their optimisers, to resume)."""
+        """Writes all adapters (and the state of their optimisers, to resume: then those beside, too, for at a
+        checkpoint an engine forgets of an adapter what may change last bits, as one that is opened anew has)."""
         for name, policy in self.policies.items():
             await policy.save(_place(folder, name), optimiser=optimiser)
+        for name, policy in self.beside.items() if optimiser else ():
+            await policy.save(folder / "beside" / name, optimiser=optimiser)
 
     async def load(self, folder: Path) -> None:
         """Puts all of them back to what `save` wrote."""
@@ -49,8 +62,8 @@ def trained(
                 policy = trainable(replace(member, name=_folder(candidate.name, name)), technique, lora, run)
                 stack.enter_context(dropped_on_failure(policy))
                 learners[name] = replace(member, policy=policy, kind="weights")
-        policies = {name: learner.policy for name, learner in learners.items()}
-        yield candidate.with_team(learners), Team(policies)
+        whole = candidate.with_team(learners)
+        yield whole, Team.of(whole, learners)
 
 
 @contextmanager

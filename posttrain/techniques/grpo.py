@@ -22,7 +22,7 @@ from posttrain.runs import Run
 from posttrain.techniques import _groups
 from posttrain.techniques._audited import Fooled, audited
 from posttrain.techniques._best import Best
-from posttrain.techniques._bulletin import Bulletin, Early, ready
+from posttrain.techniques._bulletin import Bulletin, Early, kept, ready
 from posttrain.techniques._checkpoint import Checkpoints
 from posttrain.techniques._curriculum import Curriculum
 from posttrain.techniques._cut_off import told
@@ -140,6 +140,7 @@ async def teach(
         await training.run_steps()
     seen = training.seen
     details = {**candidate.details, "audit": told_by_audit, "training": training.summary()}
+    details["kept"] = kept(run.metrics(), seen.best.step, seen.step)
     if seen.readiness:
         details |= {"readiness": seen.readiness, "without training": seen.without_training}
     details |= (
@@ -200,8 +201,8 @@ class Training:
 
     async def run_steps(self) -> None:
         """Samples and learns until the steps or the budget are used up, then goes back to the best on dev."""
-        if kept := await self.checkpoints.restore():
-            self.seen = Seen(**kept | {"best": Best(**kept["best"])})
+        if found := await self.checkpoints.restore():
+            self.seen = Seen(**found | {"best": Best(**found["best"])})
             self.curriculum.restore(**self.seen.curriculum)
             self.hidden.restore(**self.seen.hidden)
             forget_rollouts(self.run, self.seen.step)

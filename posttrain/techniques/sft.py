@@ -21,6 +21,7 @@ from posttrain.runs import Run
 from posttrain.techniques._adapter import dropped_on_failure, trainable
 from posttrain.techniques._checkpoint import Checkpoints
 from posttrain.techniques._optimiser import Stepping
+from posttrain.techniques._team import Team
 from posttrain.techniques._work import Work
 from posttrain.types import Datum, Kind, LearntNothing, LoRA, Output, Row, Task, UserError
 
@@ -169,7 +170,7 @@ class Training:
         self.lessons = lessons(learner, drawn(self.judged, LOSS_ROWS), task, config)
         self.batch_size = config.batch_size or min(16, max(2, len(data) // 100))
         self.steps_per_epoch = math.ceil(len(data) / self.batch_size)
-        self.checkpoints = Checkpoints(run, self.policy)
+        self.checkpoints = Checkpoints(run, Team.of(learner))
 
     async def begin(self, beside: Sequence[Training] = ()) -> None:
         """Goes on from the newest checkpoint, or looks at what is to be learnt; unless one of those `beside`, whose

@@ -183,6 +183,8 @@ def test_json_is_one_document_and_nothing_else(shell: Shell) -> None:
 def test_json_of_teaching_and_exporting(shell: Shell, tiny_model_folder: Path) -> None:
     taught = shell("teach", "sft", "tickets.csv", "--model", str(tiny_model_folder), "--steps", "3", "--json")
     assert taught.document["split"] == "dev"
+    low, high = taught.document["difference"]["interval"]
+    assert low <= taught.document["after"] - taught.document["before"] <= high and taught.document["seconds"] > 0
     assert Path(taught.document["run"], "saved", "candidate.json").exists()
     proof = shell("export", "latest", "--to", "merged", "--output", "out", "--json").document
     assert proof["max_difference"] <= proof["tolerance"]

@@ -19,11 +19,12 @@ from posttrain.rollouts import play, worked
 from posttrain.runs import Budget, Run
 from posttrain.tasks.loading import load
 from posttrain.techniques import _chain as chain
-from posttrain.techniques import _each_agent, _groups, grpo, sft
+from posttrain.techniques import _each_agent, _groups, _record, grpo, sft
 from posttrain.techniques._team import Team
 from posttrain.types import (
     Completion,
     Environment,
+    LearntNothing,
     Message,
     Output,
     Policy,
@@ -222,6 +223,30 @@ def test_reinforcement_learning_moves_those_that_it_shall_and_no_others(tmp_path
     assert any(said["agent"] == "knower" for line in lines for said in json.loads(line)["asked"])
 
 
+@pytest.mark.parametrize("train", ["", "knower"])
+def test_a_training_of_several_that_was_cut_short_goes_on_to_the_same_weights(tmp_path: Path, train: str) -> None:
+    task, config = colours(), replace(QUICK, train=train, evaluate_every=2)
+    begun = asyncio.run(chain.teach("sft", start(task), task, Run(tmp_path / "sft"), last=TAUGHT))
+    assert isinstance(begun, PolicyCandidate)
+    whole = _training(begun, task, Run(tmp_path / "whole"), config)
+    asyncio.run(whole.run_steps())
+    cut = _training(begun, task, Run(tmp_path / "cut"), config)
+
+    async def killed() -> None:
+        if cut.seen.step == 5:
+            raise KeyboardInterrupt
+        await grpo.Training._one_step(cut)
+
+    cut._one_step = killed  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(cut.run_steps())
+    again = _training(begun, task, Run(tmp_path / "cut"), config)
+    asyncio.run(again.run_steps())
+    assert again.seen.step == whole.seen.step == 6
+    for name, policy in whole.team.policies.items():
+        assert weights(again.team.policies[name]) == weights(policy) != weights(begun.team()[name].policy)
+
+
 def _learnt(record: dict[str, Any]) -> bool:
     return "trained_tokens" in record or "knower_trained_tokens" in record
 
@@ -240,6 +265,55 @@ def _training(begun: PolicyCandidate, task: Task, run: Run, config: grpo.Config)
 
     team = Team({name: learner.policy for name, learner in learners.items()})
     return AsItIs(begun.with_team(learners), team, task, run, config, grpo.graded_rewards, {})
+
+
+def test_who_learns_nothing_stays_as_it_was_and_whoever_was_taught_by_a_stop_is_kept(tmp_path: Path) -> None:
+    task, failing = colours(), "knower"
+
+    async def teach_one(candidate: PolicyCandidate, own: Task, run: Run) -> PolicyCandidate:
+        if (candidate.name == "knower") == (failing == "knower"):
+            raise LearntNothing("it knows all that", place="here", remedy="none")
+        taught = await sft.teach(candidate, own, run, TAUGHT)
+        run.stop.asked = True
+        return taught
+
+    for failing, learns in (("knower", "main"), ("main", "knower")):
+        run = Run(tmp_path / failing)
+        taught = asyncio.run(_each_agent.teach(start(task), task, run, teach_one))
+        assert [name for name, member in taught.team().items() if member.kind == "weights"] == [learns]
+        if failing == "knower":
+            assert taught.details["knower stays as it was"] == "it knows all that"
+        assert taught.details["training"]["trained_tokens"] > 0
+
+    async def never(candidate: PolicyCandidate, own: Task, run: Run) -> PolicyCandidate:  # noqa: ARG001
+        raise LearntNothing("nothing", place="here", remedy="none")
+
+    with pytest.raises(LearntNothing):
+        asyncio.run(_each_agent.teach(start(task), task, Run(tmp_path / "never"), never))
+
+
+def test_what_fails_while_it_is_asked_is_not_learnt_from_and_written_down(tmp_path: Path) -> None:
+    completion = Completion("x", "stop", (3, 1), (-0.5, -0.5), (True, True), prompt=(9,))
+    broken = Rollout(ROW, ROW.messages, completion, error="tool: it died", agent="helper")
+    attempts = [Rollout(ROW, ROW.messages, completion, Score(value, False), asked=(broken,)) for value in (0, 1)]
+    group = _groups.Group.of(attempts, [0.0, 1.0], grpo.Config(), agents=("helper",))
+    assert not group.teaches
+    _record.write_rollouts(Run(tmp_path), 0, [attempts], [[0.0, 1.0]])
+    line = (tmp_path / "rollouts/step-00000.jsonl").read_text().splitlines()[0]
+    assert json.loads(line)["asked"][0]["error"] == "tool: it died"
+
+
+def test_contradictions_are_refused_and_what_is_learnt_is_not_judged_by() -> None:
+    task = colours()
+    rows = task.rows("train")
+    other = replace(rows[1], metadata={"calls": [{"name": "knower", "arguments": {"question": "red"}, "said": 2}]})
+    with pytest.raises(UserError, match="says 'one' to 'red', and '2'"):
+        _each_agent.tasks(replace(task, splits={"train": (rows[0], other)}))
+    new = replace(rows[1], metadata={"calls": [{"name": "knower", "arguments": {"question": "pink"}, "said": 5}]})
+    found = _each_agent.tasks(replace(task, splits={"train": rows, "dev": (rows[0], new)}))["knower"]
+    assert [(row.text, row.target) for row in found.rows("dev")] == [("pink", "5")]
+    (row,) = asyncio.run(worked(replace(task, splits={"train": (new,)}))).rows("train")
+    assert row.worked[-1].content == "5", "a number is a text that was said"
 
 
 def test_an_agent_that_is_not_there_cannot_be_trained(tmp_path: Path) -> None:
@@ -279,6 +353,13 @@ def test_a_task_with_agents_is_read_from_its_folder(tmp_path: Path) -> None:
     assert [*PolicyCandidate.of("toy", ToyPolicy.open_for(task), task).team()] == ["main", "adder"]
     assert [row.text for row in _each_agent.tasks(task)["adder"].rows("train")] == ["1 + 2"]
     before = task.hash
+    (tmp_path / "inner.py").write_text("def one(text: str) -> str:\n    'Gives one.'\n    return '1'\n")
+    with (tmp_path / "task.toml").open("a") as file:
+        file.write('file = "inner.py"\n')
+    with_tools = load(tmp_path).hash
+    (tmp_path / "inner.py").write_text((tmp_path / "inner.py").read_text().replace("'1'", "'2'"))
+    assert len({before, with_tools, load(tmp_path).hash}) == 3, "the files of agents are part of the task"
+    before = load(tmp_path).hash
     (tmp_path / "task.toml").write_text((tmp_path / "task.toml").read_text().replace('"Add."', '"Sum."'))
     assert load(tmp_path).hash != before
 

@@ -11,7 +11,7 @@ from lessons import base, rewarded, teach
 
 from posttrain.runs import Progress, Run
 from posttrain.techniques import _bulletin, grpo
-from posttrain.techniques._bulletin import Bulletin, Early, readiness, ready, without_training
+from posttrain.techniques._bulletin import Bulletin, Early, kept, readiness, ready, without_training
 from posttrain.types import Completion, Message, Rollout, Row
 
 ROW = Row("r1", (Message("user", "?"),))
@@ -79,3 +79,18 @@ def test_grpo_tells_of_its_audit_its_readiness_and_how_it_goes(
     assert "best of 8" in learnt.details["without training"]
     few = teach(grpo, base(task), task, tmp_path / "few", replace(config, steps=2, learning_rate=1.0))
     assert "readiness" not in few.details, "16 rows do not say"
+
+
+@pytest.mark.parametrize(("after", "told"), [
+    ((0.9, 0.2), "step 10 of 20: after it the reward rose, the hidden score fell, and dev was no better"),
+    ((0.5, 0.5), "step 10 of 20: after it the reward stayed, the hidden score stayed, and dev was no better"),
+    ((0.3, None), "step 10 of 20: after it the reward fell, and dev was no better")])
+def test_what_came_after_the_step_that_is_kept_is_told(after: tuple[float, float | None], told: str) -> None:
+    def record(step: int, reward: float, hidden: float | None) -> dict[str, float]:
+        return {"step": step, "reward": reward} | ({} if hidden is None else {"hidden_score": hidden})
+
+    hidden = None if after[1] is None else 0.5
+    records = [record(step, *((0.5, hidden) if step < 10 else after)) for step in range(20)]
+    assert kept([*records, {"step": 10, "dev_score": 1.0}], 10, 20) == told
+    assert kept(records, 20, 20) == "step 20 of 20" and kept(records, 0, 20) == "step 0 of 20"
+    assert kept([], 10, 20) == "step 10 of 20"

@@ -225,7 +225,7 @@ class Sampler:
 
     def _coming(self, stems: Sequence[Stem]) -> int:
         """Of the prompts that still wait, those for which there will be such slots beside those of the stems."""
-        each = room(max(stem.longest for stem in stems))
+        each = room(max(self.stems.slots.capacity, self.stems.longest, *(stem.longest for stem in stems)))
         slots = min((self.slot_tokens - self._in_trunks()) // each, MOST_STEMS) - len(self.stems.all) - len(stems)
         return max(0, min(slots, len({(row.adapter, row.prompt) for row in self.waiting})))
 

@@ -160,12 +160,17 @@ def commonest(rows: Sequence[Row]) -> list[str]:
     return [gold for gold, _ in counted.most_common()]
 
 
+def _paragraphs(text: str) -> list[str]:
+    """What stands between empty lines; there is one at least."""
+    return [part.strip() for part in text.strip().split("\n\n")]
+
+
 def _nth(found: Callable[[str], Sequence[str]], place: int) -> Callable[[Row], str]:
     """One of what is found in a question; nothing where there is none."""
 
     def answer(row: Row) -> str:
         parts = found(row.text)
-        return parts[place] if parts else ""
+        return parts[place] if -len(parts) <= place < len(parts) else ""
 
     return answer
 
@@ -183,6 +188,8 @@ ECHOES = (
     Attempt("the question", lambda row: row.text),
     Attempt("the question twice", lambda row: f"{row.text}\n{row.text}"),
     Attempt("its last line", lambda row: row.text.strip().rpartition("\n")[2]),
+    Attempt("its second paragraph", _nth(_paragraphs, 1)),
+    Attempt("what follows its first colon", lambda row: _paragraphs(row.text.partition(":")[2] or " ")[0]),
     Attempt("its first word", _nth(str.split, 0)),
     Attempt("its last word", _nth(str.split, -1)),
     Attempt("its names and numbers", lambda row: " ".join(forms.named(row.text))),

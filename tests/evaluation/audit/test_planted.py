@@ -1,7 +1,7 @@
-"""Faults planted in sound graders by somebody who had not seen the audit, in three batches, each after it was frozen.
+"""Faults planted in sound graders by somebody who had not seen the audit, in four batches, each after it was frozen.
 
-Of the first ten it then found four, of the second and of the third eight (docs/notes/2026-11-29-graders-audited.md); what
-it missed taught it the rest.
+Of the first ten it then found four, of the second and of the third eight, of the fourth seven
+(docs/notes/2026-11-29-graders-audited.md, 2026-11-30-agents-and-cheats.md); what it missed taught it most of the rest.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import planted
 import planted_again
+import planted_fourthly
 import planted_thirdly
 import pytest
 from test_audit import Grading, worst
@@ -20,7 +21,11 @@ from test_audit import Grading, worst
 from posttrain.evaluation.audit import Audit, audit
 from posttrain.types import Output, Task, target_text
 
-ALL = [*planted.PLANTED, *planted_again.PLANTED, *planted_thirdly.PLANTED]
+ALL = [*planted.PLANTED, *planted_again.PLANTED, *planted_thirdly.PLANTED, *planted_fourthly.PLANTED]
+
+PART_OF_THE_TASK = {"maze": "WARN", "knight": "WARN", "proof": ""}
+"""Who cheats there must find the ends of a way, squares that lie three apart, a circle among implications: who knows the
+wanted answer is warned of, at most."""
 
 
 def audited(planted: Any, grader: Callable[..., Any]) -> Audit:
@@ -42,9 +47,11 @@ def test_the_fault_is_one(planted: Any) -> None:
 
 @pytest.mark.parametrize("planted", ALL, ids=lambda each: each.name)
 def test_the_fault_is_found(planted: Any) -> None:
-    """To find the ends of a way in a maze is part of the task: who knows them is warned of."""
     found = audited(planted, planted.faulty)
-    wanted = "WARN" if planted.name == "maze" else "FOOLED"
+    wanted = PART_OF_THE_TASK.get(planted.name, "FOOLED")
+    if not wanted:
+        assert not found.fooled, "it is found now: say so"
+        return
     probes = {verdict.probe for verdict in found.verdicts if verdict.word == wanted}
     assert probes - {verdict.probe for verdict in audited(planted, planted.sound).verdicts if verdict.word == wanted}
 
