@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from posttrain.engines.constraints import ConstraintCompiler
-from posttrain.engines.torch import base, heap, memory
+from posttrain.engines.torch import base, memory
 from posttrain.engines.torch.adapter_files import read_adapter
 from posttrain.engines.torch.adapters import BASE, Precision
 from posttrain.engines.torch.lockstep import Lockstep
@@ -90,7 +90,6 @@ class TorchEngine:
             precision=precision or base.choose_precision(chosen),
             deterministic=deterministic,
         )
-        heap.keep_blocks()
         gc.collect()
         gc.freeze()  # a model and its libraries are 400,000 objects: to look for garbage there took 2 to 4 % of a step
         return engine

@@ -9,22 +9,6 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
-LARGEST_KEPT, MOST_KEPT = 32 * 2**20, 128 * 2**20
-"""Bytes: glibc takes no larger block into its heap, and lets no more than that lie free at its end.  It would come to
-about as much by itself, but by what a process happens to free first; until then, each step that draws from a hundred
-distributions gets its memory from the system, page by page (0.3 s in 14)."""
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""See mallopt(3)."""
-
-
-def keep_blocks() -> None:
-    """What is freed stays with this process for the next of its size, until it is given back."""
-    with suppress(AttributeError, OSError):  # another C library
-        heap = ctypes.CDLL(None)
-        heap.mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
-        heap.mallopt(M_TRIM_THRESHOLD, MOST_KEPT)
-
 
 def give_back() -> None:
     """Lets the system have what was freed on any thread (30 ms for 0.4 GB, 80 for 1.2)."""
