@@ -16,6 +16,9 @@ from posttrain.types import Sampling
 LINES = 32
 """Distributions over the vocabulary that are looked at together: few enough to stay in the processor's cache."""
 
+SUMMED = 4
+"""And summed together."""
+
 BLOCK = 256
 """Tokens whose probabilities are added up first, and looked into only where the draw falls."""
 
@@ -132,14 +135,15 @@ def pick(masses: Tensor, lines: Sequence[int], points: Tensor) -> Tensor:
     """The choices [rows] at which the cumulated masses[line], [lines, choices] and not negative, pass the share
     `points` [rows], in [0, 1), of their sum: inverse transform sampling.
 
-    One random number for each row, whatever the number of choices.  First summed over blocks, so that most of the
-    masses are read once; the sums of the blocks, and of masses within one, are added in float64.
+    One random number for each row, whatever the number of choices.  Sums are in float64; first over blocks, so that
+    most of the masses are read once.
     """
     count = masses.shape[1]
     whole = pad(masses, (0, -count % BLOCK)) if count % BLOCK else masses
     blocks = whole.unflatten(1, (-1, BLOCK))
-    # not summed as float64: that would be a copy of all masses, of twice their size
-    sums = blocks.sum(dim=2).double().cumsum(dim=1)[lines]  # [rows, blocks]
+    # a few lines at a time: to be summed in float64, they are copied
+    of_blocks = torch.cat([some.sum(dim=2, dtype=torch.float64) for some in blocks.split(SUMMED)])
+    sums = of_blocks.cumsum(dim=1)[lines]  # [rows, blocks]
     wanted = points * sums[:, -1]
     block = _passed(sums, wanted)
     before = torch.where(block > 0, sums.gather(1, (block - 1).clamp(min=0)[:, None])[:, 0], 0.0)
