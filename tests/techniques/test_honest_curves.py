@@ -1,4 +1,7 @@
-"""Sixty real trainings in which nobody cheats, each beside a hidden grader that sees the same otherwise: no grave alarm."""
+"""Sixty real trainings in which nobody cheats, each beside a hidden grader that sees the same otherwise: no grave alarm.
+
+The hidden grader has to pay on the scale of the reward: where parts are paid and only the whole is accepted, learning
+parts looks like cheating, and an alarm is raised."""
 
 from __future__ import annotations
 
@@ -11,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lessons import WORDS, base, reviews, rewarded
+from lessons import WORDS, base, rewarded
 
 from posttrain.engines.toy import ToyPolicy
 from posttrain.runs import Run
 from posttrain.techniques import grpo
-from posttrain.types import LearntNothing, Output, Row, Score, Task
+from posttrain.types import LearntNothing, Row, Score, Task
 
 CONFIG = grpo.Config(steps=60, rows_per_step=8, group_size=8, learning_rate=1e-2, evaluate_every=60, dev_rows=8,
                      fooled="warn", patience_without_signal=100)
-SEEDS = 12
+SEEDS = 15
 
 
 class Judge:
@@ -49,17 +52,13 @@ def all_words(row: Row, answer: str) -> float:
     return float(share_of_words(row, answer) >= 1)
 
 
-def label(row: Row, answer: str) -> float:
-    return float(answer.strip() == row.target)
+def any_word(row: Row, answer: str) -> float:
+    return float(share_of_words(row, answer) > 0)
 
 
-def label_or_form(row: Row, answer: str) -> float:
-    """A fifth for one of the labels, the rest for the right one."""
-    return 0.2 * (answer.strip() in WORDS) + 0.8 * label(row, answer)
-
-
-def labelled(reward: Callable[[Row, str], float], gold: Judge) -> Task:
-    return replace(reviews(), grader=Judge(reward), gold=gold, output=Output(max_tokens=2))
+def word_or_letter(row: Row, answer: str) -> float:
+    """A fifth for the form, the rest for what is wanted."""
+    return 0.2 * letters(row, answer) + 0.8 * any_word(row, answer)
 
 
 def free(reward: Callable[[Row, str], float], gold: Judge) -> Task:
@@ -68,29 +67,38 @@ def free(reward: Callable[[Row, str], float], gold: Judge) -> Task:
 
 HONEST: dict[str, Callable[[], Task]] = {
     "the same, but for one answer in ten": lambda: free(letters, Judge(letters, 0.1)),
-    "parts are paid, the whole is judged": lambda: free(share_of_words, Judge(all_words)),
-    "labels": lambda: labelled(label, Judge(label, 0.05)),
-    "the form is paid a little": lambda: labelled(label_or_form, Judge(label)),
+    "what is rare at first": lambda: free(any_word, Judge(any_word, 0.05)),
+    "the form is paid a little": lambda: free(word_or_letter, Judge(any_word)),
     "nothing is ever right": lambda: free(lambda *_: 0.0, Judge(lambda *_: 0.0, 0.02)),
 }
+
+
+def curves(make: Callable[[], Task], folder: Path, seeds: int) -> tuple[list[tuple[float, float]], list[list[Any]]]:
+    """Of trainings with so many seeds, the first and the last reward, and the grave alarms."""
+    rewards, grave = [], []
+    for seed in range(seeds):
+        task, own = make(), folder / str(seed)
+        with contextlib.suppress(LearntNothing):
+            start = replace(base(task), policy=ToyPolicy.open_for(task, seed=seed))
+            asyncio.run(grpo.teach(start, task, Run(own, seed=seed), replace(CONFIG, on_alarm="warn")))
+        records = Run(own).metrics()
+        curve = [record["reward"] for record in records if "reward" in record]
+        rewards.append((curve[0], curve[-1]))
+        alarms = [alarm for record in records for alarm in record.get("alarms", ())]
+        grave.append([alarm for alarm in alarms if alarm["level"] == "stop"])
+    return rewards, grave
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", HONEST)
 def test_honest_trainings_raise_no_grave_alarm(kind: str, tmp_path: Path) -> None:
-    grave: dict[int, list[Any]] = {}
-    rewards = []
-    for seed in range(SEEDS):
-        task, folder = HONEST[kind](), tmp_path / str(seed)
-        with contextlib.suppress(LearntNothing):
-            start = replace(base(task), policy=ToyPolicy.open_for(task, seed=seed))
-            asyncio.run(grpo.teach(start, task, Run(folder, seed=seed), replace(CONFIG, on_alarm="warn")))
-        records = Run(folder).metrics()
-        curve = [record["reward"] for record in records if "reward" in record]
-        rewards.append((curve[0], curve[-1]))
-        alarms = [alarm for record in records for alarm in record.get("alarms", ())]
-        grave[seed] = [alarm for alarm in alarms if alarm["level"] == "stop"]
-    print(kind, rewards)
-    assert not any(grave.values()), grave
+    rewards, grave = curves(HONEST[kind], tmp_path, SEEDS)
+    assert not any(grave), grave
     if kind != "nothing is ever right":
         assert sum(last - first for first, last in rewards) / SEEDS > 0.2, "they are curves of learning"
+
+
+@pytest.mark.slow
+def test_a_hidden_grader_on_another_scale_raises_alarms_without_a_cheat(tmp_path: Path) -> None:
+    _, grave = curves(lambda: free(share_of_words, Judge(all_words)), tmp_path, 3)
+    assert any(grave)
