@@ -22,7 +22,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from grpo_arithmetic import Along, rewarding, setting
+from grpo_arithmetic import setting
+from grpo_tasks import reinforced
 
 from posttrain import tasks
 from posttrain.api import EMBEDDED
@@ -31,12 +32,10 @@ from posttrain.candidates.policy import PolicyCandidate
 from posttrain.evaluation.statistics import difference_of_shares, wilson_interval
 from posttrain.rollouts import play
 from posttrain.runs import Budget, Run
-from posttrain.techniques import _each_agent, grpo, sft
-from posttrain.types import Policy, Rollout, Task, UserError
+from posttrain.techniques import _each_agent, sft
+from posttrain.types import Policy, Rollout, Task
 
 ARMS = ("main", "adder", "main,adder")
-CONSTANT = {"steps": 100_000, "dev_rows": 60, "patience_without_signal": 100_000, "fooled": "warn"}
-"""The minutes end it."""
 SUM = re.compile(r"\s*(\d+)\s*\+\s*(\d+)\s*")
 ROWS_AT_ONCE = 60
 
@@ -98,16 +97,8 @@ async def arm(
     train: str, start: PolicyCandidate, before: Judged, task: Task, run: Run, given: argparse.Namespace
 ) -> dict[str, Any]:
     """One arm, saying how it goes."""
-    along = Along(run.folder / train.replace(",", "-"))
-    teaching = Run(along.folder, seed=given.seed, budget=Budget(given.minutes), on_progress=along)
-    taught, reason, training = start, "", {}
-    config = grpo.Config(**CONSTANT | {"train": train} | dict(given.set))
-    try:
-        taught = await grpo.teach(start, task, teaching, config, rewarding(given.shuffled, given.seed))
-        training = dict(taught.details["training"])
-        reason = str(taught.details.get("maybe learnt nothing", ""))
-    except UserError as error:  # where the control is expected to end
-        reason = error.message
+    folder = run.folder / train.replace(",", "-")
+    taught, training, reason, _ = await reinforced(start, task, folder, given, train=train)
     after = before if taught is start else await judge(taught, task)
     for name, member in taught.team().items() if taught is not start else ():
         if member.policy is not start.team()[name].policy:

@@ -80,21 +80,28 @@ async def begun(task: Task, policy: Policy, run: Run, given: argparse.Namespace)
     return start
 
 
+async def reinforced(
+    start: PolicyCandidate, task: Task, folder: Path, given: argparse.Namespace, **settings: Any
+) -> tuple[PolicyCandidate, dict[str, Any], str, float]:
+    """What came of it, the start itself where nothing did; what is told of the training, why nothing may have been
+    learnt, and how many seconds it took."""
+    along = Along(folder)
+    teaching = Run(along.folder, seed=given.seed, budget=Budget(given.minutes), on_progress=along)
+    config = grpo.Config(**CONSTANT | settings | dict(given.set))
+    try:
+        taught = await grpo.teach(start, task, teaching, config, rewarding(given.shuffled, given.seed))
+    except UserError as error:  # where the control is expected to end
+        return start, {}, error.message, teaching.seconds
+    reason = str(taught.details.get("maybe learnt nothing", ""))
+    return taught, dict(taught.details["training"]), reason, teaching.seconds
+
+
 async def learn(task: Task, policy: Policy, run: Run, given: argparse.Namespace) -> dict[str, Any]:
     """Judges, teaches and judges again, saying how it goes."""
     start = await begun(task, policy, run, given)
     before = await evaluate(start, task, "test", run)
     print(f"before: {before.score:.0%} right, {readable(task, before):.0%} readable (n = {before.n})", flush=True)
-    along = Along(run.folder / "grpo")
-    teaching = Run(along.folder, seed=given.seed, budget=Budget(given.minutes), on_progress=along)
-    taught, reason, training = start, "", {}
-    config = grpo.Config(**CONSTANT | dict(given.set))
-    try:
-        taught = await grpo.teach(start, task, teaching, config, rewarding(given.shuffled, given.seed))
-        training = dict(taught.details["training"])
-        reason = str(taught.details.get("maybe learnt nothing", ""))
-    except UserError as error:  # where the control is expected to end
-        reason = error.message
+    taught, training, reason, seconds = await reinforced(start, task, run.folder / "grpo", given)
     after = before if taught is start else await evaluate(taught, task, "test", run)
     passed = [[bool(attempt.passed) for attempt in each.attempts] for each in (after, before)]
     apart = difference_of_shares(*passed)
@@ -103,7 +110,7 @@ async def learn(task: Task, policy: Policy, run: Run, given: argparse.Namespace)
         "before": before.score, "after": after.score, "n": before.n,
         "interval_before": list(before.interval), "interval_after": list(after.interval),
         "difference": asdict(apart), "readable_before": readable(task, before), "readable_after": readable(task, after),
-        "commonest": commonest / before.n, "learnt_nothing": reason, "training": training, "seconds": teaching.seconds,
+        "commonest": commonest / before.n, "learnt_nothing": reason, "training": training, "seconds": seconds,
         "examples": [[attempt.answer, target_text(row.target or "")]
                      for attempt, row in list(zip(after.attempts, task.rows("test"), strict=True))[:8]],
     }  # fmt: skip

@@ -281,8 +281,8 @@ class Sampler:
         coming = self._coming(stems)
         adapters, share = [stem.adapter for stem in stems], not self.network.deterministic
         if share and self.network.decoder is not None and apart(stems, read):  # read where they will stay
-            room = self.stems.room_for(stems, coming, max(map(len, read)), self.network.decoder.nothing_kept())
-            hidden, _ = self.network.prefill(read, adapters, trunk, ends, room)
+            waiting = self.stems.room_for(stems, coming, max(map(len, read)), self.network.decoder.nothing_kept())
+            hidden, _ = self.network.prefill(read, adapters, trunk, ends, waiting)
             self.stems.all += stems
             return stems, hidden
         hidden, keys_values = self.network.prefill(read, adapters, trunk, ends)
