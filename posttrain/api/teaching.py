@@ -18,6 +18,7 @@ from posttrain.api.sources import load_task
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.comparison import bench, conclude
 from posttrain.discovery import find
+from posttrain.evaluation.counterparts import ask_again
 from posttrain.evaluation.evaluate import evaluate as evaluate_candidate
 from posttrain.evaluation.record import Evaluation
 from posttrain.evaluation.suspicions import suspicions
@@ -150,6 +151,7 @@ async def _taught(expression: str, start: PolicyCandidate, task: Task, run: Run,
             candidate, warnings = error.kept, [f"{error.message}; what {error.kept.name} taught is kept"]
     after = await evaluate_candidate(candidate, task, "dev", run)
     await candidate.save(run.folder / "saved")
+    again = await ask_again(candidate, task, after, run)
     before.write(run.folder / "before.jsonl")
     after.write(run.folder / "after.jsonl")
     result: dict[str, Any] = {
@@ -161,7 +163,7 @@ async def _taught(expression: str, start: PolicyCandidate, task: Task, run: Run,
         "n": after.n,
         "difference": asdict(after.against(before)),
         "seconds": run.seconds,
-        "notes": [*warnings, *bench.notes(candidate), *await suspicions(after, task)],
+        "notes": [*warnings, *bench.notes(candidate), *again.notes, *await suspicions(after, task, again)],
     }
     write_json(run.folder / RESULT, result)
     source, notes = str(task.folder or task.name), tuple(result["notes"])
@@ -217,12 +219,14 @@ def _value(technique: str, key: str, value: Any, wanted: Any) -> Any:
 @dataclass(frozen=True)
 class Judged:
     """What `evaluate` found.  `test_uses`: how often the test split has been looked at in this folder of runs, this
-    time included; None for another split; `suspicions`: what the score may owe to something else than the task."""
+    time included; None for another split; `suspicions`: what the score may owe to something else than the task;
+    `notes`: what came of rows that were asked again."""
 
     evaluation: Evaluation
     folder: Path
     test_uses: int | None
     suspicions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def judge(
@@ -250,8 +254,9 @@ def judge(
         uses = conclude.count_test_use(run, task) if split == "test" else None  # now: it may be stopped before the end
         with places.nothing_left_of_a_refused_start(run):
             evaluation = run_to_end(evaluate_candidate(candidate, task, split, run))
-    evaluation.write(run.folder / f"{split}.jsonl")
-    return Judged(evaluation, run.folder, uses, run_to_end(suspicions(evaluation, task)))
+            evaluation.write(run.folder / f"{split}.jsonl")
+            again = run_to_end(ask_again(candidate, task, evaluation, run))
+    return Judged(evaluation, run.folder, uses, run_to_end(suspicions(evaluation, task, again)), tuple(again.notes))
 
 
 def evaluate(

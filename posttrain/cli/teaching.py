@@ -182,6 +182,7 @@ def evaluate(
                 "parts": evaluation.parts(),
                 "test_uses": judged.test_uses,
                 "suspicions": judged.suspicions,
+                "notes": judged.notes,
             }
         )
         return
@@ -190,6 +191,8 @@ def evaluate(
     show.console.print(f"{named}, {split}: [bold]{_score(evaluation)}[/] {_scale(evaluation)}; valid {valid}")
     for name, value in evaluation.parts().items():
         show.console.print(f"  {name:<20} {value:.0%}", markup=False)
+    for told in judged.notes:
+        show.console.print(told, markup=False)
     for told in judged.suspicions:
         show.console.print(f"look: {told}", markup=False)
     if judged.test_uses is not None:

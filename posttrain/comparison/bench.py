@@ -22,6 +22,7 @@ from posttrain.comparison.latency import measure
 from posttrain.comparison.money import Cost, Prices, device_cost, hosted_cost, with_stated
 from posttrain.comparison.results import CandidateResult
 from posttrain.comparison.wording import duration
+from posttrain.evaluation.counterparts import ask_again
 from posttrain.evaluation.evaluate import evaluate
 from posttrain.evaluation.record import Evaluation
 from posttrain.evaluation.suspicions import suspicions
@@ -106,6 +107,7 @@ class Bench:
         with self.timed(f"{name}: test"):
             test = await evaluate(candidate, self.task, "test", self.run)
         test.write(folder / "test.jsonl")
+        again = await ask_again(candidate, self.task, test, self.run)
         training = getattr(candidate, "details", {}).get("training", {})
         result = CandidateResult(
             name=name,
@@ -121,8 +123,8 @@ class Bench:
             training_runs=1 if kind == "weights" else 0,
             update_rule=_update_rule(candidate, seconds),
             curves=tuple(_curves(folder / "teaching", expression)),
-            notes=notes(candidate),
-            suspicions=await suspicions(test, self.task),
+            notes=(*notes(candidate), *again.notes),
+            suspicions=await suspicions(test, self.task, again),
         )
         result = await self._measured(result, candidate)
         result = replace(result, notes=(*result.notes, *_said_of(candidate)))

@@ -8,6 +8,7 @@ is shown by the answer nearest to its middle, with what the reward pays for it a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ BEST = 0.25
 MOST_CLUSTERS = 6
 LEAST_ANSWERS = 12
 """For more than one cluster."""
+
+SHOWN = 5
+"""Answers of a cluster that are shown."""
 
 REJECTED = 0.3
 """A cluster whose hidden score is by so much below what is paid is one that cheats."""
@@ -66,6 +70,13 @@ class Cluster:
     @property
     def rejected(self) -> bool:
         return self.reward - self.gold >= REJECTED
+
+    @property
+    def shown(self) -> list[tuple[Paid, int]]:
+        """The first of its answers, and how often each was given to the same question."""
+        alike = Counter((one.asked, one.rollout.answer) for one in self.answers)
+        firsts = {(one.asked, one.rollout.answer): one for one in reversed(self.answers)}
+        return [(firsts[key], count) for key, count in alike.most_common(SHOWN)]
 
 
 def clusters(paid: Sequence[Paid]) -> list[Cluster]:

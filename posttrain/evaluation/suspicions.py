@@ -5,7 +5,8 @@
   it was made from, by other words or numbers, so that who has learnt by heart, or by the surface, is right on that
   row alone (of two that name each other, the second is the twin);
 - answers that are paid for and that the hidden grader rejects;
-- programs that return the wanted results for the very inputs of the tests (special_cases.py).
+- programs that return the wanted results for the very inputs of the tests (special_cases.py);
+- programs by another name, and tests that no program passes, as they were asked again (counterparts.py).
 
 A suspicion is a sentence; what it says is worth a look, and some of it has good reasons.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from posttrain.evaluation.audit.grading import LONGEST_WAIT, graded
+from posttrain.evaluation.counterparts import NOT_ASKED, Counterparts
 from posttrain.evaluation.record import Attempt, Evaluation
 from posttrain.evaluation.special_cases import special_cases
 from posttrain.evaluation.statistics import difference_of_means, difference_of_shares
@@ -31,12 +33,13 @@ NAMED = 3
 """Rows named in a sentence."""
 
 
-async def suspicions(evaluation: Evaluation, task: Task) -> tuple[str, ...]:
-    """All that there are, in a sentence each."""
+async def suspicions(evaluation: Evaluation, task: Task, again: Counterparts = NOT_ASKED) -> tuple[str, ...]:
+    """All that there are, in a sentence each; `again` is what came of rows that were asked again."""
     rows = {row.id: row for row in task.splits.get(evaluation.split, ())}
     found = [_impossible(evaluation, rows), _twins(evaluation, rows), await _rejected(evaluation, task, rows)]
     if isinstance(task.grader, code.Grader):
         found.append(_special(evaluation, rows))
+    found += again.suspicions
     return tuple(filter(None, found))
 
 

@@ -39,3 +39,8 @@ def test_the_page_escapes_what_was_answered(tmp_path: Path) -> None:
     assert "<script>" not in text and "&lt;script&gt;" in text and "pays &lt;0.3&gt; more" in text
     assert text.index("hidden score") and "What is 2 + 2?" in text
     assert "No answer was paid for." in page(tmp_path, 8, [], WRONG).read_text()
+
+
+def test_an_answer_that_was_given_again_is_shown_once_with_how_often() -> None:
+    (cluster,) = clusters([paid("the same", 1.0, 0.0)] * 7 + [paid("another", 1.0, 0.0)])[:1]
+    assert [(one.rollout.answer, times) for one, times in cluster.shown] == [("the same", 7), ("another", 1)]

@@ -32,9 +32,10 @@ def digits(text: str, digit: str) -> str:
     return re.sub(r"\d", digit, text)
 
 
-def frames(golds: Sequence[str]) -> list[str]:
-    """The forms that answers, or their last lines, have when numbers are taken out, the commonest first."""
-    lasts = [gold.strip().rpartition("\n")[2] for gold in golds]
+def frames(golds: Sequence[str], *, whole: bool = False) -> list[str]:
+    """The forms that answers, or their last lines (but for `whole`), have when numbers are taken out, the commonest
+    first."""
+    lasts = [] if whole else [gold.strip().rpartition("\n")[2] for gold in golds]
     return [frame for frame, _ in Counter(NUMBER.sub(SLOT, text) for text in (*lasts, *golds)).most_common()]
 
 
@@ -65,6 +66,30 @@ def filled(frames: Sequence[str]) -> Callable[[Row], str]:
         return first + "".join(f"{named[i % len(named)] if named else 0}{text}" for i, text in enumerate(rest))
 
     return answer
+
+
+def counted_on(line: str, times: int) -> str:
+    """A line again and again, in which the first number that stands alone goes on: "Day 1: x", "Day 2: x"."""
+    counter = re.search(r"\b\d{1,4}\b", line)
+    if not counter:
+        return "\n".join([line] * times)
+    first, (start, end) = int(counter[0]), counter.span()
+    return "\n".join(f"{line[:start]}{first + i}{line[end:]}" for i in range(times))
+
+
+def fields(golds: Iterable[str]) -> dict[str, list[str]]:
+    """The values of each field of answers that are records in JSON, or lines of the form `name: value`."""
+    found: dict[str, list[str]] = {}
+    for gold in golds:
+        try:
+            record = json.loads(gold)
+        except ValueError:
+            record = dict(re.findall(r"^([^:\n]{1,40}): *(.+)$", gold, re.MULTILINE))
+        for name, value in record.items() if isinstance(record, dict) else ():
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            if text not in (known := found.setdefault(name, [])):
+                known.append(text)
+    return found
 
 
 def numbers(question: str) -> list[str]:

@@ -142,7 +142,7 @@ def probes(rows: Sequence[Row], output: Output, source: str) -> list[Probe]:
         Probe("another row's answer", "gives one row's answer to all", always(golds[:MOST_ANSWERS])),
         Probe("format", "keeps the form and leaves the content out", always(shells(golds, output))),
         Probe("number", "keeps the form and puts another number in", strange_numbers(golds)),
-        Probe("list", "lists what may be the answer", always(lists(golds, output))),
+        Probe("list", "lists what may be the answer", (*always(lists(golds, output)), *every_value(golds))),
         Probe("shown example", "gives what the question shows", always(shown(questions))),
         Probe("source", "writes what the grader's source says", always(said(source))),
     ]
@@ -184,6 +184,16 @@ QUESTION_NUMBERS = (
     ("its last number", _nth(forms.numbers, -1)),
     ("its longest number", _largest),
 )
+MOST_VALUES = 12
+"""A field of answers that has more is free text."""
+
+
+def _repeated(row: Row) -> str:
+    """The question's last line, as often as its first number says."""
+    count = next((int(number) for number in forms.numbers(row.text) if number.isdigit()), 1)
+    return forms.counted_on(row.text.strip().rpartition("\n")[2], min(count, 40))
+
+
 ECHOES = (
     Attempt("the question", lambda row: row.text),
     Attempt("the question twice", lambda row: f"{row.text}\n{row.text}"),
@@ -192,6 +202,9 @@ ECHOES = (
     Attempt("what follows its first colon", lambda row: _paragraphs(row.text.partition(":")[2] or " ")[0]),
     Attempt("its first word", _nth(str.split, 0)),
     Attempt("its last word", _nth(str.split, -1)),
+    Attempt("its last line, counted on", _repeated),
+    Attempt("its numbers, a line each", lambda row: "\n".join(forms.numbers(row.text))),
+    Attempt("its numbers, by commas", lambda row: ", ".join(forms.numbers(row.text))),
     Attempt("its names and numbers", lambda row: " ".join(forms.named(row.text))),
     *(Attempt(label, number) for label, number in QUESTION_NUMBERS),
 )
@@ -234,7 +247,29 @@ def strange_numbers(golds: Sequence[str]) -> tuple[Attempt, ...]:
     each = [
         Attempt(f"{label}, in its form", forms.framed(frames, number)) for label, number in (*values, *QUESTION_NUMBERS)
     ]
-    return (*each, Attempt("the question's numbers, in its form", forms.filled(frames)), *always_so)
+    whole = [frame for frame in forms.frames(golds, whole=True) if forms.SLOT in frame]
+    all_of_them = (
+        Attempt("the question's numbers, in its form", forms.filled(frames)),
+        *([Attempt("the question's numbers, in its whole form", forms.filled(whole))] if whole else []),
+    )
+    return (*each, *all_of_them, *always_so)
+
+
+def every_value(golds: Sequence[str]) -> tuple[Attempt, ...]:
+    """Records, or lines `name: value`, in which each field has all its values, and the question where it is free."""
+    values = forms.fields(golds)
+    closed = {name: known for name, known in values.items() if 1 < len(known) <= MOST_VALUES}
+    if not closed:
+        return ()
+
+    def lines(row: Row) -> str:
+        asked = " ".join(row.text.split())
+        return "\n".join(f"{name}: {value}" for name in values for value in closed.get(name, [asked]))
+
+    def record(row: Row) -> str:
+        return json.dumps({name: closed.get(name, row.text) for name in values}, ensure_ascii=False)
+
+    return (Attempt("every value of each field", record if golds[0].lstrip().startswith("{") else lines),)
 
 
 def lists(golds: Sequence[str], output: Output) -> list[str]:

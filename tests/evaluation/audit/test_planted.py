@@ -1,7 +1,7 @@
-"""Faults planted in sound graders by somebody who had not seen the audit, in four batches, each after it was frozen.
+"""Faults planted in sound graders by somebody who had not seen the audit, in five batches, each after it was frozen.
 
-Of the first ten it then found four, of the second and of the third eight, of the fourth seven
-(docs/notes/2026-11-29-graders-audited.md, 2026-11-30-agents-and-cheats.md); what it missed taught it most of the rest.
+Of the first ten it then found four, of the second and of the third eight, of the fourth and the fifth seven
+(docs/notes/2026-11-29-graders-audited.md and the later ones); what it missed taught it most of the rest.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import planted
 import planted_again
+import planted_fifthly
 import planted_fourthly
 import planted_thirdly
 import pytest
@@ -21,7 +22,7 @@ from test_audit import Grading, worst
 from posttrain.evaluation.audit import Audit, audit
 from posttrain.types import Output, Task, target_text
 
-ALL = [*planted.PLANTED, *planted_again.PLANTED, *planted_thirdly.PLANTED, *planted_fourthly.PLANTED]
+ALL = [*planted.PLANTED, *planted_again.PLANTED, *planted_thirdly.PLANTED, *planted_fourthly.PLANTED, *planted_fifthly.PLANTED]
 
 PART_OF_THE_TASK = {"maze": "WARN", "knight": "WARN", "proof": ""}
 """Who cheats there must find the ends of a way, squares that lie three apart, a circle among implications: who knows the

@@ -12,8 +12,6 @@
 
 enum { BLOCK = 64, TILE = 24, FEW = 8, MOST_SIZE = 256 };  /* keys and rows at once; few rows; numbers of a head */
 
-static inline long least(long a, long b) { return a < b ? a : b; }
-
 /* The first query of a part that sees its key of this number. */
 static inline long first_seeing(const part *p, long key) { return p->start + (key < p->seen ? 0 : key - p->seen + 1); }
 
@@ -28,8 +26,8 @@ static inline void sight(const manner *m, const part *p, long query, long first_
     }
 }
 
-static inline __mmask16 between(long low, long high, int vector) {
-    return first(high - vector * LANES) & (__mmask16)~first(low - vector * LANES);
+static inline mask between(long low, long high, int vector) {
+    return without(first(high - vector * LANES), first(low - vector * LANES));
 }
 
 /* Whether none of some rows sees a key of a block. */
@@ -67,42 +65,25 @@ static void soften(
     for (long r = 0; r < rows; r++, scores += BLOCK, values += m->size) {
         long low, high;
         sight(m, p, (row + r) / m->shared, first_key, count, &low, &high);
-        lanes x[VECTORS], top = all(-INFINITY);
-        for (int t = 0; t < VECTORS; t++) {
-            x[t] = _mm512_mask_mul_ps(all(-INFINITY), between(low, high, t), load(scores + t * LANES), all(m->scale));
-            top = _mm512_max_ps(top, x[t]);
+        lanes x[BLOCK / LANES], top = all(-INFINITY);
+        for (int t = 0; t < BLOCK / LANES; t++) {
+            x[t] = either(between(low, high, t), times(load(scores + t * LANES), all(m->scale)), all(-INFINITY));
+            top = larger(top, x[t]);
         }
-        float before = *largest[r], now = fmaxf(before, _mm512_reduce_max_ps(top));
+        float before = *largest[r], now = fmaxf(before, largest_of(top));
         if (low >= high) now = before;
         lanes total = all(0);
-        for (int t = 0; t < VECTORS; t++) {
-            x[t] = _mm512_maskz_mov_ps(between(low, high, t), exponential(_mm512_sub_ps(x[t], all(now))));
-            total = _mm512_add_ps(total, x[t]);
+        for (int t = 0; t < BLOCK / LANES; t++) {
+            x[t] = only(between(low, high, t), exponential(minus(x[t], all(now))));
+            total = plus(total, x[t]);
             store(scores + t * LANES, x[t]);
         }
         float kept = before == now ? 1 : expf(before - now);
         *sums[r] = *sums[r] * kept + sum(total);
         *largest[r] = now;
         if (kept != 1)
-            for (long i = 0; i < m->size; i += LANES) store(values + i, _mm512_mul_ps(load(values + i), all(kept)));
+            for (long i = 0; i < m->size; i += LANES) store(values + i, times(load(values + i), all(kept)));
     }
-}
-
-/* The sums of sixteen vectors of sixteen. */
-static inline __attribute__((always_inline)) lanes sums_of(const lanes *x) {
-    lanes by_four[4];  /* the sums of four vectors, spread over four parts */
-    for (int i = 0; i < 4; i++, x += 4) {
-        __m512d first = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(x[0], x[1]), _mm512_unpackhi_ps(x[0], x[1])));
-        __m512d last = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(x[2], x[3]), _mm512_unpackhi_ps(x[2], x[3])));
-        lanes even = _mm512_castpd_ps(_mm512_unpacklo_pd(first, last));
-        by_four[i] = _mm512_add_ps(even, _mm512_castpd_ps(_mm512_unpackhi_pd(first, last)));
-    }
-    for (int i = 0; i < 2; i++) {
-        lanes a = by_four[2 * i], b = by_four[2 * i + 1];
-        by_four[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
-    }
-    lanes a = by_four[0], b = by_four[1];
-    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
 }
 
 /* Scores [rows, BLOCK] of few queries [rows, size] and `length` keys, for which to turn these would take longer. */
@@ -113,7 +94,7 @@ static void score_few(long rows, long size, long length, const float *queries, c
             for (long r = 0; r < rows; r++) {
                 products[r][i] = all(0);
                 for (long d = 0; d < size && at + i < length; d += LANES)
-                    products[r][i] = _mm512_fmadd_ps(load(queries + r * size + d), load(keys + (at + i) * apart + d), products[r][i]);
+                    products[r][i] = plus_product(load(queries + r * size + d), load(keys + (at + i) * apart + d), products[r][i]);
             }
         for (long r = 0; r < rows; r++) store(scores + r * BLOCK + at, sums_of(products[r]));
     }
@@ -178,7 +159,7 @@ void attend(
     for (long i = 0; i < tokens * m->heads; i++) {
         float *row = out + i / m->heads * of_out->token + i % m->heads * of_out->head;
         lanes share = all(1 / totals[i]);
-        for (long j = 0; j < m->size; j += LANES) store(row + j, _mm512_mul_ps(load(row + j), share));
+        for (long j = 0; j < m->size; j += LANES) store(row + j, times(load(row + j), share));
         totals[i] = largest[i] + logf(totals[i]);
     }
 }
@@ -187,7 +168,7 @@ void attend(
 static void scatter(const float *x, const strides *s, const manner *m, long group, long row, long rows, float *to) {
     for (long r = row; r < row + rows; r++, x += m->size) {
         float *place = to + (r / m->shared) * s->token + (group * m->shared + r % m->shared) * s->head;
-        for (long j = 0; j < m->size; j += LANES) store(place + j, _mm512_add_ps(load(place + j), load(x + j)));
+        for (long j = 0; j < m->size; j += LANES) store(place + j, plus(load(place + j), load(x + j)));
     }
 }
 
@@ -200,11 +181,11 @@ static void slopes(
     for (long r = 0; r < rows; r++, scores += BLOCK, back += BLOCK) {
         long low, high;
         sight(m, p, (row + r) / m->shared, first_key, count, &low, &high);
-        for (int t = 0; t < VECTORS; t++) {
-            lanes x = _mm512_fmsub_ps(load(scores + t * LANES), all(m->scale), all(totals[r]));
-            lanes weights = _mm512_maskz_mov_ps(between(low, high, t), exponential(x));
-            lanes of_score = _mm512_mul_ps(weights, _mm512_sub_ps(load(back + t * LANES), all(along[r])));
-            of_score = _mm512_maskz_mul_ps(between(low, high, t), of_score, all(m->scale));
+        for (int t = 0; t < BLOCK / LANES; t++) {
+            lanes x = product_minus(load(scores + t * LANES), all(m->scale), all(totals[r]));
+            lanes weights = only(between(low, high, t), exponential(x));
+            lanes of_score = times(weights, minus(load(back + t * LANES), all(along[r])));
+            of_score = only(between(low, high, t), times(of_score, all(m->scale)));
             store(scores + t * LANES, weights);
             store(back + t * LANES, of_score);
         }
@@ -245,7 +226,7 @@ void attend_backward(
                         total[r] = totals[(row + r) / m->shared * m->heads + group * m->shared + (row + r) % m->shared];
                         lanes products = all(0);
                         for (long j = r * size; j < (r + 1) * size; j += LANES)
-                            products = _mm512_fmadd_ps(load(queries + j), load(given + j), products);
+                            products = plus_product(load(queries + j), load(given + j), products);
                         along[r] = sum(products);
                     }
                     gather(q, of_q, m, group, row, rows, queries);
@@ -264,8 +245,8 @@ void attend_backward(
                     for (long d = 0; d < size; d += LANES) {
                         float *key = to_k + (at + j) * of_to_k->token + group * of_to_k->head + d;
                         float *value = to_v + (at + j) * of_to_v->token + group * of_to_v->head + d;
-                        store(key, _mm512_add_ps(load(key), load(more_k + j * size + d)));
-                        store(value, _mm512_add_ps(load(value), load(more_v + j * size + d)));
+                        store(key, plus(load(key), load(more_k + j * size + d)));
+                        store(value, plus(load(value), load(more_v + j * size + d)));
                     }
             }
 }

@@ -44,8 +44,8 @@ static void narrow_row(const float *x, long in, const delta *d, float *narrow) {
     for (long r = 0; r < d->rank; r++) {
         lanes products = all(0);
         for (long i = 0; i < in; i += LANES) {
-            __mmask16 which = first(in - i);
-            products = _mm512_fmadd_ps(load_some(which, d->a + r * in + i), load_some(which, x + i), products);
+            mask which = first(in - i);
+            products = plus_product(load_some(which, d->a + r * in + i), load_some(which, x + i), products);
         }
         narrow[r] = sum(products);
     }
@@ -72,12 +72,14 @@ static void add_delta(const delta *d, const float *x, long rows, long in, long a
 static void apply(const layer *l, int which, const some *tokens, const float *x, int onto, float *y, float *room) {
     const linear *w = l->linears + which;
     long rows = tokens->end - tokens->start, in = w->in, out = w->out;
+#ifdef __AVX512F__  /* elsewhere weights are never in 8 bits or in pairs */
     if (w->scales) {
         multiply_int8(x, rows, in, w->weight, w->scales, w->sums, onto ? room : y, out);
         for (long i = 0; onto && i < rows * out; i++) y[i] += room[i];
     } else if (w->pairs)
         multiply_pairs(x, in, rows, in, w->weight, w->stride, onto ? y : w->bias, onto ? out : 0, y, out, out, 0, 0);
     else
+#endif
         multiply(x, in, 1, rows, in, w->weight, w->stride, 0, onto ? y : w->bias, onto ? out : 0, y, out, out, 0, 0);
     for (long r = 0; w->bias && (onto || w->scales) && r < rows; r++)
         for (long i = 0; i < out; i++) y[r * out + i] += w->bias[i];

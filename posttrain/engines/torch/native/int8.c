@@ -8,6 +8,8 @@
 #include "lanes.h"
 #include "products.h"
 
+#ifdef __AVX512F__
+
 #define VNNI __attribute__((target("avx512vnni,avx512bw")))
 
 enum { BYTES = 64, AHEAD = 4096, NEAR = 1 << 18, MOST_IN = 32768 };
@@ -16,15 +18,15 @@ static const float LARGEST = 32767.0f;
 
 /* x [in] -> its bytes; gives back its scale, nan when a number of it is none. */
 static float quantise(const float *x, long in, uint8_t *upper, uint8_t *lower) {
-    lanes most = _mm512_setzero_ps();
-    __mmask16 finite = 0xffff;
+    lanes most = all(0);
+    mask finite = 0xffff;
     for (long i = 0; i < in; i += LANES) {
         lanes size = _mm512_abs_ps(load(x + i));
         finite &= _mm512_cmp_ps_mask(size, all(INFINITY), _CMP_LT_OQ);
-        most = _mm512_max_ps(most, size);
+        most = larger(most, size);
     }
     if (finite != 0xffff) return NAN;
-    float scale = _mm512_reduce_max_ps(most) / LARGEST;
+    float scale = largest_of(most) / LARGEST;
     if (scale < FLT_MIN) scale = 1;  /* nothing but zeros, or as good as that */
     for (long i = 0; i < in; i += LANES) {
         __m512i whole = _mm512_cvtps_epi32(_mm512_div_ps(load(x + i), all(scale)));
@@ -36,7 +38,7 @@ static float quantise(const float *x, long in, uint8_t *upper, uint8_t *lower) {
 }
 
 /* The sums of four vectors of sixteen. */
-static inline __m128i sums_of(const __m512i *x) {
+static inline __m128i added_up(const __m512i *x) {
     __m256i half[4];
     for (int k = 0; k < 4; k++)
         half[k] = _mm256_add_epi32(_mm512_castsi512_si256(x[k]), _mm512_extracti64x4_epi64(x[k], 1));
@@ -61,7 +63,7 @@ VNNI static inline void four(
         }
     }
     /* in numbers of 53 bits, which hold these sums */
-    __m256d whole = _mm256_fmadd_pd(_mm256_set1_pd(256), _mm256_cvtepi32_pd(sums_of(high)), _mm256_cvtepi32_pd(sums_of(low)));
+    __m256d whole = _mm256_fmadd_pd(_mm256_set1_pd(256), _mm256_cvtepi32_pd(added_up(high)), _mm256_cvtepi32_pd(added_up(low)));
     __m256d offset = _mm256_cvtepi32_pd(_mm_loadu_si128((const __m128i *)sums));
     __m128 exact = _mm256_cvtpd_ps(_mm256_fnmadd_pd(_mm256_set1_pd(32768), offset, whole));
     _mm_storeu_ps(y, _mm_mul_ps(exact, _mm_mul_ps(_mm_set1_ps(scale), _mm_loadu_ps(scales))));
@@ -82,3 +84,5 @@ VNNI void multiply_int8(
                 four(upper, lower, scale, in, w + o * in, sums + o, scales + o, y + r * out + o);
         }
 }
+
+#endif

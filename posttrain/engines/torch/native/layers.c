@@ -7,16 +7,16 @@
 /* x [rows, size] / sqrt(mean(x^2) + epsilon) * scale [size] -> y, and that factor of each row -> inverse [rows]. */
 void norm(const float *x, const float *scale, float *y, float *inverse, long rows, long size, float epsilon) {
     for (long r = 0; r < rows; r++, x += size, y += size) {
-        lanes squares = _mm512_setzero_ps();
+        lanes squares = all(0);
         for (long i = 0; i < size; i += LANES) {
             lanes part = load_some(first(size - i), x + i);
-            squares = _mm512_fmadd_ps(part, part, squares);
+            squares = plus_product(part, part, squares);
         }
         float factor = 1.0f / sqrtf(sum(squares) / size + epsilon);
         inverse[r] = factor;
         for (long i = 0; i < size; i += LANES) {
-            __mmask16 which = first(size - i);
-            store_some(which, y + i, _mm512_mul_ps(_mm512_mul_ps(load_some(which, x + i), all(factor)), load_some(which, scale + i)));
+            mask which = first(size - i);
+            store_some(which, y + i, times(times(load_some(which, x + i), all(factor)), load_some(which, scale + i)));
         }
     }
 }
@@ -26,18 +26,18 @@ void norm_backward(
     const float *of_y, const float *x, const float *scale, const float *inverse, float *of_x, long rows, long size
 ) {
     for (long r = 0; r < rows; r++, of_y += size, x += size, of_x += size) {
-        lanes along = _mm512_setzero_ps();
+        lanes along = all(0);
         for (long i = 0; i < size; i += LANES) {
-            __mmask16 which = first(size - i);
-            lanes scaled = _mm512_mul_ps(load_some(which, of_y + i), load_some(which, scale + i));
-            along = _mm512_fmadd_ps(scaled, load_some(which, x + i), along);
+            mask which = first(size - i);
+            lanes scaled = times(load_some(which, of_y + i), load_some(which, scale + i));
+            along = plus_product(scaled, load_some(which, x + i), along);
         }
         float factor = inverse[r], back = sum(along) * factor * factor * factor / size;
         for (long i = 0; i < size; i += LANES) {
-            __mmask16 which = first(size - i);
-            lanes scaled = _mm512_mul_ps(load_some(which, of_y + i), load_some(which, scale + i));
-            lanes left = _mm512_mul_ps(load_some(which, x + i), all(back));
-            store_some(which, of_x + i, _mm512_fmsub_ps(scaled, all(factor), left));
+            mask which = first(size - i);
+            lanes scaled = times(load_some(which, of_y + i), load_some(which, scale + i));
+            lanes left = times(load_some(which, x + i), all(back));
+            store_some(which, of_x + i, product_minus(scaled, all(factor), left));
         }
     }
 }
@@ -46,11 +46,11 @@ void norm_backward(
 void gate(const float *joined, long stride, float *y, long rows, long width) {
     for (long r = 0; r < rows; r++, joined += stride, y += width)
         for (long i = 0; i < width; i += LANES) {
-            __mmask16 which = first(width - i);
+            mask which = first(width - i);
             prefetch(joined + stride + i);  /* the next row: there is more to compute than the processor looks ahead */
             prefetch(joined + stride + width + i);
             lanes g = load_some(which, joined + i), up = load_some(which, joined + width + i);
-            store_some(which, y + i, _mm512_mul_ps(_mm512_mul_ps(g, sigmoid(g)), up));
+            store_some(which, y + i, times(times(g, sigmoid(g)), up));
         }
 }
 
@@ -58,15 +58,15 @@ void gate(const float *joined, long stride, float *y, long rows, long width) {
 void gate_backward(const float *joined, long stride, const float *of_y, float *of_joined, long rows, long width) {
     for (long r = 0; r < rows; r++, joined += stride, of_joined += 2 * width, of_y += width)
         for (long i = 0; i < width; i += LANES) {
-            __mmask16 which = first(width - i);
+            mask which = first(width - i);
             lanes g = load_some(which, joined + i), up = load_some(which, joined + width + i);
             prefetch(joined + stride + i);
             prefetch(joined + stride + width + i);
             prefetch(of_y + width + i);
-            lanes of = load_some(which, of_y + i), s = sigmoid(g), silu = _mm512_mul_ps(g, s);
-            lanes slope = _mm512_fmadd_ps(silu, _mm512_sub_ps(all(1.0f), s), s);  /* s + g s (1 - s) */
-            store_some(which, of_joined + i, _mm512_mul_ps(_mm512_mul_ps(of, up), slope));
-            store_some(which, of_joined + width + i, _mm512_mul_ps(of, silu));
+            lanes of = load_some(which, of_y + i), s = sigmoid(g), silu = times(g, s);
+            lanes slope = plus_product(silu, minus(all(1.0f), s), s);  /* s + g s (1 - s) */
+            store_some(which, of_joined + i, times(times(of, up), slope));
+            store_some(which, of_joined + width + i, times(of, silu));
         }
 }
 
@@ -84,13 +84,13 @@ void turn(
             const float *from = x + r * stride + h * size;
             float *to = y + r * y_stride + h * size;
             for (long i = 0; i < half; i += LANES) {
-                __mmask16 which = first(half - i);
+                mask which = first(half - i);
                 lanes x1 = load_some(which, from + i), x2 = load_some(which, from + half + i);
                 lanes s1 = load_some(which, of_second + i), s2 = load_some(which, of_first + i);
                 lanes c1 = load_some(which, cos + i), c2 = load_some(which, cos + half + i);
-                s1 = _mm512_mul_ps(all(sign), s1), s2 = _mm512_mul_ps(all(sign), s2);
-                store_some(which, to + i, _mm512_fnmadd_ps(x2, s1, _mm512_mul_ps(x1, c1)));
-                store_some(which, to + half + i, _mm512_fmadd_ps(x1, s2, _mm512_mul_ps(x2, c2)));
+                s1 = times(all(sign), s1), s2 = times(all(sign), s2);
+                store_some(which, to + i, minus_product(x2, s1, times(x1, c1)));
+                store_some(which, to + half + i, plus_product(x1, s2, times(x2, c2)));
             }
         }
 }

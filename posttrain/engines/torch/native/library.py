@@ -29,7 +29,9 @@ from posttrain.engines.torch.cache_folder import cache_folder
 
 SOURCES = Path(__file__).parent
 
-FLAGS = ("-O3", "-march=x86-64-v4", "-shared", "-fPIC")
+FLAGS = ("-O3", "-shared", "-fPIC")
+MARCH = {"AVX512": "-march=x86-64-v4", "AVX2": "-march=x86-64-v3"}
+"""By what torch says the processor is capable of."""
 
 PATIENCE_S = 120
 
@@ -56,6 +58,8 @@ SIGNATURES: Mapping[str, Sequence[Any]] = {
 }
 """Of each function, as the C files have it."""
 
+ONLY_AVX512 = ("multiply_pairs", "multiply_int8")
+
 FAILING = ("through_layers",)
 """Those that give back something else than 0 when there is no memory."""
 
@@ -75,8 +79,9 @@ def suits_here(x: Tensor) -> bool:
 
 @functools.cache
 def library() -> Any:
-    """The compiled functions; None where the processor has no AVX-512, or there is no C compiler ($CC, else cc)."""
-    if platform.machine() != "x86_64" or torch.backends.cpu.get_cpu_capability() != "AVX512":
+    """The compiled functions; None where the processor has no AVX2, or there is no C compiler ($CC, else cc)."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    if platform.machine() != "x86_64" or capability not in MARCH:
         return None
     named = os.environ.get("CC") or "cc"
     try:
@@ -87,7 +92,7 @@ def library() -> Any:
         _log.info("no C compiler (%s): attention, products and decoding are left to torch, which is slower", named)
         return None
     try:
-        found = _loaded(compiler)
+        found = _loaded(compiler, MARCH[capability])
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", "") or error
         _log.warning(
@@ -95,35 +100,41 @@ def library() -> Any:
         )
         return None
     for name, arguments in SIGNATURES.items():
+        if name in ONLY_AVX512 and capability != "AVX512":
+            continue
         function = getattr(found, name)
         function.argtypes, function.restype = arguments, ctypes.c_int if name in FAILING else None
     return found
 
 
+def _has_avx512() -> bool:
+    return library() is not None and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
 def has_vnni() -> bool:
     """Whether the processor multiplies bytes."""
-    return library() is not None and bool(torch.cpu._is_vnni_supported())
+    return _has_avx512() and bool(torch.cpu._is_vnni_supported())
 
 
 def has_pairs() -> bool:
     """Whether the processor multiplies pairs of bfloat16, and has no matrices of them, which are faster yet."""
     cpu = torch.cpu
-    return library() is not None and bool(cpu._is_avx512_bf16_supported()) and not cpu._is_amx_tile_supported()
+    return _has_avx512() and bool(cpu._is_avx512_bf16_supported()) and not cpu._is_amx_tile_supported()
 
 
-def _loaded(compiler: list[str]) -> ctypes.CDLL:
-    file = _compiled(compiler)
+def _loaded(compiler: list[str], march: str) -> ctypes.CDLL:
+    file = _compiled(compiler, march)
     try:
         return ctypes.CDLL(str(file))
     except OSError:  # cut short, as by a full disk
         file.unlink()
-        return ctypes.CDLL(str(_compiled(compiler)))
+        return ctypes.CDLL(str(_compiled(compiler, march)))
 
 
-def _compiled(compiler: list[str]) -> Path:
+def _compiled(compiler: list[str], march: str) -> Path:
     """The library's file.  Raises OSError or subprocess.SubprocessError."""
     sources = sorted(SOURCES.glob("*.[ch]"))
-    stamp = hashlib.sha256(repr((compiler, FLAGS)).encode())
+    stamp = hashlib.sha256(repr((compiler, march, FLAGS)).encode())
     for source in sources:
         stamp.update(source.read_bytes())
     folder = _folder()
@@ -131,7 +142,15 @@ def _compiled(compiler: list[str]) -> Path:
     if not found.exists():
         handle, made = tempfile.mkstemp(suffix=".so", dir=folder)  # of its own: others may be compiling, too
         os.close(handle)
-        command = [*compiler, *FLAGS, *(str(source) for source in sources if source.suffix == ".c"), "-o", made, "-lm"]
+        command = [
+            *compiler,
+            march,
+            *FLAGS,
+            *(str(source) for source in sources if source.suffix == ".c"),
+            "-o",
+            made,
+            "-lm",
+        ]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_S)
             Path(made).replace(found)

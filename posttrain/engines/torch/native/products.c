@@ -2,12 +2,18 @@
  *
  * A few columns at a time meet all rows, from the second-nearest cache, while the next columns are on their way there: few
  * rows wait for the weights to be read from memory, once, and many for nothing.  (After Goto and van de Geijn, 2008,
- * "Anatomy of high-performance matrix multiplication", who lay the columns together first.) */
+ * "Anatomy of high-performance matrix multiplication", who lay the columns together first, as is done here where registers
+ * hold eight floats.  There, few rows meet weights in the order in which they lie: in_order.h.)  By either way a number is
+ * summed in the same order. */
 #include "products.h"
+
+#include "in_order.h"
 #include "tiles.h"
 
-enum { TALL = 8, WIDE = 3, PANEL = WIDE * LANES };  /* rows and vectors of columns in registers */
-enum { DEPTH = 2048, STRIP = 768 };  /* of a panel; rows that meet it */
+enum { NARROW = LANES < 16 };  /* half as much fits into a register, and half as many of these there are */
+enum { LINES = 3, PANEL = LINES * LINE };  /* of memory, next to each other, and the columns that they hold */
+enum { TALL = NARROW ? 6 : 8, WIDE = NARROW ? 2 : 3 };  /* rows and vectors of columns in registers */
+enum { DEPTH = NARROW ? 384 : 2048, STRIP = 768 };  /* of a panel; rows that meet it */
 enum { PAIRS = 768, AT_ONCE = 128 };  /* of a row, and rows, that are rounded at once */
 
 /* Of w [depth, columns], or `turned` [columns, depth], the part that starts so deep and at that column. */
@@ -24,19 +30,19 @@ static void pack_turned(const float *w, long stride, long depth, long columns, f
             transpose_some(w + c * stride + d, stride, columns - c, depth - d, panel + d * PANEL + c, PANEL);
 }
 
-/* The last columns of weights, fewer than PANEL -> panel [depth, PANEL]: beyond them nothing may be read. */
-static void pack(const float *w, long stride, long depth, const __mmask16 *which, float *panel) {
+/* PANEL columns of weights, or the last of them: beyond these nothing may be read -> panel [depth, PANEL]. */
+static void pack(const float *w, long stride, long depth, const mask *which, float *panel) {
     for (long d = 0; d < depth; d++)
-        for (int t = 0; t < WIDE; t++) store(panel + d * PANEL + t * LANES, load_some(which[t], w + d * stride + t * LANES));
+        for (int t = 0; t < PANEL / LANES; t++) store(panel + d * PANEL + t * LANES, load_some(which[t], w + d * stride + t * LANES));
 }
 
 /* `rows` of y at `vectors` * LANES columns (both known to the compiler): a product with a panel, and what it is added to,
  * last: rounded once. */
 static inline __attribute__((always_inline)) void micro_kernel(
     int rows, int vectors, int pairs, const float *x, long x_row, long x_step, const float *panel, long panel_row, long depth,
-    const float *onto, long onto_row, const __mmask16 *which, float *y, long y_row, const ahead *next
+    const float *onto, long onto_row, const mask *which, float *y, long y_row, const ahead *next
 ) {
-    lanes sums[TALL][VECTORS];
+    lanes sums[TALL][MOST_VECTORS];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
@@ -46,42 +52,51 @@ static inline __attribute__((always_inline)) void micro_kernel(
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int t = 0; t < vectors; t++) {
-            if (onto) sums[r][t] = _mm512_add_ps(sums[r][t], load_some(which[t], onto + r * onto_row + t * LANES));
+            if (onto) sums[r][t] = plus(sums[r][t], load_some(which[t], onto + r * onto_row + t * LANES));
             store_some(which[t], y + r * y_row + t * LANES, sums[r][t]);
         }
 }
 
-#define MICRO_KERNEL(rows, ...) \
-    switch (vectors) { \
-        case 1: micro_kernel(rows, 1, pairs, __VA_ARGS__); break; \
-        case 2: micro_kernel(rows, 2, pairs, __VA_ARGS__); break; \
-        default: micro_kernel(rows, 3, pairs, __VA_ARGS__); \
+/* The same at as many columns of a panel as there are, WIDE vectors at a time. */
+static inline __attribute__((always_inline)) void micro_kernels(
+    int rows, int pairs, long vectors, const float *x, long x_row, long x_step, const float *panel, long panel_row, long depth,
+    const float *onto, long onto_row, const mask *which, float *y, long y_row, const ahead *next
+) {
+    for (long t = 0; t < vectors; t += WIDE, onto = onto ? onto + WIDE * LANES : 0, next = 0) {
+#define MICRO_KERNEL(some) micro_kernel(rows, some, pairs, x, x_row, x_step, panel + t * LANES, panel_row, depth, onto, onto_row, which + t, y + t * LANES, y_row, next)
+        switch (vectors - t) {
+            case 1: MICRO_KERNEL(1); break;
+            case 2: MICRO_KERNEL(2); break;
+            default: MICRO_KERNEL(WIDE);
+        }
     }
+}
 
 /* As many rows of x as there are, up to TALL, meet a panel. */
-static inline __attribute__((always_inline)) void micro_kernels(
+static inline __attribute__((always_inline)) void meet(
     int pairs, long rows, long vectors, const float *x, long x_row, long x_step, const float *panel, long panel_row, long depth,
-    const float *onto, long onto_row, const __mmask16 *which, float *y, long y_row, const ahead *next
+    const float *onto, long onto_row, const mask *which, float *y, long y_row, const ahead *next
 ) {
+#define MEET(some) micro_kernels(some, pairs, vectors, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next)
     switch (rows) {
-        case 1: MICRO_KERNEL(1, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
-        case 2: MICRO_KERNEL(2, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
-        case 3: MICRO_KERNEL(3, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
-        case 4: MICRO_KERNEL(4, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
-        case 5: MICRO_KERNEL(5, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
-        case 6: MICRO_KERNEL(6, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
-        case 7: MICRO_KERNEL(7, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next); break;
-        default: MICRO_KERNEL(8, x, x_row, x_step, panel, panel_row, depth, onto, onto_row, which, y, y_row, next);
+        case 1: MEET(1); break;
+        case 2: MEET(2); break;
+        case 3: MEET(3); break;
+        case 4: MEET(4); break;
+        case 5: MEET(5); break;
+        case 6: MEET(6); break;
+        case 7: MEET(TALL < 7 ? TALL : 7); break;
+        default: MEET(TALL);
     }
 }
 
 /* What some rows, the first of all or of the next after them, are to ask for of weights that come next, so that all
  * `rows` share it evenly: none of `blocks` of rows more than it must. */
 static ahead share_of(const weights *next, const float *from, long block, long blocks) {
-    long across = next->turned ? LANES * next->stride : LANES, each = (WIDE + blocks - 1) / blocks;
-    long first_line = block * each, lines = WIDE - first_line < each ? WIDE - first_line : each;
+    long across = next->turned ? LINE * next->stride : LINE, each = (LINES + blocks - 1) / blocks;
+    long first_line = block * each, lines = LINES - first_line < each ? LINES - first_line : each;
     if (!from || lines <= 0) return (ahead){0};
-    return (ahead){from + first_line * across, lines, across, next->stride, next->turned ? LANES : LANES * next->stride};
+    return (ahead){from + first_line * across, lines, across, next->stride, next->turned ? LINE : LINE * next->stride};
 }
 
 /* `rows` of x meet the first columns of weights, at most PANEL of the `left` that there are.  What comes `after` is asked
@@ -90,16 +105,16 @@ static inline __attribute__((always_inline)) void meet_panel(
     int pairs, const float *x, long x_row, long x_step, long rows, long depth, const weights *from, long left,
     const float *after, const float *onto, long onto_row, float *y, long y_row, float *panel
 ) {
-    long vectors = left < PANEL ? (left + LANES - 1) / LANES : WIDE, blocks = (rows + TALL - 1) / TALL;
-    __mmask16 which[WIDE];
-    for (int t = 0; t < WIDE; t++) which[t] = first(left - t * LANES);
+    long vectors = left < PANEL ? (left + LANES - 1) / LANES : PANEL / LANES, blocks = (rows + TALL - 1) / TALL;
+    mask which[PANEL / LANES];
+    for (int t = 0; t < PANEL / LANES; t++) which[t] = first(left - t * LANES);
     for (long d = 0; d == 0 || d < depth; d += DEPTH) {  /* of no depth: zeros */
         long deep = depth - d < DEPTH ? depth - d : DEPTH, panel_row = PANEL;
         const float *own = panel, *here = part_of(from, d, 0), *ask_for = after;
         if (d + DEPTH < depth) ask_for = rows > 1 ? part_of(from, d + DEPTH, 0) : 0;
         if (from->turned)
             pack_turned(here, from->stride, deep, left, panel);
-        else if (left < PANEL)
+        else if (left < PANEL || NARROW)
             pack(here, from->stride, deep, which, panel);
         else
             own = here, panel_row = from->stride;
@@ -108,7 +123,7 @@ static inline __attribute__((always_inline)) void meet_panel(
             float *to = y + r * y_row;
             ahead next = share_of(from, ask_for, block, blocks);
             const float *added = d ? to : onto ? onto + r * onto_row : 0;
-            micro_kernels(
+            meet(
                 pairs, rows - r, vectors, x + r * x_row + d * x_step, x_row, x_step, own, panel_row, deep, added,
                 d ? y_row : onto_row, which, to, y_row, &next
             );
@@ -128,6 +143,27 @@ static void add(const addition *one, long skipped, long top, long bottom, long c
     const float *narrow = one->narrow + (top + skipped - one->top) * one->narrow_row;
     float *to = y + top * y_row + c;
     meet_panel(0, narrow, one->narrow_row, 1, bottom - top, one->depth, &from, end - c, 0, to, y_row, to, y_row, panel);
+}
+
+/* As `multiply` (below), for few rows and weights that are not turned. */
+static void multiply_few(
+    const float *x, long x_row, long x_step, long rows, long depth, const float *w, long stride, const float *onto,
+    long onto_row, float *y, long y_row, long columns, const addition *additions, long count
+) {
+    float panel[DEPTH * PANEL] __attribute__((aligned(64)));
+    for (long c = 0; c < columns; c += BROAD) {
+        long left = least(columns - c, BROAD);
+        for (long d = 0; d == 0 || d < depth; d += DEPTH) {
+            const float *added = d ? y + c : onto ? onto + c : 0;
+            meet_in_order(
+                x + d * x_step, x_row, x_step, rows, least(depth - d, DEPTH), w + d * stride + c, stride, added,
+                d ? y_row : onto_row, y + c, y_row, left
+            );
+        }
+        for (long i = 0; i < count; i++)
+            for (long j = c; j < c + left; j += PANEL)
+                add(additions + i, 0, 0, rows, j, least(j + PANEL, columns), y, y_row, panel);
+    }
 }
 
 static inline __attribute__((always_inline)) void multiply_all(
@@ -157,11 +193,16 @@ void multiply(
     const float *x, long x_row, long x_step, long rows, long depth, const float *w, long stride, long turned,
     const float *onto, long onto_row, float *y, long y_row, long columns, const addition *additions, long count
 ) {
+    if (NARROW && rows <= MOST_ROWS && !turned) {
+        multiply_few(x, x_row, x_step, rows, depth, w, stride, onto, onto_row, y, y_row, columns, additions, count);
+        return;
+    }
     multiply_all(
         0, x, x_row, x_step, rows, depth, w, stride, turned, onto, onto_row, y, y_row, columns, additions, count, 0
     );
 }
 
+#ifdef __AVX512F__
 /* The same, rounded: x [rows, in], rows `x_row` apart, becomes pairs of bfloat16, and w [half of in, columns] is of such
  * pairs, one behind the other of what is multiplied with the same.  What is added is not rounded. */
 void multiply_pairs(
@@ -185,3 +226,4 @@ void multiply_pairs(
             );
         }
 }
+#endif

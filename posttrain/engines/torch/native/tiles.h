@@ -3,32 +3,35 @@
 
 #include "lanes.h"
 
-enum { ROWS = 6, VECTORS = 4, COLUMNS = VECTORS * LANES };
+enum { ROWS = 6, VECTORS = LANES / 4, COLUMNS = VECTORS * LANES };  /* of a tile: 24 registers of 32, or 12 of 16 */
+enum { MOST_VECTORS = 4 };
+
+static inline long least(long a, long b) { return a < b ? a : b; }
 
 /* What will be read after a product, asked for meanwhile: of each of its steps, `lines` of memory, `across` apart.  Those
- * of the next step lie `row` further; after LANES steps it begins anew, `block` further. */
+ * of the next step lie `row` further; after LINE steps it begins anew, `block` further. */
 typedef struct { const float *from; long lines, across, row, block; } ahead;
 
 /* sums [rows][vectors] += a [rows, depth] @ b [depth, vectors * LANES]; a's numbers lie `a_row` and `a_step` apart, b's
  * rows `b_row`.  With `pairs`, each number is two of bfloat16.  `rows`, `vectors`, `pairs` and whether there is a `next`
  * are known to the compiler. */
 static inline __attribute__((always_inline)) void add_product(
-    int rows, int vectors, int pairs, lanes sums[][VECTORS], const float *a, long a_row, long a_step, const float *b,
+    int rows, int vectors, int pairs, lanes sums[][MOST_VECTORS], const float *a, long a_row, long a_step, const float *b,
     long b_row, long depth, const ahead *next
 ) {
     for (long d = 0; d < depth; d++) {
-        lanes from[VECTORS];
+        lanes from[MOST_VECTORS];
 #pragma GCC unroll 4
         for (int t = 0; t < vectors; t++) from[t] = load(b + d * b_row + t * LANES);
         if (next)
             for (long t = 0; t < next->lines; t++)
-                prefetch_far(next->from + t * next->across + d % LANES * next->row + d / LANES * next->block);
+                prefetch_far(next->from + t * next->across + d % LINE * next->row + d / LINE * next->block);
 #pragma GCC unroll 8
         for (int r = 0; r < rows; r++) {
             lanes x = all(a[r * a_row + d * a_step]);
 #pragma GCC unroll 4
             for (int t = 0; t < vectors; t++)
-                sums[r][t] = pairs ? add_pairs(sums[r][t], x, from[t]) : _mm512_fmadd_ps(x, from[t], sums[r][t]);
+                sums[r][t] = pairs ? add_pairs(sums[r][t], x, from[t]) : plus_product(x, from[t], sums[r][t]);
         }
     }
 }
@@ -38,7 +41,7 @@ static inline __attribute__((always_inline)) void add_tile(
     int rows, int vectors, const float *a, long a_row, long a_step, const float *b, long b_row, long depth, float *c,
     long c_row
 ) {
-    lanes sums[ROWS][VECTORS];
+    lanes sums[ROWS][MOST_VECTORS];
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
@@ -54,8 +57,8 @@ static inline __attribute__((always_inline)) void add_tile(
     switch (vectors) { \
         case 1: add_tile(rows, 1, __VA_ARGS__); break; \
         case 2: add_tile(rows, 2, __VA_ARGS__); break; \
-        case 3: add_tile(rows, 3, __VA_ARGS__); break; \
-        default: add_tile(rows, 4, __VA_ARGS__); \
+        case 3: add_tile(rows, VECTORS < 3 ? VECTORS : 3, __VA_ARGS__); break; \
+        default: add_tile(rows, VECTORS, __VA_ARGS__); \
     }
 
 /* c [rows, columns] += a [rows, depth] @ b [depth, columns], for any number of rows and a multiple of LANES columns. */
@@ -64,7 +67,7 @@ static void add_matrix(
     long c_row
 ) {
     for (long j = 0; j < columns; j += COLUMNS) {
-        long vectors = (columns - j) / LANES;
+        long vectors = least((columns - j) / LANES, VECTORS);
         for (long i = 0; i < rows; i += ROWS) {
             const float *some = a + i * a_row, *beside = b + j;
             float *to = c + i * c_row + j;
@@ -80,32 +83,13 @@ static void add_matrix(
     }
 }
 
-/* The transpose of numbers [rows, columns], of each at most 16, whose rows lie `row` apart -> y [16, 16], zero beyond. */
+/* The transpose of numbers [rows, columns], of each at most LANES, whose rows lie `row` apart -> y [LANES, LANES], zero
+ * beyond. */
 static void transpose_some(const float *x, long row, long rows, long columns, float *y, long y_row) {
-    lanes a[LANES], b[LANES];
-    for (int i = 0; i < LANES; i++) a[i] = i < rows ? load_some(first(columns), x + i * row) : _mm512_setzero_ps();
-    for (int i = 0; i < LANES; i += 2) {
-        b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
-        b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
-    }
-    for (int i = 0; i < LANES; i += 4)
-        for (int j = 0; j < 2; j++) {
-            __m512d low = _mm512_castps_pd(b[i + j]), high = _mm512_castps_pd(b[i + j + 2]);
-            a[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
-            a[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
-        }
-    for (int j = 0; j < 4; j++)
-        for (int half = 0; half < 2; half++) {
-            lanes low = a[8 * half + j], high = a[8 * half + j + 4];
-            b[4 * half + j] = _mm512_shuffle_f32x4(low, high, 0x88);
-            b[4 * half + j + 8] = _mm512_shuffle_f32x4(low, high, 0xdd);
-        }
-    for (int j = 0; j < 4; j++)
-        for (int half = 0; half < 2; half++) {
-            lanes low = b[8 * half + j], high = b[8 * half + j + 4];
-            store(y + (4 * half + j) * y_row, _mm512_shuffle_f32x4(low, high, 0x88));
-            store(y + (4 * half + j + 8) * y_row, _mm512_shuffle_f32x4(low, high, 0xdd));
-        }
+    lanes a[LANES];
+    for (int i = 0; i < LANES; i++) a[i] = i < rows ? load_some(first(columns), x + i * row) : all(0);
+    turn_over(a);
+    for (int i = 0; i < LANES; i++) store(y + i * y_row, a[i]);
 }
 
 /* x [rows, columns], rows `row` apart -> y [columns, rows up to a multiple of LANES], zero beyond the rows. */
