@@ -75,9 +75,12 @@ def init(
     show.console.print(f"[bold]{escape(str(task.folder))}[/]", soft_wrap=True)
     for note in task.notes:
         show.console.print(f"  {note}", soft_wrap=True, markup=False)
-    if grader.endswith(".py"):
+    labelled = any(row.target is not None for row in task.rows("train"))
+    if grader.endswith(".py") and labelled:
         _show_grades(task)
-    commands = f"\nnext:\n  posttrain check {task.folder}\n  posttrain compare {task.folder} --minutes 10"
+    then = ["compare {} --minutes 10"] if labelled else ["audit {}", "teach grpo {} --minutes 20"]
+    named = "".join(f"\n  posttrain {command.format(task.folder)}" for command in ["check {}", *then])
+    commands = f"\nnext:{named}"
     show.console.print(commands, soft_wrap=True, markup=False)
 
 

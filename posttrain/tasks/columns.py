@@ -105,8 +105,18 @@ class Guess:
     notes: tuple[str, ...]
 
 
-def guess_columns(records: Sequence[Record], file: str, asked: str = "", wanted: Sequence[str] = ()) -> Guess:
-    """The columns of a table.  What the user names is taken; the rest is guessed, or UserError says what to name."""
+def guess_columns(
+    records: Sequence[Record],
+    file: str,
+    asked: str = "",
+    wanted: Sequence[str] = (),
+    *,
+    judged_otherwise: bool = False,
+) -> Guess:
+    """The columns of a table.  What the user names is taken; the rest is guessed, or UserError says what to name.
+
+    Where answers are `judged_otherwise` than by what is wanted, no column needs to say that.
+    """
     first = records[0]
     shape = shape_of(first)
     if shape and not asked and not wanted:
@@ -139,7 +149,7 @@ def guess_columns(records: Sequence[Record], file: str, asked: str = "", wanted:
         targets = _guess_target([name for name in free if name not in inputs], records)
     if not inputs:
         inputs = _guess_input([name for name in free if name not in targets], records)
-    if not inputs or not targets:
+    if not inputs or not (targets or judged_otherwise):
         raise UserError(
             "cannot tell which column is asked and which is wanted",
             place=first.place,
@@ -147,7 +157,8 @@ def guess_columns(records: Sequence[Record], file: str, asked: str = "", wanted:
         )
     guessed = " (guessed; --input and --target say otherwise)" if not (asked and wanted) else ""
     unused = [name for name in columns if name not in (*inputs, *targets, *OF_THEIR_OWN)]
-    notes = [f"{len(records):,} rows read from {file}", f"asked: {_words(inputs)}; wanted: {_words(targets)}{guessed}"]
+    named = f"asked: {_words(inputs)}" + (f"; wanted: {_words(targets)}" if targets else "")
+    notes = [f"{len(records):,} rows read from {file}", named + guessed]
     if unused:
         notes.append(f"not used: {_words(unused)}")
     data = next((name for name in (*inputs, *targets) if _like_data(name, records)), None)

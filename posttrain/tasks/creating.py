@@ -51,14 +51,15 @@ def create(
         )
     test = test or _test_of_hub(file)
     records = {"": read_records(file)} | ({"test": read_records(test)} if test else {})
-    guess = guess_columns(records[""], _short(file), input, target)
-    rows, notes = _rows(records, guess)
+    own = Path(grader) if grader.endswith(".py") else None
+    guess = guess_columns(records[""], _short(file), input, target, judged_otherwise=own is not None)
+    rows, notes = _rows(records, guess, judged_otherwise=own is not None)
     rows, instructions = _lift_instructions(rows)
     everything = [row for part in rows.values() for row in part]
     asked, wanted = _names(guess)
-    own = Path(grader) if grader.endswith(".py") else None
     proposal = propose(everything, grader="" if own else grader, asked=asked, wanted=wanted)
-    graders.load(proposal.grader, proposal.options, folder, proposal.output)  # refuse before anything is written
+    if not own:
+        graders.load(proposal.grader, proposal.options, folder, proposal.output)  # refuse before anything is written
     splits, split_notes = _split(file, everything, len(rows.get("test", ())), proposal, seed)
     if own:
         note = own_grader.write(folder, own, proposal.grader)
@@ -71,8 +72,11 @@ def create(
     return replace(load(folder), notes=tuple(notes))
 
 
-def _rows(records: Mapping[str, Sequence[Record]], guess: Guess) -> tuple[dict[str, list[Row]], list[str]]:
-    """Rows by part.  Rows without an input or a target are left out, and counted; anything else wrong is an error."""
+def _rows(
+    records: Mapping[str, Sequence[Record]], guess: Guess, *, judged_otherwise: bool
+) -> tuple[dict[str, list[Row]], list[str]]:
+    """Rows by part.  Rows without an input or a target are left out, and counted (but where answers are
+    `judged_otherwise`, and no row has a target); anything else wrong is an error."""
     made, problems = {}, {}
     for part, given in records.items():
         made[part], problems[part] = make_rows(given, part or "row", columns=guess.columns)
@@ -80,12 +84,16 @@ def _rows(records: Mapping[str, Sequence[Record]], guess: Guess) -> tuple[dict[s
         if broken:
             raise broken[0]
     made, notes = _with_targets(made, records)
+    known = any(has_target(row) for given in made.values() for row in given.values())
+    optional = judged_otherwise and not known
+    if optional:
+        notes.append("no row says what is wanted: your grader alone judges, and nothing can be learnt from examples")
     rows = {}
     for part, given in records.items():
-        rows[part] = [_stripped(row) for row in made[part].values() if has_target(row)]
+        rows[part] = [_stripped(row) for row in made[part].values() if optional or has_target(row)]
         left_out = sorted(
             {problem.place for problem in problems[part]}
-            | {place for place, row in made[part].items() if not has_target(row)},
+            | {place for place, row in made[part].items() if not (optional or has_target(row))},
             key=[record.place for record in given].index,
         )
         if not rows[part]:

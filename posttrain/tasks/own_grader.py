@@ -41,6 +41,10 @@ def grade(row, answer):
         return 0.0
     return sum(given.get(field) == value for field, value in wanted.items()) / len(wanted)
 ''',
+    "python": '''def grade(row, answer):
+    """No row says what is wanted: say here what makes an answer good."""
+    raise NotImplementedError("say in grade.py what an answer is worth")
+''',
     "": '''def grade(row, answer):
     """The same text as is wanted, but for capitals and space around it."""
     return float(answer.strip().lower() == str(row.target).strip().lower())

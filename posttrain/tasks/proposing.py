@@ -61,6 +61,8 @@ def propose(rows: Sequence[Row], *, grader: str = "", asked: str = "text", wante
         note = "grader code: each row brings tests, which a program passes or not, in a sandbox"
         output = Output(max_tokens=longest // 2 + 8)
         return Proposal("code", {}, output, WRITE_A_PROGRAM, ("",) * len(rows), (note,))
+    if not targets and not any(row.metadata.get("assert") for row in rows):  # a grader of the user's own says it all
+        return Proposal(grader or "python", {}, Output(), "", ("",) * len(rows), ("",))
     if len(targets) < len(rows):
         return Proposal(
             grader or "assertions", {}, Output(), "", ("",) * len(rows), ("grader assertions: each row brings its own",)

@@ -124,10 +124,24 @@ def _mbpp(record: Record) -> Fields:
     )
 
 
+ASKS_FOR_A_PROGRAM = ("input", "question", "prompt", "problem", "instruction")
+
+
+def _tested(record: Record) -> Fields:
+    """What a program is to do, and tests that it must pass; one that does may be there, too."""
+    asked = next(name for name in ASKS_FOR_A_PROGRAM if name in record.fields)
+    known = next((name for name in ("target", "solution", "code") if name in record.fields), "")
+    rest = {key: value for key, value in record.fields.items() if key not in (asked, known, "tests", *SHARED)}
+    tests = record.fields["tests"]
+    rest["tests"] = tests if isinstance(tests, list) else listed(tests)
+    return _with_rest({"input": record.fields[asked], "target": record.fields.get(known)}, rest, record)
+
+
 SHAPES: tuple[tuple[str, set[str], Callable[[Record], Fields]], ...] = (
     ("OpenAI preference pairs", PREFERENCE, _preference),
     ("HumanEval", {"prompt", "test", "entry_point"}, _human_eval),
     ("MBPP", {"test_list", "code"}, _mbpp),
+    *(("programs and their tests", {name, "tests"}, _tested) for name in ASKS_FOR_A_PROGRAM),
     ("promptfoo tests", {"vars"}, lambda record: promptfoo.row_fields(record.fields, record.place)),
     ("a table of promptfoo tests", {"__expected"}, lambda record: promptfoo.table_fields(record.fields, record.place)),
     ("a table of promptfoo tests", {"__expected1"}, lambda record: promptfoo.table_fields(record.fields, record.place)),

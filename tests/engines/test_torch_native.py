@@ -252,6 +252,17 @@ def test_a_broken_file_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert library.library.__wrapped__() is not None
 
 
+def test_a_compiler_that_takes_too_long_is_ended_with_what_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = tmp_path / "slow"
+    slow.write_text(f"#!/bin/sh\nsleep 300 &\necho $! > {tmp_path}/began\nwait\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(library, "PATIENCE_S", 2)
+    with pytest.raises(subprocess.TimeoutExpired):
+        library._run([str(slow)])
+    began = Path(f"/proc/{(tmp_path / 'began').read_text().strip()}/stat")
+    assert not began.exists() or began.read_text().split()[2] == "Z"
+
+
 @needs_c
 def test_a_home_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a file").write_text("")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from posttrain import tasks
 from posttrain.tasks.near_duplicates import SHINGLE, SIMILARITY, groups, near_pairs, normal
 from posttrain.tasks.splitting import SHARES, assign
-from posttrain.types import Task, UserError, target_text
+from posttrain.types import RolloutError, Task, UserError, target_text
 
 WORDS = ["card", "refund", "broken", "late", "invoice", "printer", "login", "update", "cancel", "where", "again",
          "today", "battery", "parcel", "amount", "button", "screen", "account", "branch", "driver"]
@@ -350,3 +350,38 @@ def test_variants_of_a_text_stay_together(tmp_path: Path) -> None:
             where.setdefault(normal(row.text).removesuffix(" pls"), set()).add(split)
     assert len(where) == 40 and all(len(splits) == 1 for splits in where.values())
     assert not [finding for finding in tasks.check(task) if "nearly" in finding.message]
+
+
+@pytest.mark.parametrize("asked", ["input", "question", "prompt", "problem", "instruction"])
+def test_programs_are_asked_for_with_tests_alone(asked: str, tmp_path: Path) -> None:
+    records = [{asked: f"Write f{n}(x), which adds {n}: {text}", "tests": [f"assert f{n}(1) == {n + 1}"], "function": f"f{n}"}
+               for n, text in enumerate(sentences(20), 1)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    task = tasks.create(tmp_path / "a.jsonl", folder=tmp_path / "task")
+    (row, *_) = task.rows("train")
+    name = row.metadata["function"]
+    assert row.target is None and asyncio.run(task.grader.grade(row, f"def {name}(x):\n    return x + {name[1:]}")).passed
+    assert not asyncio.run(task.grader.grade(row, f"def {name}(x):\n    return x")).passed
+
+
+def test_with_a_grader_of_ones_own_nothing_needs_to_be_wanted(tmp_path: Path) -> None:
+    (tmp_path / "grade.py").write_text("def grade(row, answer):\n    return len(answer) < 9\n")
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in sentences(20)))
+    task = tasks.create(file, folder=tmp_path / "task", grader=str(tmp_path / "grade.py"))
+    assert all(row.target is None for row in task.rows("train")) and len(task.rows("train")) == 12
+    assert asyncio.run(task.grader.grade(task.rows("dev")[0], "short")).value == 1
+    assert any("your grader alone judges" in note for note in task.notes)
+    assert tasks.load(tmp_path / "task").hash == task.hash and all(found.level != "error" for found in tasks.check(tmp_path / "task"))
+    with pytest.raises(UserError, match="cannot tell which column"):
+        tasks.create(file, folder=tmp_path / "other")
+    unwritten = tasks.create(file, folder=tmp_path / "unwritten", grader="grade_later.py")
+    with pytest.raises(RolloutError, match=r"say in grade\.py"):
+        asyncio.run(unwritten.grader.grade(unwritten.rows("dev")[0], "short"))
+
+
+def test_of_rows_that_are_partly_labelled_the_others_are_left_out_still(tmp_path: Path) -> None:
+    records = [{"input": text, "target": "yes" if n % 3 else None} for n, text in enumerate(sentences(30))]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    task = tasks.create(tmp_path / "a.jsonl", folder=tmp_path / "task", grader="grade.py")
+    assert sum(map(len, task.splits.values())) == 20

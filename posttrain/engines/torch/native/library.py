@@ -15,6 +15,7 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import tempfile
@@ -152,11 +153,24 @@ def _compiled(compiler: list[str], march: str) -> Path:
             "-lm",
         ]
         try:
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_S)
+            _run(command)
             Path(made).replace(found)
         finally:
             Path(made).unlink(missing_ok=True)
     return found
+
+
+def _run(command: list[str]) -> None:
+    """Raises subprocess.SubprocessError; what takes too long is ended with all that it has begun."""
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, start_new_session=True, **pipes) as compiling:
+        try:
+            said, errors = compiling.communicate(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(compiling.pid, signal.SIGKILL)
+            raise
+    if compiling.returncode:
+        raise subprocess.CalledProcessError(compiling.returncode, command, said, errors)
 
 
 def _folder() -> Path:

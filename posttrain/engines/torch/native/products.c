@@ -2,12 +2,14 @@
  *
  * A few columns at a time meet all rows, from the second-nearest cache, while the next columns are on their way there: few
  * rows wait for the weights to be read from memory, once, and many for nothing.  (After Goto and van de Geijn, 2008,
- * "Anatomy of high-performance matrix multiplication", who lay the columns together first, as is done here where registers
- * hold eight floats.  There, few rows meet weights in the order in which they lie: in_order.h.)  By either way a number is
- * summed in the same order. */
+ * "Anatomy of high-performance matrix multiplication", who lay the columns together first.)
+ *
+ * Where registers hold eight floats, few rows meet weights in the order in which they lie (in_order.h), and many have all
+ * laid together (packed.h).  By each of these ways a number is summed in the same order. */
 #include "products.h"
 
 #include "in_order.h"
+#include "packed.h"
 #include "tiles.h"
 
 enum { NARROW = LANES < 16 };  /* half as much fits into a register, and half as many of these there are */
@@ -30,7 +32,7 @@ static void pack_turned(const float *w, long stride, long depth, long columns, f
             transpose_some(w + c * stride + d, stride, columns - c, depth - d, panel + d * PANEL + c, PANEL);
 }
 
-/* PANEL columns of weights, or the last of them: beyond these nothing may be read -> panel [depth, PANEL]. */
+/* The last columns of weights, fewer than PANEL -> panel [depth, PANEL]: beyond them nothing may be read. */
 static void pack(const float *w, long stride, long depth, const mask *which, float *panel) {
     for (long d = 0; d < depth; d++)
         for (int t = 0; t < PANEL / LANES; t++) store(panel + d * PANEL + t * LANES, load_some(which[t], w + d * stride + t * LANES));
@@ -114,7 +116,7 @@ static inline __attribute__((always_inline)) void meet_panel(
         if (d + DEPTH < depth) ask_for = rows > 1 ? part_of(from, d + DEPTH, 0) : 0;
         if (from->turned)
             pack_turned(here, from->stride, deep, left, panel);
-        else if (left < PANEL || NARROW)
+        else if (left < PANEL)
             pack(here, from->stride, deep, which, panel);
         else
             own = here, panel_row = from->stride;
@@ -166,6 +168,38 @@ static void multiply_few(
     }
 }
 
+/* As `multiply`, for many rows. */
+static void multiply_many(
+    const float *x, long x_row, long x_step, long rows, long depth, const weights *from, const float *onto, long onto_row,
+    float *y, long y_row, long columns, const addition *additions, long count
+) {
+    float tall[LAID_ROWS * DEPTH + LANES] __attribute__((aligned(64))), wide[DEPTH * LAID_COLUMNS] __attribute__((aligned(64)));
+    float panel[DEPTH * PANEL] __attribute__((aligned(64)));
+    for (long top = 0; top < rows; top += LAID_ROWS) {
+        long some = least(rows - top, LAID_ROWS);
+        for (long d = 0; d == 0 || d < depth; d += DEPTH) {
+            long deep = least(depth - d, DEPTH);
+            for (long r = 0; r < some; r += ROWS)
+                lay_block(x + (top + r) * x_row + d * x_step, x_row, x_step, some - r, deep, tall + r * deep);
+            for (long c = 0; c < columns; c += LAID_COLUMNS) {
+                long left = columns - c, ask = from->turned || left <= LAID_COLUMNS ? 0 : from->stride;
+                lay_columns(part_of(from, d, c), from->stride, from->turned, deep, left, wide);
+                for (long r = 0; r < some; r += ROWS) {
+                    float *to = y + (top + r) * y_row + c;
+                    const float *added = d ? to : onto ? onto + (top + r) * onto_row + c : 0;
+                    multiply_laid(
+                        tall + r * deep, wide, deep, some - r, left, added, d ? y_row : onto_row, to, y_row,
+                        part_of(from, d, c + LAID_COLUMNS), r ? 0 : ask
+                    );
+                }
+            }
+        }
+        for (long i = 0; i < count; i++)
+            for (long c = 0; c < columns; c += PANEL)
+                add(additions + i, 0, top, top + some, c, least(c + PANEL, columns), y, y_row, panel);
+    }
+}
+
 static inline __attribute__((always_inline)) void multiply_all(
     int pairs, const float *x, long x_row, long x_step, long rows, long depth, const float *w, long stride, long turned,
     const float *onto, long onto_row, float *y, long y_row, long columns, const addition *additions, long count, long skipped
@@ -193,13 +227,15 @@ void multiply(
     const float *x, long x_row, long x_step, long rows, long depth, const float *w, long stride, long turned,
     const float *onto, long onto_row, float *y, long y_row, long columns, const addition *additions, long count
 ) {
-    if (NARROW && rows <= MOST_ROWS && !turned) {
+    if (NARROW && rows > MOST_ROWS) {
+        weights from = {w, stride, turned};
+        multiply_many(x, x_row, x_step, rows, depth, &from, onto, onto_row, y, y_row, columns, additions, count);
+    } else if (NARROW && !turned)
         multiply_few(x, x_row, x_step, rows, depth, w, stride, onto, onto_row, y, y_row, columns, additions, count);
-        return;
-    }
-    multiply_all(
-        0, x, x_row, x_step, rows, depth, w, stride, turned, onto, onto_row, y, y_row, columns, additions, count, 0
-    );
+    else
+        multiply_all(
+            0, x, x_row, x_step, rows, depth, w, stride, turned, onto, onto_row, y, y_row, columns, additions, count, 0
+        );
 }
 
 #ifdef __AVX512F__
