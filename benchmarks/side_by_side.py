@@ -200,9 +200,12 @@ def keep(answer: Mapping[str, Any]) -> None:
 
 
 def machine() -> str:
-    models = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-              if line.startswith("model name")] if Path("/proc/cpuinfo").exists() else []
-    return f"{models[0] if models else platform.processor()}, {os.cpu_count()} cores"
+    """The processor, how many cores of it, and, where that is told, the widest registers it has for products."""
+    told = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    models = [line.partition(":")[2].strip() for line in told if line.startswith("model name")]
+    flags = next((line.split() for line in told if line.startswith("flags")), [])
+    widest = next((f", {name}" for name, flag in (("AVX-512", "avx512f"), ("AVX2", "avx2")) if flag in flags), "")
+    return f"{models[0] if models else platform.processor()}, {os.cpu_count()} cores{widest}"
 
 
 def commit() -> str:

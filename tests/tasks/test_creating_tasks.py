@@ -365,7 +365,7 @@ def test_programs_are_asked_for_with_tests_alone(asked: str, tmp_path: Path) -> 
 
 
 def test_with_a_grader_of_ones_own_nothing_needs_to_be_wanted(tmp_path: Path) -> None:
-    (tmp_path / "grade.py").write_text("def grade(row, answer):\n    return len(answer) < 9\n")
+    (tmp_path / "grade.py").write_text("def grade(row, answer):\n    return 0 < len(answer) < 9\n")
     file = tmp_path / "a.jsonl"
     file.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in sentences(20)))
     task = tasks.create(file, folder=tmp_path / "task", grader=str(tmp_path / "grade.py"))

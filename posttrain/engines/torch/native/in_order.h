@@ -7,7 +7,7 @@
 
 #include "tiles.h"
 
-enum { BROAD = 1024, MOST_ROWS = 64 };  /* columns at once; rows, whose sums the second-nearest cache has room for */
+enum { BROAD = 1024, MOST_ROWS = 48 };  /* columns at once; rows, whose sums the second-nearest cache has room for */
 
 /* sums [rows, vectors * LANES], rows BROAD apart, += x [rows, steps] @ w [steps, those columns], of which only `which` are
  * there (0: all).  The steps after these are asked for by the `first_rows`. */

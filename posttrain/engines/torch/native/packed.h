@@ -4,7 +4,7 @@
 
 #include "tiles.h"
 
-enum { LAID_ROWS = 192, LAID_COLUMNS = 2 * LANES };  /* rows, a multiple of ROWS, and columns that lie together */
+enum { LAID_ROWS = 288, LAID_COLUMNS = 2 * LANES };  /* rows, a multiple of ROWS, and columns that lie together */
 
 /* ROWS rows of x (or `rows`, if they are fewer), its numbers x_row and x_step apart -> laid [depth, ROWS], zero beyond the
  * rows; and a little more may be written. */

@@ -15,7 +15,7 @@
 enum { NARROW = LANES < 16 };  /* half as much fits into a register, and half as many of these there are */
 enum { LINES = 3, PANEL = LINES * LINE };  /* of memory, next to each other, and the columns that they hold */
 enum { TALL = NARROW ? 6 : 8, WIDE = NARROW ? 2 : 3 };  /* rows and vectors of columns in registers */
-enum { DEPTH = NARROW ? 384 : 2048, STRIP = 768 };  /* of a panel; rows that meet it */
+enum { DEPTH = NARROW ? 192 : 2048, STRIP = 768 };  /* of a panel; rows that meet it */
 enum { PAIRS = 768, AT_ONCE = 128 };  /* of a row, and rows, that are rounded at once */
 
 /* Of w [depth, columns], or `turned` [columns, depth], the part that starts so deep and at that column. */
