@@ -191,9 +191,9 @@ def last(side: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 def keep(answer: Mapping[str, Any]) -> None:
-    """Puts an answer in the place of an older one to the same question."""
+    """Puts an answer in the place of an older one to the same question on such a machine."""
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    same = ("question", "peer", "measure")
+    same = ("question", "peer", "measure", "machine")
     kept = [old for old in kept if any(old[name] != answer[name] for name in same)]
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps([*kept, answer], indent=1) + "\n")
