@@ -153,13 +153,20 @@ def _wrong(test: Any, function: str) -> Any:
         tree = ast.parse(test)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    for node in ast.walk(tree):
+    for node in _asserted(tree):
         if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], ast.Eq):
             for call, wanted in ((node.left, node.comparators[0]), (node.comparators[0], node.left)):
                 of_one_line = wanted.lineno == wanted.end_lineno
                 if _calls(call, function) and of_one_line and (changed := _another_literal(wanted)) is not None:
                     return _replaced(test, wanted, changed)
     return None
+
+
+def _asserted(tree: ast.AST) -> list[ast.expr]:
+    """What must hold as it stands: of what is negated, or one of several, a wrong result makes nothing impossible."""
+    tests = [node.test for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    both = [test.values if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And) else [test] for test in tests]
+    return [one for some in both for one in some]
 
 
 def _calls(node: ast.expr, function: str) -> bool:
