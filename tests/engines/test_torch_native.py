@@ -141,7 +141,7 @@ def test_a_product_of_no_depth_is_zero() -> None:
     assert torch.equal(y, torch.zeros(3, 5))
 
 
-@pytest.mark.skipif(not library.has_vnni(), reason="this processor does not multiply bytes")
+@needs_c
 @pytest.mark.parametrize("rows", [1, 3, 40])
 @pytest.mark.parametrize("out, size", [(4, 64), (160, 128), (12, 32768)])
 def test_int8_rounds_what_is_multiplied_to_16_bits(out: int, size: int, rows: int) -> None:
@@ -158,6 +158,18 @@ def test_int8_rounds_what_is_multiplied_to_16_bits(out: int, size: int, rows: in
     assert suiting.multiply(torch.full((1, size), 6e-41)).abs().max() < 1e-35, "as good as zeros"
     x[-1, 5] = float("inf")
     assert suiting.multiply(x)[-1].isnan().all() and suiting.multiply(x)[:-1].isfinite().all()
+
+
+@needs_c
+@pytest.mark.parametrize("size", [64, 4096, 4160, 9216])
+def test_sums_in_int8_are_exact_and_so_the_same_on_every_processor(size: int) -> None:
+    x, weight, scales = torch.randn(5, size), torch.randint(-127, 128, (8, size)), torch.rand(8)
+    x[0], weight[0] = 1, 127  # the largest sums there are
+    suiting = products.Int8Weight.suiting(weight.to(torch.int8), scales)
+    assert suiting is not None
+    by = x.abs().amax(dim=1) / 32767
+    sums = (x / by[:, None]).round().to(torch.int64) @ weight.t()
+    assert torch.equal(suiting.multiply(x), sums.float() * (by[:, None] * scales))
 
 
 def test_int8_leaves_odd_shapes_to_torch() -> None:
@@ -194,7 +206,7 @@ def test_without_a_compiler_torch_computes_the_same(
     monkeypatch.setenv("CC", "/nowhere/cc --fast")
     with caplog.at_level(logging.INFO):
         found = numbers()
-    assert library.library() is None and not library.has_vnni()
+    assert library.library() is None and not library.has_pairs()
     if torch.backends.cpu.get_cpu_capability() in ("AVX512", "AVX2"):
         assert "no C compiler (/nowhere/cc --fast)" in caplog.text
     torch.testing.assert_close(found[:-1], wanted[:-1], rtol=1e-5, atol=1e-5)

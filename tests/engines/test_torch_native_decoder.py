@@ -19,7 +19,7 @@ from posttrain.engines.torch.cache import SlotCache, Trunk
 from posttrain.engines.torch.decoding import DecodingLayout
 from posttrain.engines.torch.engine import TorchEngine
 from posttrain.engines.torch.forest import plant
-from posttrain.engines.torch.native.library import has_pairs, has_vnni, library
+from posttrain.engines.torch.native.library import has_pairs, library
 from posttrain.engines.torch.network import Network
 from posttrain.types import LoRA
 
@@ -79,7 +79,7 @@ def test_it_comes_out_as_in_a_forest(engine: TorchEngine, lora: LoRA | None, tru
 
 
 @pytest.mark.parametrize("precision", [
-    pytest.param("int8", marks=pytest.mark.skipif(not has_vnni(), reason="this processor does not multiply bytes")),
+    "int8",
     pytest.param("bfloat16", marks=pytest.mark.skipif(not has_pairs(), reason="nor bfloat16, or otherwise"))])
 @pytest.mark.parametrize("count", [1, 2, 8])
 @pytest.mark.parametrize("trunk_length", [0, 30])

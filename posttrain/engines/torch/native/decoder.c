@@ -72,14 +72,14 @@ static void add_delta(const delta *d, const float *x, long rows, long in, long a
 static void apply(const layer *l, int which, const some *tokens, const float *x, int onto, float *y, float *room) {
     const linear *w = l->linears + which;
     long rows = tokens->end - tokens->start, in = w->in, out = w->out;
-#ifdef __AVX512F__  /* elsewhere weights are never in 8 bits or in pairs */
     if (w->scales) {
         multiply_int8(x, rows, in, w->weight, w->scales, w->sums, onto ? room : y, out);
         for (long i = 0; onto && i < rows * out; i++) y[i] += room[i];
-    } else if (w->pairs)
+#ifdef __AVX512F__  /* elsewhere weights are never in pairs */
+    } else if (w->pairs) {
         multiply_pairs(x, in, rows, in, w->weight, w->stride, onto ? y : w->bias, onto ? out : 0, y, out, out, 0, 0);
-    else
 #endif
+    } else
         multiply(x, in, 1, rows, in, w->weight, w->stride, 0, onto ? y : w->bias, onto ? out : 0, y, out, out, 0, 0);
     for (long r = 0; w->bias && (onto || w->scales) && r < rows; r++)
         for (long i = 0; i < out; i++) y[r * out + i] += w->bias[i];

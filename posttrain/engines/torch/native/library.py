@@ -59,7 +59,7 @@ SIGNATURES: Mapping[str, Sequence[Any]] = {
 }
 """Of each function, as the C files have it."""
 
-ONLY_AVX512 = ("multiply_pairs", "multiply_int8")
+ONLY_AVX512 = ("multiply_pairs",)
 
 FAILING = ("through_layers",)
 """Those that give back something else than 0 when there is no memory."""
@@ -108,19 +108,11 @@ def library() -> Any:
     return found
 
 
-def _has_avx512() -> bool:
-    return library() is not None and torch.backends.cpu.get_cpu_capability() == "AVX512"
-
-
-def has_vnni() -> bool:
-    """Whether the processor multiplies bytes."""
-    return _has_avx512() and bool(torch.cpu._is_vnni_supported())
-
-
 def has_pairs() -> bool:
     """Whether the processor multiplies pairs of bfloat16, and has no matrices of them, which are faster yet."""
-    cpu = torch.cpu
-    return _has_avx512() and bool(cpu._is_avx512_bf16_supported()) and not cpu._is_amx_tile_supported()
+    if library() is None or torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False
+    return bool(torch.cpu._is_avx512_bf16_supported()) and not torch.cpu._is_amx_tile_supported()
 
 
 def _loaded(compiler: list[str], march: str) -> ctypes.CDLL:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from posttrain.engines.torch.heap import huge_pages
 from posttrain.engines.torch.native.layers import by_row
-from posttrain.engines.torch.native.library import has_pairs, has_vnni, library
+from posttrain.engines.torch.native.library import has_pairs, library
 from posttrain.engines.torch.weights import stored_columns
 
 BYTES = 64
@@ -128,7 +128,7 @@ class Int8Weight:
     def suiting(cls, weight: Tensor, scales: Tensor) -> Int8Weight | None:
         """None where the processor, or the shape, does not suit `multiply`."""
         out, size = weight.shape
-        if not has_vnni() or size % BYTES or size > MOST_IN or out % 4:
+        if library() is None or size % BYTES or size > MOST_IN or out % 4:
             return None
         return cls(weight.contiguous(), scales.float(), weight.sum(dim=1, dtype=torch.int32))
 
