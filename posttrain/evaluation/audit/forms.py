@@ -92,6 +92,11 @@ def fields(golds: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
+def words(question: str) -> list[str]:
+    """Its words, in order, those with a hyphen or a number in them whole."""
+    return [found.strip("-'") for found in re.findall(r"[\w'-]+", question)]
+
+
 def numbers(question: str) -> list[str]:
     """Those that a question names, in order."""
     return NUMBER.findall(question)

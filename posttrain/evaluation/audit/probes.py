@@ -62,6 +62,9 @@ ODD_TEXTS = (
     "^",
     "|",
     "*",
+    "*.*",
+    "?*",
+    "%",
     "9" * 5000,
     "1e999",
     "1/0",
@@ -93,6 +96,9 @@ SEPARATORS = (" ", ", ", " or ", "\n", "")
 
 MOST_ANSWERS, MOST_TEXTS, MOST_FORMS = 16, 24, 4
 """Other rows' answers, texts of a source or of questions, and forms that are tried."""
+
+MOST_TIMES = 10
+"""So often is one thing of a list said again."""
 
 LONGEST_LIST = 6000
 """Characters of an answer that lists candidates."""
@@ -138,7 +144,7 @@ def probes(rows: Sequence[Row], output: Output, source: str) -> list[Probe]:
         Probe("one character", "answers one character", always(string.ascii_letters + string.digits)),
         Probe("odd text", "answers what may break a program", always(ODD_TEXTS)),
         Probe("program", "answers a program that does nothing, or is equal to all", always(PROGRAMS)),
-        Probe("echo", "repeats the question, or a part of it", (*ECHOES, *listed(golds))),
+        Probe("echo", "repeats the question, or a part of it", (*ECHOES, *listed(golds), *of_their_kind(golds))),
         Probe("another row's answer", "gives one row's answer to all", always(golds[:MOST_ANSWERS])),
         Probe("format", "keeps the form and leaves the content out", always(shells(golds, output))),
         Probe("number", "keeps the form and puts another number in", strange_numbers(golds)),
@@ -221,6 +227,26 @@ def listed(golds: Sequence[str]) -> list[Attempt]:
         Attempt("what it lists", lambda row: write(forms.items(row.text))),
         Attempt("the first that it lists", lambda row: write(forms.items(row.text)[:1])),
         Attempt("the last that it lists", lambda row: write(forms.items(row.text)[-1:])),
+    ]
+
+
+def of_their_kind(golds: Sequence[str]) -> list[Attempt]:
+    """The first and the last word of the question that is one of the answers' words; where answers are lists, the first
+    again and again, too."""
+    between = next((mark for mark in (", ", "; ", "\n") if any(mark in gold for gold in golds)), "")
+    known = {part.strip() for gold in golds for part in (gold.split(between) if between else [gold])}
+
+    def named(text: str) -> list[str]:
+        return [word for word in forms.words(text) if word in known]
+
+    def repeated(times: int) -> Callable[[Row], str]:
+        return lambda row: between.join(named(row.text)[:1] * times)
+
+    again = range(2, MOST_TIMES + 1) if between else ()
+    return [
+        Attempt("the first of the answers' words in it", _nth(named, 0)),
+        Attempt("the last of the answers' words in it", _nth(named, -1)),
+        *(Attempt(f"the first of the answers' words in it, {times} times", repeated(times)) for times in again),
     ]
 
 

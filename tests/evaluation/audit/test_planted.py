@@ -1,6 +1,6 @@
-"""Faults planted in sound graders by somebody who had not seen the audit, in five batches, each after it was frozen.
+"""Faults planted in sound graders by somebody who had not seen the audit, in six batches, each after it was frozen.
 
-Of the first ten it then found four, of the second and of the third eight, of the fourth and the fifth seven
+Of the first ten it then found four, of the second and of the third eight, of the fourth, the fifth and the sixth seven
 (docs/notes/2026-11-29-graders-audited.md and the later ones); what it missed taught it most of the rest.
 """
 
@@ -15,6 +15,7 @@ import planted
 import planted_again
 import planted_fifthly
 import planted_fourthly
+import planted_sixthly
 import planted_thirdly
 import pytest
 from test_audit import Grading, worst
@@ -22,7 +23,8 @@ from test_audit import Grading, worst
 from posttrain.evaluation.audit import Audit, audit
 from posttrain.types import Output, Task, target_text
 
-ALL = [*planted.PLANTED, *planted_again.PLANTED, *planted_thirdly.PLANTED, *planted_fourthly.PLANTED, *planted_fifthly.PLANTED]
+ALL = [*planted.PLANTED, *planted_again.PLANTED, *planted_thirdly.PLANTED, *planted_fourthly.PLANTED, *planted_fifthly.PLANTED,
+       *planted_sixthly.PLANTED]
 
 PART_OF_THE_TASK = {"maze": "WARN", "knight": "WARN", "proof": ""}
 """Who cheats there must find the ends of a way, squares that lie three apart, a circle among implications: who knows the
