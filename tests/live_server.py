@@ -13,13 +13,14 @@ import uvicorn
 from fastapi import FastAPI
 
 from posttrain.server.app import serve
+from posttrain.server.served import Served
 from posttrain.types import Candidate
 
 
 @contextmanager
 def serving(candidates: Mapping[str, Candidate]) -> Iterator[str]:
     """The URL of our server over `candidates`."""
-    with _in_thread(lambda ready: serve(candidates, port=0, ready=ready)) as url:
+    with _in_thread(lambda ready: serve(Served(candidates), port=0, ready=ready)) as url:
         yield url
 
 

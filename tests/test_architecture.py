@@ -13,7 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "posttrain"
-FILES = sorted(PACKAGE.rglob("*.py"))
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parts[-3:-1] != ("migrations", "versions"))
+"""Without what alembic writes."""
 MOST_LINES = 400
 MOST_FUNCTION_LINES = 60
 MOST_PARAMETERS = 11
@@ -73,7 +74,7 @@ def test_a_module_says_its_idea() -> None:
 
 def test_own_modules_are_imported_at_the_top() -> None:
     """An import inside a function is how a cycle hides.  The exceptions load a large library that few commands need."""
-    late = ("from posttrain import losses", "from posttrain.comparison import html", "from posttrain.server.app import")
+    late = ("from posttrain import losses", "from posttrain.comparison import html", "from posttrain.api import service")
     lazy = [
         f"{place}: {ast.unparse(node)}"
         for place, function in functions()

@@ -11,10 +11,11 @@ from posttrain.api.auditing import audit
 from posttrain.api.comparing import compare, still_wins
 from posttrain.api.engines import EMBEDDED
 from posttrain.api.looking import check, clean, show
+from posttrain.api.serving import serve
 from posttrain.api.sources import init
 from posttrain.api.teaching import Several, evaluate, go_on, teach
 from posttrain.api.tool_forms import compare_tools
-from posttrain.api.using import chat, export, predict, serve
+from posttrain.api.using import chat, export, predict
 from posttrain.comparison.money import Prices, StatedCost
 
 __all__ = [

@@ -24,6 +24,10 @@ ENDPOINT = "chat:"
 """What the name of a remote model begins with: chat:URL#NAME."""
 
 
+DATABASE = "POSTTRAIN_DATABASE"
+"""The environment variable with the URL of the service's database."""
+
+
 def is_endpoint(model: str) -> bool:
     """Whether a model is somebody else's server, which can be prompted and not taught."""
     return model.startswith(ENDPOINT)

@@ -66,7 +66,8 @@ def teach(
     began: Callable[[Path], None] = lambda _: None,
     stop: Stop | None = None,
 ) -> Lesson:
-    """Teaches one technique or chain (`sft`, `retrieval+sft`, `sft+grpo`) and keeps what came of it.
+    """Teaches one technique or chain (`sft`, `retrieval+sft`, `sft+grpo`) and keeps what came of it.  `model` may be
+    what was taught before, too: a run (its winner), RUN/NAME or the folder of a saved candidate.
 
     `settings` are fields of the last technique's Config, as values or as texts.  Of those that are `Several` all
     combinations are tried side by side, and the best is kept.  Test rows are not looked at.  `began`
@@ -89,7 +90,7 @@ def teach(
         task.rows(split)
     asked: dict[str, Any] = {"technique": expression, "model": model, "settings": set_once, "sweep": sweep}
     with opened() as engines:
-        start = PolicyCandidate.of(model, engines.policy(model), task)
+        start = _start(model, task, engines, runs)
         asked["precision"] = conclude.precisions({model: start.policy})
         run = places.new_run(
             runs, "teach", task, asked, seed=seed, minutes=minutes, steps=steps, on_progress=on_progress, stop=stop
@@ -123,11 +124,29 @@ def go_on(
             remedy="teach anew, or put the task back as it was",
         )
     with opened() as engines:
-        start = PolicyCandidate.of(begun["model"], engines.policy(begun["model"]), task)
+        start = _start(begun["model"], task, engines, runs)
         budget = Budget(begun["minutes"], begun["steps"])
         going_on = Run(folder, seed=begun["seed"], budget=budget, on_progress=on_progress, stop=stop)
         began(folder)
         return _to_the_end(start, task, going_on, begun, engines)
+
+
+def _start(model: str, task: Task, engines: Engines, runs: Path) -> PolicyCandidate:
+    """What a model begins with: a bare one with the task's instructions; what was taught before, as it was then, but
+    answering in this task's form.  Raises UserError for a candidate without a model."""
+    saved = places.find_saved(model, runs)
+    if saved is None:
+        return PolicyCandidate.of(model, engines.policy(model), task)
+    taught = places.load_candidate(model, engines, runs)
+    if not isinstance(taught, PolicyCandidate):
+        raise UserError(
+            f"{taught.name} has no model in it, so nothing more can be taught to it",
+            place=model,
+            remedy="name a candidate of sft, dpo or grpo, or a model",
+        )
+    fresh = PolicyCandidate.of(model, taught.policy, task)
+    instructions = taught.instructions or fresh.instructions
+    return replace(taught, instructions=instructions, output=fresh.output, tools=fresh.tools)
 
 
 def _to_the_end(start: PolicyCandidate, task: Task, run: Run, asked: Mapping[str, Any], engines: Engines) -> Lesson:

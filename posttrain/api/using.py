@@ -1,4 +1,4 @@
-"""predict, chat, serve, export: what a winner is for."""
+"""predict, chat, export: what a winner is for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from posttrain import tasks
 from posttrain.api import places
-from posttrain.api.engines import Precision, opened
+from posttrain.api.engines import opened
 from posttrain.api.loops import run_to_end
 from posttrain.api.sources import load_task
 from posttrain.candidates.policy import AGENTS, PolicyCandidate
@@ -122,39 +122,6 @@ def chat(place: str, messages: str | Iterable[str], *, runs: Path = places.RUNS)
     """
     with conversation(place, runs=runs) as talk:
         return [talk.ask(text) for text in ([messages] if isinstance(messages, str) else messages)]
-
-
-def serve(
-    what: Sequence[str] = (places.LATEST,),
-    *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    precision: Precision | None = None,
-    deterministic: bool = False,
-    runs: Path = places.RUNS,
-    ready: Callable[[str, list[str]], None] | None = None,
-) -> None:
-    """Serves the winners of runs, saved candidates and bare models behind OpenAI's chat API, until interrupted; agents
-    that one may ask answer as "NAME.AGENT".
-
-    `precision` is that of local models: the fastest that answers as it was evaluated, or `int8`, which is faster still
-    where few are asking.  `deterministic`: an answer is the same to the bit whatever else they are asked; what prompts
-    share is read for each.  `ready` is called with the URL and the names under which they answer.  Raises UserError.
-    """
-    from posttrain.server.app import serve as serve_app  # noqa: PLC0415  (the web server: half a second to load)
-
-    with opened(precision, deterministic=deterministic) as engines:
-        served: dict[str, Candidate] = {}
-        for place in what:
-            candidate = places.load_candidate(place, engines, runs)
-            name = candidate.name if candidate.name not in served else place
-            served[name] = candidate
-            if isinstance(candidate, PolicyCandidate):
-                for agent, member in candidate.team().items():
-                    own = f"{name}.{agent}"
-                    if agent != MAIN:
-                        served[own if own not in served else f"{place}.{agent}"] = member
-        run_to_end(serve_app(served, host, port, (lambda url: ready(url, list(served))) if ready else None))
 
 
 def export(place: str, to: str, folder: str | Path, *, runs: Path = places.RUNS) -> Any:

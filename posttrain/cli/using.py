@@ -15,6 +15,8 @@ from rich.markup import escape
 
 from posttrain import api
 from posttrain.api import places
+from posttrain.api.engines import DATABASE
+from posttrain.api.serving import DATA
 from posttrain.api.using import Conversation, Prediction, conversation
 from posttrain.cli import documents, show
 from posttrain.cli.options import InPrecision, Input, Json, Runs
@@ -137,7 +139,8 @@ def _show_reply(talk: Conversation, text: str) -> None:
 
 def serve(
     what: Annotated[
-        list[str] | None, typer.Argument(metavar="RUN|MODEL ...", help="Default: the latest run's winner.")
+        list[str] | None,
+        typer.Argument(metavar="RUN|MODEL ...", help="Default: the latest run's winner, and the embedded model."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
@@ -148,12 +151,19 @@ def serve(
             "--deterministic", help="The same bits whatever else is asked; what prompts share is read for each."
         ),
     ] = False,
-    data: Annotated[Path, typer.Option("--data", help="Folder of the runs.")] = places.RUNS,
+    data: Annotated[Path, typer.Option("--data", help="Folder of files and fine-tuning jobs.")] = DATA,
+    database: Annotated[
+        str,
+        typer.Option(help="URL of a database, as postgresql+psycopg://...; default: one in --data.", envvar=DATABASE),
+    ] = "",
+    workers: Annotated[int, typer.Option(help="Jobs at a time; with 0, none are taken.", min=0)] = 1,
+    runs: Runs = places.RUNS,
     as_json: Json = False,
 ) -> None:
-    """Serve winners behind OpenAI's chat API: any OpenAI client works.  With --json it says where once it listens.
+    """Serve models behind OpenAI's API: any OpenAI client works, and can fine-tune what is served.  With --json it says
+    where once it listens.
 
-    Example: posttrain serve latest --port 8000
+    Example: posttrain serve latest smollm2 --port 8000
     """
 
     def ready(url: str, names: list[str]) -> None:
@@ -167,12 +177,15 @@ def serve(
 
     show.errors.print("[dim]loading ...[/]")
     api.serve(
-        what or [places.LATEST],
+        what or (),
         host=host,
         port=port,
         precision=precision,
         deterministic=deterministic,
-        runs=data,
+        runs=runs,
+        data=data,
+        database=database,
+        workers=workers,
         ready=ready,
     )
 

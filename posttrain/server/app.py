@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
 from fastapi import FastAPI
 
-from posttrain.server import errors, openai_chat
-from posttrain.types import Candidate, UserError
+from posttrain.server import errors, openai_chat, openai_files, openai_fine_tuning, openai_models
+from posttrain.server.served import Served
+from posttrain.types import UserError
 
 
-def create_app(candidates: Mapping[str, Candidate]) -> FastAPI:
-    """An app that serves `candidates` by name; the first is the one the examples call."""
+def create_app(served: Served) -> FastAPI:
+    """An app that answers for what is served, and, where that has a store, takes files and jobs."""
     app = FastAPI(title="posttrain", docs_url=None, redoc_url=None)
     errors.install(app)
-    app.include_router(openai_chat.routes(candidates))
+    app.state.served = served
+    dialects = [openai_chat, openai_models, *([openai_files, openai_fine_tuning] if served.store else [])]
+    for dialect in dialects:
+        app.include_router(dialect.router)
 
     @app.get("/healthz")
     async def health() -> dict[str, object]:
-        return {"status": "ok", "models": list(candidates)}
+        return {"status": "ok", "models": list(served.fixed)}
 
     return app
 
 
 async def serve(
-    candidates: Mapping[str, Candidate],
+    served: Served,
     host: str = "127.0.0.1",
     port: int = 8000,
     ready: Callable[[str], None] | None = None,
@@ -39,14 +43,14 @@ async def serve(
 
     Raises UserError when the address cannot be had.
     """
-    if not candidates:
+    if not served.fixed:
         raise UserError("nothing to serve", remedy="name a run or a model")
     listener = _listen(host, port)
     shown = "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
     url = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
     # No log_config: uvicorn's own closes the handlers of everybody else in the process, a notebook's too.
     config = uvicorn.Config(
-        create_app(candidates), log_config=None, log_level="warning", lifespan="off", timeout_graceful_shutdown=5
+        create_app(served), log_config=None, log_level="warning", lifespan="off", timeout_graceful_shutdown=5
     )
     server = _Server(config, lambda: ready(url) if ready else None)
     with listener:

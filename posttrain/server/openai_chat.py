@@ -1,4 +1,4 @@
-"""OpenAI's chat completions and models over a set of candidates; each answers as it was evaluated."""
+"""OpenAI's chat completions over a set of candidates; each answers as it was evaluated."""
 
 from __future__ import annotations
 
@@ -11,57 +11,32 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from posttrain.server.access import Models, Whose
 from posttrain.server.answers import Choice, ClientGone, Text, question, unless_gone
 from posttrain.server.chat_request import ChatBody, check
 from posttrain.server.errors import ApiError, from_user_error
-from posttrain.types import Candidate, UserError
+from posttrain.types import UserError
 
 CLIENT_CLOSED_REQUEST = 499
 """Nginx's status for a client that hung up; nobody reads it but the access log."""
 
 
-def routes(candidates: Mapping[str, Candidate]) -> APIRouter:
-    """The dialect's routes for candidates by the names they are served under."""
-    router = APIRouter()
-    created = int(time.time())
+router = APIRouter()
 
-    def listed(name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": created, "owned_by": "posttrain"}
 
-    def candidate(name: str) -> Candidate:
-        if name not in candidates:
-            raise ApiError(
-                f"no model {name!r} here; there is: {', '.join(candidates)}",
-                status=404,
-                param="model",
-                code="model_not_found",
-            )
-        return candidates[name]
-
-    @router.get("/v1/models")
-    async def list_models() -> dict[str, Any]:
-        return {"object": "list", "data": [listed(name) for name in candidates]}
-
-    @router.get("/v1/models/{name:path}")
-    async def show_model(name: str) -> dict[str, Any]:
-        candidate(name)
-        return listed(name)
-
-    @router.post("/v1/chat/completions", response_model=None)
-    async def chat_completions(body: ChatBody, request: Request) -> Response:
-        check(body)
-        reply = _Reply(body)
-        asked = question(candidate(body.model), body, reply.id)
-        try:
-            if not body.stream:
-                return JSONResponse(reply.whole(await unless_gone(request, asked.answer())))
-            events = asked.stream()
-            head = await unless_gone(request, anext(events))  # what fails before the first text gets its own status
-        except ClientGone:
-            return Response(status_code=CLIENT_CLOSED_REQUEST)
-        return StreamingResponse(reply.stream(head, events), media_type="text/event-stream")
-
-    return router
+@router.post("/v1/chat/completions", response_model=None)
+async def chat_completions(served: Models, body: ChatBody, request: Request, whose: Whose) -> Response:
+    check(body)
+    reply = _Reply(body)
+    asked = question(await served.candidate(body.model, whose), body, reply.id)
+    try:
+        if not body.stream:
+            return JSONResponse(reply.whole(await unless_gone(request, asked.answer())))
+        events = asked.stream()
+        head = await unless_gone(request, anext(events))  # what fails before the first text gets its own status
+    except ClientGone:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    return StreamingResponse(reply.stream(head, events), media_type="text/event-stream")
 
 
 class _Reply:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +30,9 @@ def test_a_team_is_taught_exported_and_served(
     assert Path("out/agents/adder/adapter_model.safetensors").exists()
     served: list[str] = []
 
-    async def noted(candidates: Mapping[str, Any], *_: Any) -> None:
-        served.extend(candidates)
+    async def noted(given: Any, *_: Any) -> None:
+        served.extend(given.fixed)
 
     monkeypatch.setattr("posttrain.server.app.serve", noted)
-    api.serve(["latest"])
+    api.serve(["latest"], workers=0)
     assert served == ["sft", "sft.adder"]

@@ -37,11 +37,11 @@ def test_a_model_is_served_in_the_precision_asked_for(
 ) -> None:
     served: dict[str, Any] = {}
 
-    async def listen(candidates: dict[str, Any], *_: Any) -> None:
-        served.update({name: candidate.policy.precision for name, candidate in candidates.items()})
+    async def listen(given: Any, *_: Any) -> None:
+        served.update({name: candidate.policy.precision for name, candidate in given.fixed.items()})
 
     monkeypatch.setattr("posttrain.server.app.serve", listen)
-    api.serve([str(tiny_model_folder)], port=0, precision=precision)
+    api.serve([str(tiny_model_folder)], port=0, precision=precision, workers=0)
     assert [*served.values()] == [precision]
 
 
@@ -50,11 +50,11 @@ def test_a_model_is_served_deterministically_when_that_is_asked_for(
         options: list[str], tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[bool] = []
 
-    async def listen(candidates: dict[str, Any], *_: Any) -> None:
-        served.extend(candidate.policy.engine.network.deterministic for candidate in candidates.values())
+    async def listen(given: Any, *_: Any) -> None:
+        served.extend(candidate.policy.engine.network.deterministic for candidate in given.fixed.values())
 
     monkeypatch.setattr("posttrain.server.app.serve", listen)
-    monkeypatch.setattr("sys.argv", ["posttrain", "serve", str(tiny_model_folder), *options])
+    monkeypatch.setattr("sys.argv", ["posttrain", "serve", str(tiny_model_folder), "--workers", "0", *options])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code in (0, None) and served == [bool(options)]

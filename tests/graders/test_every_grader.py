@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ EXAMPLES = {
     "similarity": [Example("the cat sat on the mat", "dogs"), Example("日本語 です", "x", {"metric": "ratio"}),
                    Example("!?", "x")],
     "python": [Example("yes", "no")],
+    "openai": [Example("yes", "no", metadata={"wanted": "yes"})],
     "code": [
         Example("def double(x):\n    return 2 * x\n", "def double(x):\n    return x\n",
                 metadata={"function": "double", "tests": [{"arguments": [2], "returns": 4}, "assert double('a') == 'aa'"]}),
@@ -50,6 +52,19 @@ EXAMPLES = {
     "assertions": [Example("four", "five", metadata={"assert": [{"type": "contains", "value": "four"},
                                                                 {"type": "not-contains", "value": "five"}]})],
 }
+
+
+OPENAI = {"type": "multi", "name": "both", "calculate_output": "(equal + 3 * same_function) / 4", "graders": {
+    "equal": {"type": "string_check", "name": "equal", "input": "{{sample.output_text}}", "reference": "{{item.wanted}}",
+              "operation": "eq"},
+    "same_function": {"type": "python", "name": "p",
+                      "source": "def grade(sample, item):\n    return sample['output_text'] == item['wanted']"}}}
+
+
+def write_graders(folder: Path) -> None:
+    """What the options' default files hold."""
+    (folder / "grade.py").write_text("def grade(row, answer):\n    return answer == row.target\n")
+    (folder / "grader.json").write_text(json.dumps(OPENAI))
 
 
 def grade(grader: Any, row: Row, answer: str) -> Score:
@@ -62,7 +77,7 @@ def test_every_grader_has_an_example() -> None:
 
 @pytest.mark.parametrize(("name", "example"), [(name, one) for name, many in EXAMPLES.items() for one in many])
 def test_gold_scores_one_wrong_and_empty_zero(name: str, example: Example, tmp_path: Path) -> None:
-    (tmp_path / "grade.py").write_text("def grade(row, answer):\n    return answer == row.target\n")
+    write_graders(tmp_path)
     grader = graders.load(name, example.options, tmp_path, example.output)
     row = Row("r", (Message("user", "?"),), target=example.target, metadata=example.metadata)
     gold = grade(grader, row, target_text(example.target))
@@ -78,7 +93,7 @@ def test_gold_scores_one_wrong_and_empty_zero(name: str, example: Example, tmp_p
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_any_text_is_an_answer(name: str, tmp_path: Path) -> None:
     """A bad answer is a low score, whatever it holds."""
-    (tmp_path / "grade.py").write_text("def grade(row, answer):\n    return answer == row.target\n")
+    write_graders(tmp_path)
     example = EXAMPLES[name][0]
     grader = graders.load(name, example.options, tmp_path, example.output)
     row = Row("r", (Message("user", "?"),), target=example.target, metadata=example.metadata)
@@ -108,6 +123,7 @@ def test_options_have_types(name: str, option: str, value: Any, message: str, tm
 
 
 def test_a_row_without_a_target_is_the_graders_failure(tmp_path: Path) -> None:
+    write_graders(tmp_path)
     (tmp_path / "grade.py").write_text("def grade(row, answer):\n    return answer == row.target.strip()\n")
     for name, (example, *_) in EXAMPLES.items():
         grader = graders.load(name, example.options, tmp_path, example.output)

@@ -18,6 +18,7 @@ from live_server import serving
 
 from posttrain.server.app import serve
 from posttrain.server.calling import how_to_call
+from posttrain.server.served import Served
 from posttrain.types import Completion, Rollout, UserError
 
 
@@ -370,7 +371,7 @@ def test_a_defect_shows_no_detail(client: openai.OpenAI) -> None:
 
 def test_an_address_in_use_is_the_users_to_solve() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="cannot listen"):
-        asyncio.run(serve({"babbler": BABBLER}, port=taken.getsockname()[1]))
+        asyncio.run(serve(Served({"babbler": BABBLER}), port=taken.getsockname()[1]))
 
 
 def test_the_python_call_we_print_works(url: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,68 @@
+"""The service behind `serve`: models behind OpenAI's API, and jobs that make more of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from posttrain import candidates
+from posttrain.api import places
+from posttrain.api.engines import Engines, is_endpoint
+from posttrain.api.loops import run_to_end
+from posttrain.api.supervising import supervised
+from posttrain.candidates.policy import PolicyCandidate
+from posttrain.environments._agents import MAIN
+from posttrain.server import app
+from posttrain.server.served import Served
+from posttrain.store.opening import open_store
+from posttrain.types import Candidate
+
+
+def run(
+    what: Sequence[str],
+    engines: Engines,
+    *,
+    address: tuple[str, int],
+    runs: Path,
+    data: Path,
+    database: str,
+    workers: int,
+    ready: Callable[[str, list[str]], None] | None,
+) -> None:
+    """See `posttrain.api.serve`.  Raises UserError."""
+    fixed = _served(what, engines, runs)
+    told = (lambda url: ready(url, list(fixed))) if ready else None
+    if not workers:
+        run_to_end(app.serve(Served(fixed), *address, told))
+        return
+    bases = [name for name in what if name in fixed and _is_bare(fixed[name]) and not is_endpoint(name)]
+    store = open_store(data, database)
+    served = Served(fixed, bases=bases, store=store, load=lambda folder: candidates.load(folder, engines.policy))
+
+    async def work() -> None:
+        async with supervised(store, workers):
+            await app.serve(served, *address, told)
+
+    try:
+        run_to_end(work())
+    finally:
+        store.close()
+
+
+def _served(what: Sequence[str], engines: Engines, runs: Path) -> dict[str, Candidate]:
+    """By the names under which they answer."""
+    served: dict[str, Candidate] = {}
+    for place in what:
+        candidate = places.load_candidate(place, engines, runs)
+        name = candidate.name if candidate.name not in served else place
+        served[name] = candidate
+        if isinstance(candidate, PolicyCandidate):
+            for agent, member in candidate.team().items():
+                own = f"{name}.{agent}"
+                if agent != MAIN:
+                    served[own if own not in served else f"{place}.{agent}"] = member
+    return served
+
+
+def _is_bare(candidate: Candidate) -> bool:
+    return isinstance(candidate, PolicyCandidate) and candidate.kind == "prompt" and not candidate.instructions

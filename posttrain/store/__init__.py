@@ -1,0 +1,1 @@
+"""What the service keeps: files, jobs, events, models, in a database and a folder beside it."""
