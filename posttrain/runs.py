@@ -27,13 +27,14 @@ SCHEMA = 1
 @dataclass(frozen=True)
 class Progress:
     """How far the work at hand is: shown as a bar on a terminal, as an event by the server.  `told` is a sentence to be
-    kept, and then there is nothing else."""
+    kept, and then there is nothing else.  `checkpoint` is the newest there is, until the next is written."""
 
     description: str
     done: float
     total: float
     detail: str = ""
     told: str = ""
+    checkpoint: Path | None = None
 
 
 def silent(_: Progress) -> None:
@@ -78,6 +79,7 @@ class Run:
         self.folder, self.seed, self.budget, self.on_progress = folder, seed, budget, on_progress
         self.stop = stop or Stop()
         self.started = time.monotonic()
+        self.checkpoint: Path | None = None
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -113,7 +115,7 @@ class Run:
         return self.stop.asked or spent or (self.budget.steps is not None and step >= self.budget.steps)
 
     def progress(self, description: str, done: float, total: float, detail: str = "") -> None:
-        self.on_progress(Progress(description, done, total, detail))
+        self.on_progress(Progress(description, done, total, detail, checkpoint=self.checkpoint))
 
     def tell(self, sentence: str) -> None:
         """Says something that whoever waits wants to know."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 from posttrain import candidates
 from posttrain.api import places
@@ -35,7 +36,7 @@ def run(
     if not workers:
         run_to_end(app.serve(Served(fixed), *address, told))
         return
-    bases = [name for name in what if name in fixed and _is_bare(fixed[name]) and not is_endpoint(name)]
+    bases = {name: bare.output.max_tokens for name in what if (bare := fixed.get(name)) and _is_bare(bare)}
     store = open_store(data, database)
     served = Served(fixed, bases=bases, store=store, load=lambda folder: candidates.load(folder, engines.policy))
 
@@ -64,5 +65,7 @@ def _served(what: Sequence[str], engines: Engines, runs: Path) -> dict[str, Cand
     return served
 
 
-def _is_bare(candidate: Candidate) -> bool:
-    return isinstance(candidate, PolicyCandidate) and candidate.kind == "prompt" and not candidate.instructions
+def _is_bare(candidate: Candidate) -> TypeGuard[PolicyCandidate]:
+    """Whether it is a local model as it is."""
+    bare = isinstance(candidate, PolicyCandidate) and candidate.kind == "prompt" and not candidate.instructions
+    return bare and not is_endpoint(candidate.name)

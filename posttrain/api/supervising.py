@@ -16,7 +16,7 @@ from sqlalchemy import and_, func, or_, select
 
 from posttrain.api.engines import DATABASE
 from posttrain.store import files, queue
-from posttrain.store.opening import Store
+from posttrain.store.opening import Store, new_id
 from posttrain.store.tables import Job
 from posttrain.tasks import uploaded
 from posttrain.types import UserError
@@ -51,7 +51,7 @@ class Supervisor:
 
     store: Store
     most: int
-    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)  # by the names they are given
 
     async def go_on(self) -> None:
         while True:
@@ -62,31 +62,37 @@ class Supervisor:
             await asyncio.sleep(LOOK_S)
 
     def look(self) -> None:
-        """Once: new jobs are validated, and a worker is started where there is room and something to do."""
-        self.running = [worker for worker in self.running if worker.poll() is None]
+        """Once: new jobs are validated, a worker that has lost its lease is ended, and one is started where there is
+        room and something to do."""
+        lost = and_(Job.status == queue.RUNNING, Job.leased_until < time())
         with self.store.reading() as session:
             fresh = session.scalars(select(Job.id).where(Job.status == queue.VALIDATING)).all()
-            lost = and_(Job.status == queue.RUNNING, Job.leased_until < time())
             waiting = session.scalar(select(func.count()).where(or_(Job.status == queue.QUEUED, lost)))
+            stuck = session.scalars(select(Job.worker).where(lost)).all()
         for job in fresh:
             validate(self.store, job)
+        for name in stuck:
+            if name in self.running:
+                self.running[name].kill()
+        self.running = {name: worker for name, worker in self.running.items() if worker.poll() is None}
         if waiting and len(self.running) < self.most:
-            self.running.append(self._started())
+            name = new_id("worker-")
+            self.running[name] = self._started(name)
 
     def end(self) -> None:
         """Workers are asked to give their jobs back, and ended when they do not."""
-        for worker in self.running:
+        for worker in self.running.values():
             worker.terminate()
-        for worker in self.running:
+        for worker in self.running.values():
             try:
                 worker.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 worker.kill()
                 worker.wait()
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _started(self, name: str) -> subprocess.Popen[bytes]:
         known = {DATABASE: self.store.url, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "posttrain.api.working", str(self.store.folder)]
+        command = [sys.executable, "-m", "posttrain.api.working", str(self.store.folder), name]
         with (self.store.folder / "workers.log").open("ab") as log:
             return subprocess.Popen(
                 command,

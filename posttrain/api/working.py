@@ -1,6 +1,6 @@
 """A worker: a process of its own that takes one job, teaches it, and ends.
 
-    python -m posttrain.api.working FOLDER          # the database's URL is in $POSTTRAIN_DATABASE
+    python -m posttrain.api.working FOLDER NAME     # the database's URL is in $POSTTRAIN_DATABASE
 
 It holds a lease while it works (posttrain/store/queue.py), and ends on the spot when it has lost that: the job was
 paused, cancelled, or given to another.  A job that was worked on before goes on from its last checkpoint.
@@ -11,49 +11,37 @@ paused, cancelled, or given to another.  A job that was worked on before goes on
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shutil
 import signal
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from types import FrameType, SimpleNamespace
+from typing import Any, cast
 
 from posttrain import tasks
 from posttrain.api.engines import DATABASE
+from posttrain.api.reporting import LOST, Checkpoints, Reporter, logged, model_name, table
 from posttrain.api.teaching import RESULT, go_on, teach
-from posttrain.runs import Progress, read_json, read_lines
+from posttrain.candidates.policy import PolicyCandidate
+from posttrain.runs import read_json
 from posttrain.server.methods import Teaching, teaching
 from posttrain.store import files, queue
 from posttrain.store.opening import Store, open_store
 from posttrain.store.queue import Claim, LeaseLost, claim, held
 from posttrain.store.tables import Job, Model
 from posttrain.tasks import uploaded
-from posttrain.types import LearntNothing, Task, UserError
-
-TICK_S = 1.0
-"""How often a worker says how far it is, and sees whether the job is still its own."""
-
-LOST = 3
-"""The exit code of one whose job is not its own any more."""
-
-OPENAI_COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
-COLUMNS = (*OPENAI_COLUMNS, "train_reward", "valid_score")
-"""Of a job's metrics: OpenAI's, and two of ours."""
+from posttrain.types import LearntNothing, Policy, Task, UserError
 
 
 def main() -> None:
     """Works on the next job, if there is any."""
     store = open_store(Path(sys.argv[1]), os.environ.get(DATABASE, ""))
-    found = claim(store)
+    found = claim(store, sys.argv[2])
     if found is not None:
         Worker(store, found).work()
     store.close()
@@ -83,7 +71,7 @@ class Worker:
             sys.exit(LOST)
         except UserError as error:
             code = "learnt_nothing" if isinstance(error, LearntNothing) else "training_failed"
-            self._fail(code, " ".join(str(error).split()))
+            self._fail(code, f"{error.message}; {error.remedy}")
         except Exception as error:
             traceback.print_exc()
             self._fail("server_error", f"{type(error).__name__}: {error}")
@@ -96,6 +84,9 @@ class Worker:
         task = self._task(job)
         plan = teaching(job.method, len(task.rows("train")))
         self._tell_numbers(plan)
+        base = source.base if source else job.model
+        checkpoint = PolicyCandidate.of(plan.technique, cast(Policy, SimpleNamespace(model=base)), task)
+        self.reporter.checkpoints = Checkpoints(self.attempt / "checkpoints", replace(checkpoint, kind="weights"))
         begun = self._last_run()
         if begun is None:
             model = str(self.store.folder / source.folder) if source else job.model
@@ -123,9 +114,12 @@ class Worker:
             method = job.method["type"]
             given = [job.training_file, *([job.validation_file] if job.validation_file else [])]
             rows = [uploaded.read(files.path_of(self.store, file), method) for file in given]
-            grader = job.method["reinforcement"]["grader"] if method == "reinforcement" else None
+            rewarded = job.method["reinforcement"] if method == "reinforcement" else None
+            how = (
+                {"grader": rewarded["grader"], "longest": rewarded["hyperparameters"]["max_tokens"]} if rewarded else {}
+            )
             unnamed = folder.with_name(f"task-{self.claim.token:04}")
-            task = uploaded.write(unnamed, rows[0], rows[1] if len(rows) > 1 else [], grader=grader, seed=job.seed)
+            task = uploaded.write(unnamed, rows[0], rows[1] if len(rows) > 1 else [], seed=job.seed, **how)
             for note in task.notes:
                 self.reporter.say(note)
             unnamed.replace(folder)
@@ -157,8 +151,7 @@ class Worker:
                 queue.tell(session, job, "Fine-tuning job started")
 
     def _succeed(self, run: Path, result: Mapping[str, Any]) -> None:
-        table = _table(read_lines_below(run))
-        file, size = files.write(self.store, [table])
+        file, size = files.write(self.store, [table(logged(run))])
         saved = run / "saved"
         training = read_json(saved / "candidate.json")["details"].get("training", {})
         with held(self.store, self.claim) as (session, job):
@@ -196,6 +189,7 @@ class Worker:
             queue.end(job, queue.SUCCEEDED)
 
     def _fail(self, code: str, message: str) -> None:
+        message = message.replace(f"{self.store.folder}/", "")  # where the service keeps things is nobody's business
         try:
             with held(self.store, self.claim) as (session, job):
                 job.error = {"code": code, "message": message, "param": None}
@@ -212,128 +206,6 @@ class Worker:
         except LeaseLost:
             pass
         os._exit(0)
-
-
-class Reporter:
-    """Says how a job goes while it does, and ends the process when the lease is lost."""
-
-    def __init__(self, store: Store, claim: Claim, folder: Path) -> None:
-        self.store, self.claim, self.folder = store, claim, folder
-        self.lock = threading.Lock()
-        self.said: list[str] = []
-        self.far: Progress | None = None
-        self.began = time.time()
-        self.first_done = 0.0
-        self.told_steps: set[int] = set()
-
-    def hear(self, progress: Progress) -> None:
-        """Of the run."""
-        with self.lock:
-            if progress.told:
-                self.said.append(progress.told)
-            elif self.far is None or progress.description != self.far.description:
-                self.began, self.first_done = time.time(), progress.done
-            if not progress.told:
-                self.far = progress
-
-    def say(self, sentence: str) -> None:
-        with self.lock:
-            self.said.append(sentence)
-
-    @contextmanager
-    def reporting(self) -> Iterator[None]:
-        """In a thread of its own; the last of it when the block ends, however that is."""
-        over = threading.Event()
-        thread = threading.Thread(target=self._go_on, args=(over,), name="reporter", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-            self.report()
-
-    def _go_on(self, over: threading.Event) -> None:
-        while not over.wait(TICK_S):
-            try:
-                self.report()
-            except LeaseLost:
-                os._exit(LOST)  # whatever is being computed is nobody's any more
-            except Exception:  # a database that is away for a moment
-                traceback.print_exc()
-
-    def report(self) -> None:
-        """Writes what is new, and renews the lease.  Raises LeaseLost."""
-        with self.lock:
-            said, self.said, far = self.said, [], self.far
-        try:
-            with held(self.store, self.claim) as (session, job):
-                for sentence in said:
-                    queue.tell(session, job, sentence)
-                for record in read_lines_below(self.folder):
-                    data = _metrics(record)
-                    step = data.get("step", 0)
-                    if data.keys() & {"train_loss", "train_reward"} and step > job.last_step:
-                        total = f"/{far.total:,.0f}" if far and far.total >= step else ""
-                        queue.tell(session, job, _line(step, total, data), data=data)
-                        job.last_step = step
-                    elif data.keys() & {"valid_loss", "valid_score"} and step not in self.told_steps:
-                        self.told_steps.add(step)
-                        if step >= job.last_step:
-                            queue.tell(session, job, _line(step, "", data), data=data)
-                left = self._seconds_left(far)
-                job.estimated_finish = None if left is None else int(time.time() + left)
-        except LeaseLost:
-            raise
-        except Exception:
-            with self.lock:
-                self.said = said + self.said
-            raise
-
-    def _seconds_left(self, far: Progress | None) -> float | None:
-        if far is None or far.done <= self.first_done or not far.total:
-            return None
-        return (time.time() - self.began) * (far.total - far.done) / (far.done - self.first_done)
-
-
-def model_name(job: Job) -> str:
-    """ft:BASE:ORGANISATION:SUFFIX:EIGHT"""
-    base = job.model.split(":")[1] if job.model.startswith("ft:") else job.model.rstrip("/").rpartition("/")[2]
-    return f"ft:{base}:{job.organisation}:{job.suffix or ''}:{job.id[-8:]}"
-
-
-def read_lines_below(folder: Path) -> list[dict[str, Any]]:
-    """What trainings in a run's folder logged, in the order of their steps."""
-    found = [record for path in sorted(folder.rglob("metrics.jsonl")) for record in read_lines(path)]
-    return sorted((record for record in found if "step" in record), key=lambda record: record["step"])
-
-
-def _metrics(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of a run's log, by the names of the API."""
-    names = {"loss": "train_loss", "reward": "train_reward", "judged_loss": "valid_loss"}
-    names |= {"judged_score": "valid_score", "dev_score": "valid_score"}
-    found = {theirs: record[ours] for ours, theirs in names.items() if record.get(ours) is not None}
-    return {"step": record["step"]} | found
-
-
-def _line(step: int, total: str, data: Mapping[str, Any]) -> str:
-    words = {"train_loss": "training loss", "train_reward": "reward", "valid_loss": "validation loss"}
-    words["valid_score"] = "validation score"
-    said = ", ".join(f"{word}={data[name]:.3f}" for name, word in words.items() if name in data)
-    return f"Step {step}{total}: {said}"
-
-
-def _table(records: list[dict[str, Any]]) -> bytes:
-    """Metrics as CSV, a line a step."""
-    steps: dict[int, dict[str, Any]] = {}
-    for record in records:
-        found = _metrics(record)
-        steps.setdefault(found["step"], {}).update(found)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, restval="")
-    writer.writeheader()
-    writer.writerows(steps[step] for step in sorted(steps))
-    return text.getvalue().encode()
 
 
 if __name__ == "__main__":

@@ -234,25 +234,25 @@ class PolicyCandidate:
         except RolloutError as error:  # one request to an endpoint failed: that rollout failed, not the run
             return [[str(error)] * n for _ in prompts]
 
+    def described(self) -> dict[str, Any]:
+        """All but its weights."""
+        return {
+            "schema": 1,
+            "class": "policy",
+            **{key: getattr(self, key) for key in SAVED},
+            "details": self.details,
+            "output": asdict(self.output),
+            "adapter": self.kind == "weights",
+            "demonstrations": [asdict(shown) for shown in self.demonstrations],
+            "documents": [asdict(document) for document in self.documents],
+            "agents": [*self.agents],
+        }
+
     async def save(self, folder: Path) -> None:
         """See types.Candidate.  Weights, where there are any, go to adapter/ in PEFT's format; agents to agents/."""
-        trained = self.kind == "weights"
-        if trained:
+        if self.kind == "weights":
             await self.policy.save(folder / "adapter")
-        write_json(
-            folder / "candidate.json",
-            {
-                "schema": 1,
-                "class": "policy",
-                **{key: getattr(self, key) for key in SAVED},
-                "details": self.details,
-                "output": asdict(self.output),
-                "adapter": trained,
-                "demonstrations": [asdict(shown) for shown in self.demonstrations],
-                "documents": [asdict(document) for document in self.documents],
-                "agents": [*self.agents],
-            },
-        )
+        write_json(folder / "candidate.json", self.described())
         for name, agent in self.agents.items():
             await agent.save(folder / AGENTS / name)
 

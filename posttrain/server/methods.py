@@ -4,7 +4,8 @@
     dpo              dpo     the same, and beta
     reinforcement    grpo    the same, compute_multiplier, eval_interval, eval_samples
 
-`lora_rank` is ours.  What is "auto" is the technique's own choice, and is told in numbers once the job runs.
+`lora_rank` is ours, and so is `max_tokens` of an answer that is rewarded.  What is "auto" is the technique's own
+choice, and is told in numbers once the job runs.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class ReinforcementHyperparameters(Hyperparameters):
     eval_interval: AtLeastOne = "auto"
     eval_samples: AtLeastOne = "auto"
     reasoning_effort: Literal["default"] | None = None  # models here have one
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
 
 
 class Supervised(BaseModel):

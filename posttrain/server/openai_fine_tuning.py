@@ -67,7 +67,10 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs")
 def create(store: Kept, served: Models, body: JobBody, whose: Whose) -> dict[str, Any]:
     method = body.checked()
     with store.writing() as session:
-        _check_model(session, served, body.model, whose)
+        longest = _longest_answer(session, served, body.model, whose)
+        if method.reinforcement is not None:
+            given = method.reinforcement.hyperparameters
+            given.max_tokens = given.max_tokens or longest
         for param, file in (("training_file", body.training_file), ("validation_file", body.validation_file)):
             if file is not None:
                 _check_file(session, file, whose, param)
@@ -243,11 +246,15 @@ def _turned(store: Store, job: str, whose: str, may: Sequence[str], status: str,
         return told(row)
 
 
-def _check_model(session: Session, served: Served, model: str, whose: str) -> None:
-    asked = select(Model.name).where(Model.name == model, Model.organisation == whose)
-    if model not in served.bases and session.scalars(asked).first() is None:
+def _longest_answer(session: Session, served: Served, model: str, whose: str) -> int:
+    """How long the answers of a model may be unless told otherwise.  Raises ApiError for one that cannot be taught."""
+    asked = select(Model).where(Model.name == model, Model.organisation == whose)
+    made = session.scalars(asked).first()
+    base = made.base if made else model
+    if base not in served.bases:
         known = ", ".join(served.bases) or "none: start the server with a local model"
         raise ApiError(f"no model {model!r} to fine-tune; there is: {known}", param="model", code="model_not_found")
+    return served.bases[base]
 
 
 def _check_file(session: Session, file: str, whose: str, param: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,19 @@ from posttrain.types import Candidate
 
 
 class Served:
-    """`fixed` are served under their names to everybody; `bases` are those of them that jobs may begin with.  What jobs
-    have made is loaded when it is first asked, on the base that is there already, by `load(folder)`."""
+    """`fixed` are served under their names to everybody; `bases` are those of them that jobs may begin with, and how
+    many tokens their answers have at most.  What jobs have made is loaded when it is first asked, on the base that is
+    there already, by `load(folder)`."""
 
     def __init__(
         self,
         fixed: Mapping[str, Candidate],
         *,
-        bases: Collection[str] = (),
+        bases: Mapping[str, int] | None = None,
         store: Store | None = None,
         load: Callable[[Path], Candidate] | None = None,
     ) -> None:
-        self.fixed, self.bases, self.store, self._load = fixed, bases, store, load
+        self.fixed, self.bases, self.store, self._load = fixed, bases or {}, store, load
         self.created = int(time.time())
         self._loaded: dict[str, Candidate] = {}
         self._loading = asyncio.Lock()

@@ -38,7 +38,7 @@ class Claim:
     token: int
 
 
-def claim(store: Store, now: float | None = None) -> Claim | None:
+def claim(store: Store, worker: str = "", now: float | None = None) -> Claim | None:
     """The next job nobody works on: of the organisation with the fewest under way, the oldest.  None: there is none."""
     now = time.time() if now is None else now
     with store.writing() as session:
@@ -54,7 +54,7 @@ def claim(store: Store, now: float | None = None) -> Claim | None:
         if job is None:
             return None
         job.status, job.leased_until, job.started_at = RUNNING, now + LEASE_S, job.started_at or int(now)
-        job.token += 1
+        job.token, job.worker = job.token + 1, worker
         return Claim(job.id, job.token)
 
 

@@ -60,6 +60,7 @@ class Job(Table):
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     token: Mapped[int] = mapped_column(Integer, default=0)
     leased_until: Mapped[float | None] = mapped_column()
+    worker: Mapped[str | None] = mapped_column(String(64))  # who holds it, as its supervisor calls it
     last_step: Mapped[int] = mapped_column(Integer, default=0)  # of which an event was written
 
 

@@ -37,7 +37,7 @@ HELD_OUT = {"train": 0.9, "dev": 0.1}
 """Of the rows of a training file without a validation file: the dev rows say when to stop."""
 
 LONGEST_ANSWER = 512
-"""Tokens, where no row says how long answers are."""
+"""Tokens, unless told otherwise."""
 
 GRADER = "grader.json"
 
@@ -59,18 +59,25 @@ def read(path: Path, method: Method) -> list[Row]:
 
 
 def write(
-    folder: Path, training: Sequence[Row], validation: Sequence[Row], *, grader: Mapping[str, Any] | None, seed: int
+    folder: Path,
+    training: Sequence[Row],
+    validation: Sequence[Row],
+    *,
+    seed: int,
+    grader: Mapping[str, Any] | None = None,
+    longest: int | None = None,
 ) -> Task:
     """Writes a task for these rows and loads it; `Task.notes` says what was chosen.  Raises UserError.
 
-    `grader` is one as OpenAI's API describes it; None: answers are held against those of the rows.
+    `grader` is one as OpenAI's API describes it, and `longest` how many tokens an answer may have that it judges; None:
+    answers are held against those of the rows.
     """
     splits, notes = _splits(training, validation, seed)
     everything = [*training, *validation]
     options: Mapping[str, Any]
     if grader is not None:
         write_json(folder / GRADER, grader)
-        name, options, longest = "openai", {"file": GRADER}, LONGEST_ANSWER
+        name, options, longest = "openai", {"file": GRADER}, longest or LONGEST_ANSWER
         splits = {split: [_with_reference(row, grader) for row in rows] for split, rows in splits.items()}
     else:
         proposal = propose([replace(row, tools=()) for row in everything], grader="")
@@ -86,6 +93,7 @@ def write(
         "output": {"max_tokens": longest},
     }
     for split, rows in splits.items():
+        rows = [replace(row, id=f"{split}-{number}") for number, row in enumerate(rows, 1)]
         write_text(folder / f"{split}.jsonl", "".join(row_line(row, with_id=True) + "\n" for row in rows))
     write_text(folder / "task.toml", toml(table))  # last: a folder with it is whole
     return replace(load(folder), notes=tuple(notes))

@@ -60,6 +60,7 @@ class Checkpoints:
             flush(folder)
             for path in kept:
                 shutil.rmtree(path)
+        self.run.checkpoint = wanted
 
 
 def checkpoints(run: Path) -> list[Path]:

@@ -49,6 +49,7 @@ def upgrade() -> None:
         sa.Column("error", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("token", sa.Integer(), nullable=False),
         sa.Column("leased_until", sa.Double(), nullable=True),
+        sa.Column("worker", sa.String(length=64), nullable=True),
         sa.Column("last_step", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
     )
