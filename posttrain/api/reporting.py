@@ -46,11 +46,13 @@ class Checkpoints:
     newest: Path | None = None
 
     def keep(self, checkpoint: Path) -> tuple[int, Path] | None:
-        """Its step and the copy; None when that was kept before."""
+        """Its step and the copy; None when that was kept before, or nothing had been learnt."""
         if checkpoint == self.newest:
             return None
         self.newest = checkpoint
         step = int(read_json(checkpoint / STATE)["loop"]["step"])
+        if not step:
+            return None
         kept = self.folder / f"step-{step}"
         (kept / "adapter").mkdir(parents=True, exist_ok=True)
         for path in checkpoint.glob("adapter_*"):
@@ -146,8 +148,8 @@ class Reporter:
         if session.get(Model, name) is not None:
             return
         metrics: dict[str, Any] = {}
-        for record in logged(self.folder):
-            metrics |= _metrics(record) if record["step"] <= step else {}
+        for found in map(_metrics, logged(self.folder)):
+            metrics |= found if found["step"] <= step else {}
         session.add(
             Model(
                 name=name,
@@ -186,7 +188,8 @@ def _metrics(record: Mapping[str, Any]) -> dict[str, Any]:
     names = {"loss": "train_loss", "reward": "train_reward", "judged_loss": "valid_loss"}
     names |= {"judged_score": "valid_score", "dev_score": "valid_score"}
     found = {theirs: record[ours] for ours, theirs in names.items() if record.get(ours) is not None}
-    return {"step": record["step"]} | found
+    done = record["step"] + ("reward" in record)  # grpo counts the steps before the one at hand
+    return {"step": done} | found
 
 
 def _line(step: int, total: str, data: Mapping[str, Any]) -> str:

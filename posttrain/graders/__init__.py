@@ -3,6 +3,7 @@
 The keyword parameters of a grader's constructor are its options in task.toml's `[grader]` table; their annotations,
 one plain type each, are what values are held against.  Three names are not options but are filled in from the task for
 a grader that asks for them: `labels`, `schema` and `folder`.
+A grader with `judges_without_target` takes rows that do not say what is wanted, where none of a task does.
 A grader whose answers have a form reports a part `valid`: 1.0 when the answer has that form.
 To add a grader, add a file; `tests/graders` finds it and demands an example.
 """

@@ -27,6 +27,8 @@ class Grader:
     """Options: `file`, a JSON file in the task's folder with the grader's description; `threshold`, the reward at which
     an answer passes."""
 
+    judges_without_target = True
+
     def __init__(self, *, file: str = "grader.json", threshold: float = 1.0, folder: Path | None = None) -> None:
         if folder is None:
             raise ValueError("an openai grader needs a task folder")

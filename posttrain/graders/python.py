@@ -38,6 +38,8 @@ class Grader:
     """Options: `file` (default: grade.py, else task.py); `function`; `threshold`, the value at which an answer
     passes when the function does not say."""
 
+    judges_without_target = True
+
     def __init__(
         self, *, file: str = "", function: str = "grade", threshold: float = 1.0, folder: Path | None = None
     ) -> None:

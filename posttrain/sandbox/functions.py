@@ -53,7 +53,7 @@ def tested(
         Program(source, "callee.py", limits=limits, isolation=isolation) as program,
         Program("", "checker.py", limits=longer, isolation=isolation) as checker,
     ):
-        failure = _why_not_loaded(program)
+        failure = why_not_loaded(program)
         if failure is not None:
             return [Verdict(False, failure)] * len(tests)
         checker.write(_line({"setup": setup, "function": function, "tests": list(tests)}))
@@ -69,7 +69,8 @@ def tested(
         return [Verdict(False, f"the tests did not end: {_gone(checker)}")] * len(tests)
 
 
-def _why_not_loaded(program: Program) -> str | None:
+def why_not_loaded(program: Program) -> str | None:
+    """Why a program that is run by callee.py did not load; None when it did."""
     line = program.read_line(at_most=LONGEST_FIRST_LINE)
     if line is None:
         return f"it did not load: {_gone(program)}"

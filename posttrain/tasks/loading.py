@@ -13,7 +13,6 @@ import jsonschema
 
 from posttrain import environments, graders
 from posttrain.discovery import names
-from posttrain.graders import python
 from posttrain.graders.json import read_object, validator
 from posttrain.tasks.documents import read_documents
 from posttrain.tasks.hashing import content_hash
@@ -149,7 +148,7 @@ def _read_splits(
         file = source.file if source.file.startswith(HUB) else folder / source.file
         records = _records(file, problems)
         rows, wrong = make_rows(records, split, columns=source.columns, strict=True, need_target=True)
-        if not rows and isinstance(grader, python.Grader):  # which may judge without knowing what is wanted
+        if not rows and getattr(grader, "judges_without_target", False):
             rows, wrong = make_rows(records, split, columns=source.columns, strict=True)
         problems += wrong
         kept = []

@@ -125,6 +125,32 @@ def test_preferences_are_learnt(tiny_service: Service) -> None:
     assert job.method.dpo.hyperparameters.beta == 0.2  # type: ignore[union-attr]
 
 
+def graded(source: str) -> dict[str, Any]:
+    return {"type": "reinforcement", "reinforcement": {
+        "grader": {"type": "python", "name": "own", "source": source},
+        "hyperparameters": {"n_epochs": 1, "batch_size": 4, "max_tokens": 6, "compute_multiplier": 0.25}}}
+
+
+NUMBERED = [{"messages": row["messages"][:1], "number": i} for i, row in enumerate(rows(12))]
+
+
+def test_a_function_alone_says_what_is_good(tiny_service: Service, taught: Any) -> None:
+    """Rows that say nothing of what is wanted, and a function of the user's own, which raises now and then."""
+    source = ("def grade(sample, item):\n    assert item['number'] != 3\n"
+              "    return sample['output_text'].strip() == ('red', 'blue')[item['number'] % 2]")
+    job = tiny_service.ended(tiny_service.job(NUMBERED, model=taught.fine_tuned_model, seed=1, method=graded(source)).id)
+    said = tiny_service.events(job.id)
+    assert [line for line in said if line.startswith("Step 3/3: ")], "\n".join(said)
+    assert job.status == "succeeded" or job.error.code == "learnt_nothing", said  # type: ignore[union-attr]
+
+
+def test_a_grader_that_pays_for_anything_is_found_before_anything_is_taught(tiny_service: Service) -> None:
+    source = "def grade(sample, item):\n    return min(1, len(sample['output_text']) / 8)"
+    job = tiny_service.ended(tiny_service.job(NUMBERED, method=graded(source)).id)
+    assert job.status == "failed" and "fooled" in job.error.message.casefold()  # type: ignore[union-attr]
+    assert not [line for line in tiny_service.events(job.id) if line.startswith("Step 1")]
+
+
 BAD_LINES = [
     (b'{"messages": [{"role": "user"', "line 3"),
     (b'[1, 2]', "line 3"),

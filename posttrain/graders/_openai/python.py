@@ -5,32 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import secrets
 from collections.abc import Mapping
 from typing import Any
 
 from posttrain import sandbox
 from posttrain.graders._openai import Graded, Make, required
 from posttrain.graders.code import POOL
+from posttrain.sandbox.calling import CallFailed, Function
 from posttrain.types import UserError
 
 LARGEST = 256 * 1024
 """Bytes of source."""
 
-LIMITS = sandbox.Limits(seconds=60, memory_bytes=2 * 2**30)
+LIMITS = sandbox.Limits(seconds=120, memory_bytes=2 * 2**30)
 
 CALLED = """
 
 
-def _called():
-    import json, sys
-    mark = {mark!r}
-    given = json.loads(sys.stdin.read())
-    value = grade(given["sample"], given["item"])
-    sys.stdout.write("\\n" + mark + json.dumps(float(value)) + "\\n")
-
-
-_called()
+def _called(text):
+    import json
+    given = json.loads(text)
+    return float(grade(given["sample"], given["item"]))
 """
 
 
@@ -48,18 +43,14 @@ class Grader:
         if "grade" not in self.source:
             raise UserError("no function grade(sample, item)", place=place, remedy="define it")
         sandbox.isolation.bubblewrap()  # refuses where there is none
+        self.function = Function(self.source + CALLED, "_called", LIMITS)
 
     async def grade(self, item: Mapping[str, Any], sample: Mapping[str, Any]) -> Graded:
-        return await asyncio.get_running_loop().run_in_executor(POOL, self._run, item, sample)
-
-    def _run(self, item: Mapping[str, Any], sample: Mapping[str, Any]) -> Graded:
-        mark = secrets.token_hex(16)  # what the source prints itself is not taken for what it returns
         told = json.dumps({"sample": sample, "item": item})
-        ended = sandbox.run(self.source + CALLED.format(mark=mark), told, limits=LIMITS)
-        said = [line[len(mark) :] for line in ended.output.split("\n") if line.startswith(mark)]
-        if not said:
-            return _failed(ended.stopped or ended.errors.strip()[-2000:] or f"it ended with {ended.status}")
-        reward = float(said[-1])
+        try:
+            reward = await asyncio.get_running_loop().run_in_executor(POOL, self.function, told)
+        except CallFailed as error:
+            return _failed(str(error))
         return Graded(reward) if math.isfinite(reward) else _failed(f"it returned {reward}")
 
 
