@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from posttrain.server import errors, openai_chat, openai_files, openai_fine_tuning, openai_models
+from posttrain.server import errors, openai_chat, openai_files, openai_fine_tuning, openai_graders, openai_models
 from posttrain.server.served import Served
 from posttrain.types import UserError
 
@@ -20,7 +20,11 @@ def create_app(served: Served) -> FastAPI:
     app = FastAPI(title="posttrain", docs_url=None, redoc_url=None)
     errors.install(app)
     app.state.served = served
-    dialects = [openai_chat, openai_models, *([openai_files, openai_fine_tuning] if served.store else [])]
+    dialects = [
+        openai_chat,
+        openai_models,
+        *([openai_files, openai_fine_tuning, openai_graders] if served.store else []),
+    ]
     for dialect in dialects:
         app.include_router(dialect.router)
 
