@@ -22,6 +22,7 @@ VERBS = (
     "export",
     "go_on",
     "init",
+    "keys",
     "predict",
     "serve",
     "show",

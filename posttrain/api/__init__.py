@@ -10,6 +10,7 @@ Here engines are built and joined to tasks.  Inside a running event loop (a note
 from posttrain.api.auditing import audit
 from posttrain.api.comparing import compare, still_wins
 from posttrain.api.engines import EMBEDDED
+from posttrain.api.keys import keys
 from posttrain.api.looking import check, clean, show
 from posttrain.api.serving import serve
 from posttrain.api.sources import init
@@ -33,6 +34,7 @@ __all__ = [
     "export",
     "go_on",
     "init",
+    "keys",
     "predict",
     "serve",
     "show",

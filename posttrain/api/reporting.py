@@ -87,6 +87,14 @@ class Reporter:
                 self._began, self._first_done = time.time(), progress.done
             self._far = progress
 
+    def keep_last(self, run: Path) -> None:
+        """The checkpoints that a training which has ended left: it told of no progress after them."""
+        for state in sorted(run.rglob(f"checkpoints/*/{STATE}")):
+            kept = self.checkpoints.keep(state.parent) if self.checkpoints else None
+            if kept:
+                with self._lock:
+                    self._kept.append(kept)
+
     def say(self, sentence: str) -> None:
         with self._lock:
             self._said.append(sentence)

@@ -105,6 +105,7 @@ class Worker:
         else:
             self.reporter.say("Going on from the last checkpoint")
             taught = go_on(begun, runs=self.attempt, on_progress=self.reporter.hear).folder
+        self.reporter.keep_last(taught)
         return taught, read_json(taught / RESULT)
 
     def _task(self, job: Job) -> Task:

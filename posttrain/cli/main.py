@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from rich.markup import escape
 
-from posttrain.cli import auditing, comparing, data, documents, looking, teaching, using
+from posttrain.cli import auditing, comparing, data, documents, keys, looking, teaching, using
 from posttrain.cli.show import errors
 from posttrain.types import LearntNothing, UserError
 
@@ -28,7 +28,7 @@ app = typer.Typer(
     "Start with: [bold]posttrain compare FILE[/] (a CSV or JSONL of inputs and wanted outputs).",
 )
 
-for module in (comparing, teaching, using, data, auditing, looking):
+for module in (comparing, teaching, using, data, auditing, looking, keys):
     module.add(app)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from posttrain.server.access import Models, Whose
+from posttrain.server.access import Asker, Models
 from posttrain.server.answers import Choice, ClientGone, Text, question, unless_gone
 from posttrain.server.chat_request import ChatBody, check
 from posttrain.server.errors import ApiError, from_user_error
@@ -25,7 +25,7 @@ router = APIRouter()
 
 
 @router.post("/v1/chat/completions", response_model=None)
-async def chat_completions(served: Models, body: ChatBody, request: Request, whose: Whose) -> Response:
+async def chat_completions(served: Models, body: ChatBody, request: Request, whose: Asker) -> Response:
     check(body)
     reply = _Reply(body)
     asked = question(await served.candidate(body.model, whose), body, reply.id)

@@ -12,7 +12,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from posttrain.runs import DiskError
-from posttrain.server.access import Kept, Whose
+from posttrain.server.access import Kept, Teacher
 from posttrain.server.errors import ApiError
 from posttrain.server.pages import page
 from posttrain.store import files
@@ -36,7 +36,7 @@ router = APIRouter(prefix="/v1/files")
 @router.post("")
 def create(
     store: Kept,
-    whose: Whose,
+    whose: Teacher,
     file: UploadFile,
     purpose: Annotated[str, Form()],
     anchor: Annotated[str | None, Form(alias="expires_after[anchor]")] = None,
@@ -71,7 +71,7 @@ def create(
 @router.get("")
 def listed(
     store: Kept,
-    whose: Whose,
+    whose: Teacher,
     purpose: str | None = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
     order: Literal["asc", "desc"] = "desc",
@@ -93,13 +93,13 @@ def listed(
 
 
 @router.get("/{file}")
-def retrieve(store: Kept, file: str, whose: Whose) -> dict[str, Any]:
+def retrieve(store: Kept, file: str, whose: Teacher) -> dict[str, Any]:
     with store.reading() as session:
         return told(find(session, file, whose))
 
 
 @router.delete("/{file}")
-def delete(store: Kept, file: str, whose: Whose) -> dict[str, Any]:
+def delete(store: Kept, file: str, whose: Teacher) -> dict[str, Any]:
     with store.writing() as session:
         session.delete(find(session, file, whose))
     files.remove(store, file)
@@ -107,7 +107,7 @@ def delete(store: Kept, file: str, whose: Whose) -> dict[str, Any]:
 
 
 @router.get("/{file}/content")
-def content(store: Kept, file: str, whose: Whose) -> Response:
+def content(store: Kept, file: str, whose: Teacher) -> Response:
     with store.reading() as session:
         row = find(session, file, whose)
     return FileResponse(files.path_of(store, row.id), media_type="application/octet-stream")

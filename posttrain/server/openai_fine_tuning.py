@@ -13,7 +13,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from posttrain.server import openai_files
-from posttrain.server.access import Kept, Models, Whose
+from posttrain.server.access import Kept, Models, Teacher
 from posttrain.server.errors import ApiError
 from posttrain.server.methods import Hyperparameters, Method, Supervised, check_grader
 from posttrain.server.pages import page
@@ -64,7 +64,7 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs")
 
 
 @router.post("")
-def create(store: Kept, served: Models, body: JobBody, whose: Whose) -> dict[str, Any]:
+def create(store: Kept, served: Models, body: JobBody, whose: Teacher) -> dict[str, Any]:
     method = body.checked()
     with store.writing() as session:
         longest = _longest_answer(session, served, body.model, whose)
@@ -102,7 +102,9 @@ def create(store: Kept, served: Models, body: JobBody, whose: Whose) -> dict[str
 
 
 @router.get("")
-def listed(store: Kept, request: Request, whose: Whose, limit: Limit = 20, after: str | None = None) -> dict[str, Any]:
+def listed(
+    store: Kept, request: Request, whose: Teacher, limit: Limit = 20, after: str | None = None
+) -> dict[str, Any]:
     wanted = _labels_asked(request)
     with store.reading() as session:
         asked = select(Job).where(Job.organisation == whose)
@@ -120,28 +122,28 @@ def listed(store: Kept, request: Request, whose: Whose, limit: Limit = 20, after
 
 
 @router.get("/{job}")
-def retrieve(store: Kept, job: str, whose: Whose) -> dict[str, Any]:
+def retrieve(store: Kept, job: str, whose: Teacher) -> dict[str, Any]:
     with store.reading() as session:
         return told(find(session, job, whose))
 
 
 @router.post("/{job}/cancel")
-def cancel(store: Kept, job: str, whose: Whose) -> dict[str, Any]:
+def cancel(store: Kept, job: str, whose: Teacher) -> dict[str, Any]:
     return _turned(store, job, whose, ACTIVE, queue.CANCELLED, "The job was cancelled")
 
 
 @router.post("/{job}/pause")
-def pause(store: Kept, job: str, whose: Whose) -> dict[str, Any]:
+def pause(store: Kept, job: str, whose: Teacher) -> dict[str, Any]:
     return _turned(store, job, whose, (queue.QUEUED, queue.RUNNING), queue.PAUSED, "The job was paused")
 
 
 @router.post("/{job}/resume")
-def resume(store: Kept, job: str, whose: Whose) -> dict[str, Any]:
+def resume(store: Kept, job: str, whose: Teacher) -> dict[str, Any]:
     return _turned(store, job, whose, (queue.PAUSED,), queue.QUEUED, "The job was resumed")
 
 
 @router.get("/{job}/events")
-def events(store: Kept, job: str, whose: Whose, limit: Limit = 20, after: str | None = None) -> dict[str, Any]:
+def events(store: Kept, job: str, whose: Teacher, limit: Limit = 20, after: str | None = None) -> dict[str, Any]:
     with store.reading() as session:
         find(session, job, whose)
         asked = select(Event).where(Event.job == job)
@@ -155,7 +157,7 @@ def events(store: Kept, job: str, whose: Whose, limit: Limit = 20, after: str | 
 
 
 @router.get("/{job}/checkpoints")
-def checkpoints(store: Kept, job: str, whose: Whose, limit: Limit = 10, after: str | None = None) -> dict[str, Any]:
+def checkpoints(store: Kept, job: str, whose: Teacher, limit: Limit = 10, after: str | None = None) -> dict[str, Any]:
     with store.reading() as session:
         find(session, job, whose)
         asked = select(Model).where(Model.job == job, Model.step.is_not(None))

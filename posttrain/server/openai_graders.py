@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from posttrain.graders import _openai, openai
+from posttrain.server.access import Teacher
 from posttrain.server.errors import ApiError
 from posttrain.types import UserError
 
@@ -48,13 +49,13 @@ class RunBody(BaseModel):
 
 
 @router.post("/validate")
-def validate(body: ValidateBody) -> dict[str, Any]:
+def validate(_: Teacher, body: ValidateBody) -> dict[str, Any]:
     _made(body.grader)
     return {"grader": body.grader}
 
 
 @router.post("/run")
-async def run(body: RunBody) -> dict[str, Any]:
+async def run(_: Teacher, body: RunBody) -> dict[str, Any]:
     grader = _made(body.grader)
     began = time.monotonic()
     graded = await grader.grade(body.item, openai.sample(body.model_sample))

@@ -20,6 +20,19 @@ class Table(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMES)
 
 
+class Key(Table):
+    """An API key, of which only a digest is kept.  `scopes`: "ask" models, "teach" them."""
+
+    __tablename__ = "keys"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    organisation: Mapped[str] = mapped_column(String(64), index=True)
+    name: Mapped[str] = mapped_column(String(255))
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    created_at: Mapped[int] = mapped_column(BigInteger)
+    expires_at: Mapped[int | None] = mapped_column(BigInteger)
+
+
 class File(Table):
     """An uploaded file, or one that a job wrote; its bytes lie beside the database under its id."""
 

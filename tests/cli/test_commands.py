@@ -24,7 +24,8 @@ FLOORS = ("--candidates", "constant,nearest,linear")
 
 def test_the_commands_are_those_of_the_issue() -> None:
     assert set(COMMANDS) == {
-        "compare", "teach", "evaluate", "check", "predict", "init", "chat", "serve", "export", "show", "clean", "audit"
+        "compare", "teach", "evaluate", "check", "predict", "init", "chat", "serve", "export", "show", "clean", "audit",
+        "keys"
     }
 
 

@@ -66,7 +66,7 @@ def test_it_says_what_it_does_while_it_does(tiny_service: Service, taught: Any) 
 
 def test_a_checkpoint_is_a_model_too(tiny_service: Service, taught: Any) -> None:
     found = list(tiny_service.client.fine_tuning.jobs.checkpoints.list(taught.id, limit=2))
-    assert [checkpoint.step_number for checkpoint in found] == [60, 50, 48, 36, 24, 12]
+    assert [checkpoint.step_number for checkpoint in found] == [72, 60, 50, 48, 36, 24, 12]
     first = found[-1]
     assert first.fine_tuned_model_checkpoint == f"{taught.fine_tuned_model}:ckpt-step-12"
     assert first.metrics.step == 12 and first.metrics.train_loss and first.fine_tuning_job_id == taught.id
