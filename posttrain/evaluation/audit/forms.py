@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from posttrain.types import Row
 
 NUMBER = re.compile(r"[-+]?\d+(?:[.,/]\d+)*")
 WORD = re.compile(r"[^\W\d_]+")
+MOST_FOUND = 2000
 
 STRANGE_NUMBERS = ("nan", "inf", "-inf", "0", "1", "-1", "999999999", "-999999999", "1e-9", "1/0", "NaN")
 """What numbers may be replaced by: no numbers, very large ones and very small ones."""
@@ -92,9 +93,22 @@ def fields(golds: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def words(question: str) -> list[str]:
-    """Its words, in order, those with a hyphen or a number in them whole."""
-    return [found.strip("-'") for found in re.findall(r"[\w'-]+", question)]
+def finder(known: Collection[str]) -> Callable[[str], list[str]] | None:
+    """What finds these in a text, in its order, the longest where several begin; None of nothing to find."""
+    texts = sorted((text for text in known if WORD.search(text)), key=len, reverse=True)[:MOST_FOUND]
+    if not texts:
+        return None
+    return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, texts))})(?!\w)").findall
+
+
+def quoted(question: str) -> list[str]:
+    """What stands between marks of quotation."""
+    return [found.strip() for found in re.findall(r"[\"“`']([^\"”`'\n]+)[\"”`']", question) if found.strip()]
+
+
+def sums(question: str) -> list[str]:
+    """Numbers with operators between them."""
+    return [found.strip() for found in re.findall(r"[\d(][\d\s.()]*(?:[-+*/×÷^][\s(]*[\d.]+[\s)]*)+", question)]
 
 
 def numbers(question: str) -> list[str]:

@@ -149,7 +149,7 @@ def probes(rows: Sequence[Row], output: Output, source: str) -> list[Probe]:
         Probe("format", "keeps the form and leaves the content out", always(shells(golds, output))),
         Probe("number", "keeps the form and puts another number in", strange_numbers(golds)),
         Probe("list", "lists what may be the answer", (*always(lists(golds, output)), *every_value(golds))),
-        Probe("shown example", "gives what the question shows", always(shown(questions))),
+        Probe("shown example", "gives what the question shows", always(with_other_numbers(shown(questions)))),
         Probe("source", "writes what the grader's source says", always(said(source))),
     ]
     if exploits.programs(rows):
@@ -209,6 +209,9 @@ ECHOES = (
     Attempt("its first word", _nth(str.split, 0)),
     Attempt("its last word", _nth(str.split, -1)),
     Attempt("its last line, counted on", _repeated),
+    Attempt("what it quotes first", _nth(forms.quoted, 0)),
+    Attempt("what it quotes last", _nth(forms.quoted, -1)),
+    Attempt("its longest sum", lambda row: max(forms.sums(row.text), key=len, default="")),
     Attempt("its numbers, a line each", lambda row: "\n".join(forms.numbers(row.text))),
     Attempt("its numbers, by commas", lambda row: ", ".join(forms.numbers(row.text))),
     Attempt("its names and numbers", lambda row: " ".join(forms.named(row.text))),
@@ -230,14 +233,24 @@ def listed(golds: Sequence[str]) -> list[Attempt]:
     ]
 
 
+def with_other_numbers(texts: Sequence[str]) -> list[str]:
+    """These, and with their numbers made the smallest and the largest of their length."""
+    return [*texts, *(forms.digits(text, digit) for text in texts for digit in "09" if forms.NUMBER.search(text))]
+
+
 def of_their_kind(golds: Sequence[str]) -> list[Attempt]:
-    """The first and the last word of the question that is one of the answers' words; where answers are lists, the first
+    """The first and the last that the question names of what answers are made of; where answers are lists, the first
     again and again, too."""
     between = next((mark for mark in (", ", "; ", "\n") if any(mark in gold for gold in golds)), "")
     known = {part.strip() for gold in golds for part in (gold.split(between) if between else [gold])}
+    find = forms.finder(known)
 
     def named(text: str) -> list[str]:
-        return [word for word in forms.words(text) if word in known]
+        return find(text) if find else []
+
+    def named_again(text: str) -> list[str]:
+        every = named(text)
+        return [each for place, each in enumerate(every) if each in every[:place]]
 
     def repeated(times: int) -> Callable[[Row], str]:
         return lambda row: between.join(named(row.text)[:1] * times)
@@ -246,6 +259,7 @@ def of_their_kind(golds: Sequence[str]) -> list[Attempt]:
     return [
         Attempt("the first of the answers' words in it", _nth(named, 0)),
         Attempt("the last of the answers' words in it", _nth(named, -1)),
+        Attempt("the first of the answers' words that it names again", _nth(named_again, 0)),
         *(Attempt(f"the first of the answers' words in it, {times} times", repeated(times)) for times in again),
     ]
 

@@ -1,7 +1,7 @@
-"""Faults planted in sound graders by somebody who had not seen the audit, in six batches, each after it was frozen.
+"""Faults planted in sound graders by somebody who had not seen the audit, in seven batches, each after it was frozen.
 
-Of the first ten it then found four, of the second and of the third eight, of the fourth, the fifth and the sixth seven
-(docs/notes/2026-11-29-graders-audited.md and the later ones); what it missed taught it most of the rest.
+Of the first ten it then found four, of the second and of the third eight, of the fourth, the fifth and the sixth seven, of the
+seventh five (docs/notes/2026-11-29-graders-audited.md and the later ones); what it missed taught it most of the rest.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import planted
 import planted_again
 import planted_fifthly
 import planted_fourthly
+import planted_seventhly
 import planted_sixthly
 import planted_thirdly
 import pytest
@@ -24,11 +25,11 @@ from posttrain.evaluation.audit import Audit, audit
 from posttrain.types import Output, Task, target_text
 
 ALL = [*planted.PLANTED, *planted_again.PLANTED, *planted_thirdly.PLANTED, *planted_fourthly.PLANTED, *planted_fifthly.PLANTED,
-       *planted_sixthly.PLANTED]
+       *planted_sixthly.PLANTED, *planted_seventhly.PLANTED]
 
-PART_OF_THE_TASK = {"maze": "WARN", "knight": "WARN", "proof": ""}
-"""Who cheats there must find the ends of a way, squares that lie three apart, a circle among implications: who knows the
-wanted answer is warned of, at most."""
+PART_OF_THE_TASK = {"maze": "WARN", "knight": "WARN", "proof": "", "shifts": "", "landfall": ""}
+"""Who cheats there must find the ends of a way, squares that lie three apart, a circle among implications, every day of a
+week, the date in a question and the last minute of it: who knows the wanted answer is warned of, at most."""
 
 
 def audited(planted: Any, grader: Callable[..., Any]) -> Audit:
