@@ -22,7 +22,7 @@ from tickets import lay_out
 COMMAND = [sys.executable, "-c", "from posttrain.cli.main import main; main()", "teach"]
 KEPT = ("adapter_model.safetensors", "optimiser.safetensors")
 TRIES = 5
-PATIENCE_SECONDS = 300
+PATIENCE_SECONDS = 900
 
 
 def begin(arguments: Sequence[str], folder: Path) -> subprocess.Popen[str]:
@@ -32,7 +32,11 @@ def begin(arguments: Sequence[str], folder: Path) -> subprocess.Popen[str]:
 
 
 def to_the_end(process: subprocess.Popen[str]) -> str:
-    said, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    try:
+        said, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()  # else it would compute beside the tests that come
+        raise
     assert process.returncode == 0, said
     return said
 
