@@ -144,7 +144,7 @@ class Reporter:
         if data.keys() & {"train_loss", "train_reward"} and step > job.last_step:
             total = f"/{far.total:,.0f}" if far and far.total >= step else ""
             queue.tell(session, job, _line(step, total, data), data=data)
-            job.last_step = step
+            job.last_step, job.lost = step, 0
         elif data.keys() & {"valid_loss", "valid_score"} and step not in self._judged:
             self._judged.add(step)
             if step >= job.last_step:

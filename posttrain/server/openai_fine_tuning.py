@@ -93,6 +93,7 @@ def create(store: Kept, served: Models, body: JobBody, whose: Teacher) -> dict[s
             result_files=[],
             token=0,
             last_step=0,
+            lost=0,
         )
         session.add(job)
         session.flush()

@@ -21,6 +21,9 @@ from posttrain.store.tables import Event, Job
 
 LEASE_S = 15.0
 
+MOST_LOST = 5
+"""Workers that may die over a job, one after another, before it has got a step further."""
+
 VALIDATING, QUEUED, RUNNING, PAUSED = "validating_files", "queued", "running", "paused"
 SUCCEEDED, FAILED, CANCELLED = "succeeded", "failed", "cancelled"
 ENDED = (SUCCEEDED, FAILED, CANCELLED)
@@ -53,6 +56,11 @@ def claim(store: Store, worker: str = "", now: float | None = None) -> Claim | N
         job = session.scalars(oldest.with_for_update(skip_locked=True)).first()
         if job is None:
             return None
+        if job.status == RUNNING:
+            job.lost += 1
+            if job.lost > MOST_LOST:
+                _give_up(session, job)
+                return None
         job.status, job.leased_until, job.started_at = RUNNING, now + LEASE_S, job.started_at or int(now)
         job.token, job.worker = job.token + 1, worker
         return Claim(job.id, job.token)
@@ -67,6 +75,15 @@ def held(store: Store, claim: Claim, now: float | None = None) -> Iterator[tuple
             raise LeaseLost(claim.job)
         job.leased_until = (time.time() if now is None else now) + LEASE_S
         yield session, job
+
+
+def _give_up(session: Session, job: Job) -> None:
+    message = (
+        f"{MOST_LOST} workers died over this job, one after another, and it got no further; is there memory enough?"
+    )
+    job.error = {"code": "server_error", "message": message, "param": None}
+    tell(session, job, message, level="error")
+    end(job, FAILED)
 
 
 def end(job: Job, status: str) -> None:

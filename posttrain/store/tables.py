@@ -75,6 +75,7 @@ class Job(Table):
     leased_until: Mapped[float | None] = mapped_column()
     worker: Mapped[str | None] = mapped_column(String(64))  # who holds it, as its supervisor calls it
     last_step: Mapped[int] = mapped_column(Integer, default=0)  # of which an event was written
+    lost: Mapped[int] = mapped_column(Integer, default=0)  # leases since then
 
 
 class Event(Table):

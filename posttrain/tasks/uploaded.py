@@ -22,7 +22,7 @@ from posttrain.tasks.messages import messages
 from posttrain.tasks.near_duplicates import groups
 from posttrain.tasks.proposing import propose
 from posttrain.tasks.readers import jsonl
-from posttrain.tasks.records import Record, Unreadable
+from posttrain.tasks.records import Record
 from posttrain.tasks.rows import are_tools, make_rows
 from posttrain.tasks.splitting import assign
 from posttrain.tasks.writing import row_line, toml
@@ -46,7 +46,7 @@ def read(path: Path, method: Method) -> list[Row]:
     """The rows of a file, in order.  Raises UserError naming the line of the first that is wrong, and how many are."""
     try:
         records = jsonl.read(path)
-    except Unreadable as unreadable:
+    except UserError as unreadable:
         raise _by_line(unreadable) from unreadable
     if len(records) < FEWEST:
         raise UserError(f"{len(records)} rows", place="the file", remedy=f"give {FEWEST} or more")
@@ -159,4 +159,5 @@ def _with_reference(row: Row, grader: Mapping[str, Any]) -> Row:
 
 def _by_line(error: UserError) -> UserError:
     """Where it is in the file that was sent, which lies elsewhere here."""
-    return UserError(error.message, place=f"line {error.place.rpartition(':')[2]}", remedy=error.remedy)
+    line = error.place.rpartition(":")[2]
+    return UserError(error.message, place=f"line {line}" if line.isdigit() else "the file", remedy=error.remedy)

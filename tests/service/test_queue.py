@@ -28,7 +28,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 def add(store: Store, name: str, organisation: str = "a", created_at: int = 0) -> None:
     with store.writing() as session:
         session.add(Job(id=name, organisation=organisation, created_at=created_at, status=queue.QUEUED, model="m", seed=0,
-                        training_file="f", method={}, asked={}, result_files=[], token=0, last_step=0))
+                        training_file="f", method={}, asked={}, result_files=[], token=0, last_step=0, lost=0))
 
 
 def job(store: Store, name: str) -> Job:
@@ -66,6 +66,23 @@ def test_what_was_lost_can_write_nothing(store: Store) -> None:
     with store.reading() as session:
         assert [event.message for event in session.query(Event).order_by(Event.number)] == ["first", "second"]
     assert job(store, "one").status == "succeeded" and job(store, "one").finished_at and claim(store) is None
+
+
+def test_a_job_that_kills_its_workers_is_given_up(store: Store) -> None:
+    add(store, "deadly")
+    for number in range(queue.MOST_LOST + 1):
+        assert claim(store, now=1000 * number) == Claim("deadly", number + 1)
+    assert claim(store, now=1e6) is None
+    assert job(store, "deadly").status == "failed" and "workers died" in job(store, "deadly").error["message"]  # type: ignore[index]
+
+
+def test_a_job_that_gets_further_is_not_given_up(store: Store) -> None:
+    add(store, "slow")
+    for number in range(3 * queue.MOST_LOST):
+        mine = claim(store, now=1000 * number)
+        assert mine is not None
+        with held(store, mine, now=1000 * number) as (_, row):
+            row.last_step, row.lost = number, 0
 
 
 def test_nothing_is_kept_of_a_transaction_that_fails(store: Store) -> None:

@@ -51,6 +51,7 @@ def upgrade() -> None:
         sa.Column("leased_until", sa.Double(), nullable=True),
         sa.Column("worker", sa.String(length=64), nullable=True),
         sa.Column("last_step", sa.Integer(), nullable=False),
+        sa.Column("lost", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
     )
     with op.batch_alter_table("jobs", schema=None) as batch_op:
