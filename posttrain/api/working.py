@@ -83,11 +83,11 @@ class Worker:
             source = session.get(Model, job.model)
         task = self._task(job)
         plan = teaching(job.method, len(task.rows("train")))
-        self._tell_numbers(plan)
+        begun = self._last_run()
+        self._tell_numbers(plan, "Fine-tuning job started" if begun is None else "Going on from the last checkpoint")
         base = source.base if source else job.model
         checkpoint = PolicyCandidate.of(plan.technique, cast(Policy, SimpleNamespace(model=base)), task)
         self.reporter.checkpoints = Checkpoints(self.attempt / "checkpoints", replace(checkpoint, kind="weights"))
-        begun = self._last_run()
         if begun is None:
             model = str(self.store.folder / source.folder) if source else job.model
             taught = teach(
@@ -103,7 +103,6 @@ class Worker:
         elif (begun / RESULT).exists():  # it had ended, and could not say so
             taught = begun
         else:
-            self.reporter.say("Going on from the last checkpoint")
             taught = go_on(begun, runs=self.attempt, on_progress=self.reporter.hear).folder
         self.reporter.keep_last(taught)
         return taught, read_json(taught / RESULT)
@@ -141,15 +140,14 @@ class Worker:
                     time.sleep(0.2)
         return None
 
-    def _tell_numbers(self, plan: Teaching) -> None:
+    def _tell_numbers(self, plan: Teaching, said: str) -> None:
         with held(self.store, self.claim) as (session, job):
             method = dict(job.method)
             kind = method["type"]
             asked = method[kind]["hyperparameters"]
             method[kind] = method[kind] | {"hyperparameters": asked | plan.chosen}
             job.method = method
-            if self.claim.token == 1:
-                queue.tell(session, job, "Fine-tuning job started")
+            queue.tell(session, job, said)
 
     def _succeed(self, run: Path, result: Mapping[str, Any]) -> None:
         file, size = files.write(self.store, [table(logged(run))])
