@@ -158,25 +158,29 @@ class Reporter:
         metrics: dict[str, Any] = {}
         for found in map(_metrics, logged(self.folder)):
             metrics |= found if found["step"] <= step else {}
-        session.add(
-            Model(
-                name=name,
-                organisation=job.organisation,
-                created_at=int(time.time()),
-                job=job.id,
-                step=step,
-                checkpoint=new_id("ftckpt_"),
-                metrics=metrics,
-                base=self.checkpoints.candidate.model if self.checkpoints else job.model,
-                folder=str(folder.relative_to(self.store.folder)),
-            )
-        )
+        base = self.checkpoints.candidate.model if self.checkpoints else job.model
+        made = made_model(job, name, base, folder.relative_to(self.store.folder), metrics)
+        made.step, made.checkpoint = step, new_id("ftckpt_")
+        session.add(made)
         queue.tell(session, job, f"Checkpoint created at step {step}")
 
     def _seconds_left(self, far: Progress | None) -> float | None:
         if far is None or far.done <= self._first_done or not far.total:
             return None
         return (time.time() - self._began) * (far.total - far.done) / (far.done - self._first_done)
+
+
+def made_model(job: Job, name: str, base: str, folder: Path, metrics: Mapping[str, Any]) -> Model:
+    """The row of a model that a job has made; `folder` is within the store's."""
+    return Model(
+        name=name,
+        organisation=job.organisation,
+        created_at=int(time.time()),
+        job=job.id,
+        metrics=dict(metrics),
+        base=base,
+        folder=str(folder),
+    )
 
 
 def model_name(job: Job) -> str:

@@ -41,6 +41,8 @@ def run(
         run_to_end(app.serve(Served(fixed), *address, told))
         return
     bases = {name: bare.output.max_tokens for name in what if (bare := fixed.get(name)) and _is_bare(bare)}
+    if not workers:
+        bases = {}  # a job would wait for ever: it is refused
     store = open_store(data, database)
     if not _is_loopback(address[0]) and not keys.any_exists(store):
         raise UserError(

@@ -25,7 +25,7 @@ from typing import Any, cast
 
 from posttrain import tasks
 from posttrain.api.engines import DATABASE
-from posttrain.api.reporting import LOST, Checkpoints, Reporter, logged, model_name, table
+from posttrain.api.reporting import LOST, Checkpoints, Reporter, logged, made_model, model_name, table
 from posttrain.api.teaching import RESULT, go_on, teach
 from posttrain.candidates.policy import PolicyCandidate
 from posttrain.runs import read_json
@@ -155,19 +155,9 @@ class Worker:
         training = read_json(saved / "candidate.json")["details"].get("training", {})
         with held(self.store, self.claim) as (session, job):
             name = model_name(job)
-            folder = str(saved.relative_to(self.store.folder))
             metrics = {"before": result["before"], "after": result["after"], "scored_by": result["scored_by"]}
-            session.add(
-                Model(
-                    name=name,
-                    organisation=job.organisation,
-                    created_at=int(time.time()),
-                    job=job.id,
-                    metrics=metrics,
-                    base=read_json(saved / "candidate.json")["model"],
-                    folder=folder,
-                )
-            )
+            base = read_json(saved / "candidate.json")["model"]
+            session.add(made_model(job, name, base, saved.relative_to(self.store.folder), metrics))
             files.add(
                 session,
                 file,
